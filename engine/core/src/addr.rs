@@ -1,0 +1,210 @@
+//! Mail addresses as envelopes carry them.
+//!
+//! An [`Address`] is either null (the sender of notices) or a valid `local@domain`; there is no
+//! third kind, and no way to make one that holds a control character.
+
+use email_address::{EmailAddress, Options};
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::str::FromStr;
+
+/// A return path or recipient: null, or `local@domain`.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct Address {
+    text: Box<str>,
+    at: u16,
+}
+
+/// Why a text is not an address; the text says what is wrong.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct InvalidAddress(String);
+
+impl fmt::Display for InvalidAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for InvalidAddress {}
+
+impl Address {
+    /// The null address, `<>` on the wire and `@` in listings.
+    pub fn null() -> Self {
+        Self::default()
+    }
+
+    /// Whether this is the null address.
+    pub fn is_null(&self) -> bool {
+        self.text.is_empty()
+    }
+
+    /// The part before the last `@`; empty for the null address.
+    pub fn local(&self) -> &str {
+        self.text.get(..usize::from(self.at)).unwrap_or_default()
+    }
+
+    /// The part after the last `@`; empty for the null address.
+    pub fn domain(&self) -> &str {
+        self.text
+            .get(usize::from(self.at) + 1..)
+            .unwrap_or_default()
+    }
+
+    /// `local@domain`; empty for the null address.
+    pub fn as_str(&self) -> &str {
+        &self.text
+    }
+
+    /// Whether all of it is ASCII, so that it needs no SMTPUTF8 (RFC 6531).
+    pub fn is_ascii(&self) -> bool {
+        self.text.is_ascii()
+    }
+
+    /// Puts an address together from its parts, which must form a valid one.
+    pub fn from_parts(local: &str, domain: &str) -> Result<Self, InvalidAddress> {
+        format!("{local}@{domain}").parse()
+    }
+}
+
+impl FromStr for Address {
+    type Err = InvalidAddress;
+
+    /// Reads `local@domain` (RFC 5321 section 4.1.2: dot-string or quoted local part, host name or
+    /// address literal), or the empty text for the null address. No angle brackets.
+    fn from_str(text: &str) -> Result<Self, InvalidAddress> {
+        if text.is_empty() {
+            return Ok(Self::null());
+        }
+        let invalid = |why: &str| InvalidAddress(format!("{why}: {}", text.escape_debug()));
+        if text.chars().any(char::is_control) {
+            return Err(invalid("control character in address"));
+        }
+        let options = Options::default()
+            .without_display_text()
+            .with_domain_literal()
+            .with_no_minimum_sub_domains();
+        EmailAddress::parse_with_options(text, options)
+            .map_err(|why| invalid(&why.to_string().to_lowercase()))?;
+        let at = text.rfind('@').and_then(|at| u16::try_from(at).ok());
+        let at = at.ok_or_else(|| invalid("no domain"))?;
+        Ok(Self {
+            text: text.into(),
+            at,
+        })
+    }
+}
+
+impl fmt::Display for Address {
+    /// As listings show it: `local@domain`, the null address as `@`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if self.is_null() { "@" } else { &self.text })
+    }
+}
+
+impl fmt::Debug for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "<{}>", self.text)
+    }
+}
+
+/// Where a submission came from, as envelopes record it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// Through the daemon itself: the control socket, or the bounce agent.
+    Local,
+    /// An IPv4 client.
+    Inet4(Ipv4Addr),
+    /// An IPv6 client.
+    Inet6(Ipv6Addr),
+}
+
+impl Source {
+    /// The family word of listings: `local`, `inet4` or `inet6`.
+    pub const fn family(self) -> &'static str {
+        match self {
+            Self::Local => "local",
+            Self::Inet4(_) => "inet4",
+            Self::Inet6(_) => "inet6",
+        }
+    }
+
+    /// The network address, unless local.
+    pub const fn ip(self) -> Option<IpAddr> {
+        match self {
+            Self::Local => None,
+            Self::Inet4(ip) => Some(IpAddr::V4(ip)),
+            Self::Inet6(ip) => Some(IpAddr::V6(ip)),
+        }
+    }
+}
+
+impl From<IpAddr> for Source {
+    /// An IPv4-mapped IPv6 address is the IPv4 address it maps.
+    fn from(ip: IpAddr) -> Self {
+        match ip.to_canonical() {
+            IpAddr::V4(ip) => Self::Inet4(ip),
+            IpAddr::V6(ip) => Self::Inet6(ip),
+        }
+    }
+}
+
+impl fmt::Display for Source {
+    /// `local`, `192.0.2.1` or `[2001:db8::1]`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Local => f.write_str("local"),
+            Self::Inet4(ip) => ip.fmt(f),
+            Self::Inet6(ip) => write!(f, "[{ip}]"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_split_at_the_last_at() {
+        let address: Address = "\"a@b\"@example.org".parse().unwrap();
+        assert_eq!(
+            (address.local(), address.domain()),
+            ("\"a@b\"", "example.org")
+        );
+        assert_eq!(Address::null().to_string(), "@");
+    }
+
+    #[test]
+    fn only_addresses_are_accepted() {
+        for good in [
+            "a@b",
+            "a+tag@example.org",
+            "a@[192.0.2.1]",
+            "a@[IPv6:::1]",
+            "!#$%@b.c",
+        ] {
+            assert!(good.parse::<Address>().is_ok(), "{good}");
+        }
+        for bad in [
+            "a",
+            "@b",
+            "a@",
+            "a b@c",
+            "Foo <a@b.c>",
+            "a@b\r\nRCPT TO:<c@d>",
+            "a@b\0",
+            "a..b@c",
+            "a@b,c@d",
+        ] {
+            assert!(bad.parse::<Address>().is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn mapped_clients_count_as_ipv4() {
+        let source = Source::from("::ffff:192.0.2.1".parse::<IpAddr>().unwrap());
+        assert_eq!(
+            (source.family(), source.to_string()),
+            ("inet4", "192.0.2.1".into())
+        );
+    }
+}

@@ -1,0 +1,204 @@
+//! The schedule, the relays, the local deliveries and the bounces as one machine.
+//!
+//! What: decides which envelope is tried when, by whom, over which connection, and what becomes
+//! of it.
+//! Promises: at most one attempt per envelope at a time; nothing before it is due but by
+//! `schedule`; every envelope handed to an agent comes back as a settlement; no new attempt while
+//! settlements cannot be recorded.
+//! Absent on purpose: sockets, DNS, processes, the store. They are actions, answered by events.
+
+use crate::envelope::{Envelope, Relay};
+use crate::id::EnvelopeId;
+use crate::queue::{Failure, Outcome, Scheduled, Settlement};
+use crate::smtp::Transaction;
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+/// Number of an outgoing session; shown as 16 hex digits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SessionId(pub u64);
+
+/// Number of a DNS question.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct QueryId(pub u64);
+
+/// What happened.
+#[derive(Debug)]
+pub enum Event {
+    /// Envelopes are durable and queued: after a submission, or found at start.
+    Queued(Vec<Scheduled>),
+    /// The envelopes asked for with [`Action::Load`].
+    Loaded(Vec<(EnvelopeId, Loaded)>),
+    /// The settlements of these envelopes are durable.
+    Settled(Vec<EnvelopeId>),
+    /// The store cannot record anything now: start no attempt.
+    StoreFailed,
+    /// The store records again.
+    StoreRecovered,
+    /// The answer to [`Action::Resolve`].
+    Resolved {
+        /// Which question.
+        query: QueryId,
+        /// Where to deliver.
+        answer: Result<Resolution, Unresolved>,
+    },
+    /// An outgoing session can take a transaction: after the greeting, or after another one.
+    Ready(SessionId),
+    /// An outgoing session has finished a transaction, or gave up with these recipients undone.
+    Attempted {
+        /// Which session.
+        session: SessionId,
+        /// How it ended, for every recipient of the transaction.
+        outcomes: Vec<(EnvelopeId, Outcome)>,
+    },
+    /// An outgoing session is over. Comes once per [`Action::Connect`], after all `Attempted`.
+    Disconnected {
+        /// Which session.
+        session: SessionId,
+        /// Why, unless it was by our own QUIT.
+        failure: Option<Failure>,
+    },
+    /// A local delivery is over.
+    Ran {
+        /// Which envelope.
+        envelope: EnvelopeId,
+        /// How it ended.
+        outcome: Outcome,
+    },
+    /// A notice was made, or could not be.
+    Notified {
+        /// The bounce envelopes it reported.
+        reported: Vec<EnvelopeId>,
+        /// On success the envelopes are gone already; else they are tried again later.
+        result: Result<(), Failure>,
+    },
+    /// The daemon is stopping: start no attempt, let the running ones end.
+    Stopping,
+    /// The deadline has passed.
+    TimedOut,
+}
+
+/// An envelope read back for delivery.
+#[derive(Debug)]
+pub enum Loaded {
+    /// Here it is.
+    Envelope(Box<Envelope>, Content),
+    /// It was removed meanwhile, or set aside with its damaged message.
+    Gone,
+    /// It could not be read now.
+    Unavailable(Failure),
+}
+
+/// What relaying needs to know of a message's content.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Content {
+    /// Octets.
+    pub size: u64,
+    /// Whether there are octets above 127.
+    pub eight_bit: bool,
+}
+
+/// What a name means to a relay.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lookup {
+    /// Mail exchangers of a domain (RFC 5321 section 5.1).
+    Mx,
+    /// Addresses of a host.
+    Host,
+}
+
+/// Where mail for a name goes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Resolution {
+    /// In order of preference; not empty, each with at least one address.
+    pub exchanges: Vec<Exchange>,
+    /// How long the answer may be used.
+    pub ttl: Duration,
+}
+
+/// One mail exchanger.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Exchange {
+    /// Lower comes first.
+    pub preference: u16,
+    /// Host name.
+    pub name: Box<str>,
+    /// Its addresses.
+    pub addresses: Vec<IpAddr>,
+}
+
+/// Why a name leads nowhere.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Unresolved {
+    /// Ask again later.
+    Temporary(Failure),
+    /// There is nothing there: no such domain, null MX (RFC 7505).
+    Permanent(Failure),
+}
+
+/// What to do.
+#[derive(Debug)]
+pub enum Action {
+    /// Read these envelopes; answered with [`Event::Loaded`].
+    Load(Vec<EnvelopeId>),
+    /// Record these results in one transition; answered with [`Event::Settled`].
+    Settle(Vec<Settlement>),
+    /// Ask the DNS.
+    Resolve {
+        /// Number for the answer.
+        query: QueryId,
+        /// Domain or host name.
+        name: Box<str>,
+        /// What is wanted.
+        lookup: Lookup,
+    },
+    /// Open an outgoing session.
+    Connect {
+        /// Number for the events.
+        session: SessionId,
+        /// Where to.
+        target: SocketAddr,
+        /// Name of the host, for the log.
+        host: Box<str>,
+        /// Protocol and names to use.
+        relay: Relay,
+    },
+    /// Send a message over a session that is ready.
+    Transfer {
+        /// Which session.
+        session: SessionId,
+        /// What to send.
+        transaction: Transaction,
+    },
+    /// End a session that is ready.
+    Quit(SessionId),
+    /// Run the local delivery of an envelope; answered with [`Event::Ran`].
+    Deliver(Box<Envelope>),
+    /// Tell the sender of these bounce envelopes, which are all of one message and kind, in one
+    /// notice; answered with [`Event::Notified`].
+    Notify(Vec<Envelope>),
+    /// Write a log line.
+    Log(Note),
+}
+
+/// Something worth a line in the log.
+#[derive(Debug)]
+pub enum Note {
+    /// An attempt ended (spec/smtpd.md Appendix C, `mta delivery` and `mda delivery`).
+    Delivery {
+        /// The envelope as it was tried.
+        envelope: Box<Envelope>,
+        /// The session, for relayed mail.
+        session: Option<SessionId>,
+        /// Remote host as `IP (name)`, for relayed mail.
+        relay: Box<str>,
+        /// Time since it was accepted.
+        delay: Duration,
+        /// How it ended.
+        outcome: Outcome,
+    },
+    /// An envelope expired.
+    Expired(Box<Envelope>),
+    /// A notice about a notice was dropped.
+    DoubleBounce(Box<Envelope>),
+}

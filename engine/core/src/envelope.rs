@@ -1,0 +1,285 @@
+//! One recipient's delivery: everything that is kept about it until it is done.
+//!
+//! Promises: [`Envelope::encode`] and [`Envelope::decode`] are inverse for every envelope; decoding
+//! arbitrary octets gives an envelope or an error, never a panic, and allocates no more than it
+//! was given. The action's parameters are part of the envelope, so renaming an action in
+//! smtpd.conf never strands queued mail.
+//! Absent on purpose: the schedule's state (inflight, held), which lives in memory only.
+
+use crate::addr::{Address, Source};
+use crate::id::EnvelopeId;
+use crate::reply::Status;
+use crate::time::Timestamp;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// One recipient's delivery (spec/smtpd.md 2.2).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Envelope {
+    /// Its number; the upper half is the message.
+    pub id: EnvelopeId,
+    /// Name of the `action` in smtpd.conf that was chosen; for the listing and the log.
+    pub action: Box<str>,
+    /// Tag of the listener, or empty.
+    pub tag: Box<str>,
+    /// Who delivers, with the action's parameters.
+    pub delivery: Delivery,
+    /// Our name in the session that brought it; used in notices.
+    pub smtpname: Box<str>,
+    /// The client's HELO or EHLO argument.
+    pub helo: Box<str>,
+    /// The client's name from reverse DNS, or `<unknown>`.
+    pub hostname: Box<str>,
+    /// SMTP AUTH user, or empty.
+    pub username: Box<str>,
+    /// Where it came from.
+    pub source: Source,
+    /// Return path; null for notices.
+    pub sender: Address,
+    /// Recipient as given in RCPT.
+    pub rcpt: Address,
+    /// Recipient after expansion; equals `rcpt` if nothing was rewritten.
+    pub dest: Address,
+    /// When it was accepted; basis of all scheduling.
+    pub ctime: Timestamp,
+    /// Start of the last attempt; the epoch if there was none.
+    pub last_try: Timestamp,
+    /// When the last delay notice was made; the epoch if none.
+    pub last_bounce: Timestamp,
+    /// Lifetime from `ctime` on.
+    pub ttl: Duration,
+    /// Temporary failures so far.
+    pub retry: u16,
+    /// Persistent marks.
+    pub flags: Flags,
+    /// What the sender wants to be told (RFC 3461).
+    pub dsn: Dsn,
+    /// Status of the last failed attempt.
+    pub status: Option<Status>,
+    /// Text of the last failed attempt, as received; at most [`Envelope::ERRORLINE_MAX`] octets.
+    pub errorline: Box<str>,
+}
+
+/// Who delivers an envelope, and how.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Delivery {
+    /// The relaying agent (`mta`).
+    Mta(Relay),
+    /// The local delivery agent (`mda`).
+    Mda(Mda),
+    /// The bounce agent: a report to the sender about this envelope.
+    Bounce(Bounce),
+}
+
+/// Who delivers, without the parameters: the `type` of listings.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Agent {
+    /// Relays to other hosts.
+    Mta,
+    /// Runs local delivery programs.
+    Mda,
+    /// Tells senders what became of their mail.
+    Bounce,
+}
+
+impl Agent {
+    /// The word of listings.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Mta => "mta",
+            Self::Mda => "mda",
+            Self::Bounce => "bounce",
+        }
+    }
+}
+
+/// Parameters of a relay action: next hop and policy. Equal relays share connections.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Relay {
+    /// The smart host of `relay host`, or `None` for the MX of the destination's domain.
+    pub host: Option<RelayHost>,
+    /// Name for EHLO; empty for the server's own name.
+    pub helo: Box<str>,
+}
+
+/// A relay URL, `[scheme://]host[:port]` (spec/smtpd.md 1.3).
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RelayHost {
+    /// Protocol.
+    pub scheme: Scheme,
+    /// Host name, or an address literal without its brackets.
+    pub host: Box<str>,
+    /// TCP port.
+    pub port: u16,
+}
+
+/// Protocol of a relay URL. TLS schemes are not accepted by the configuration so far.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Scheme {
+    /// SMTP, TLS if the server offers it.
+    Smtp,
+    /// SMTP in clear text, whatever the server offers.
+    SmtpNoTls,
+    /// LMTP (RFC 2033).
+    Lmtp,
+}
+
+impl Scheme {
+    /// The word before `://`.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Smtp => "smtp",
+            Self::SmtpNoTls => "smtp+notls",
+            Self::Lmtp => "lmtp",
+        }
+    }
+}
+
+/// Parameters of a local delivery.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Mda {
+    /// What to do with the message.
+    pub method: Method,
+    /// The user whose mail it is.
+    pub user: Box<str>,
+    /// Name of the `userbase` table that knows the user; empty for the system's users.
+    pub userbase: Box<str>,
+    /// The user to run as instead (`user` option), or empty.
+    pub delivery_user: Box<str>,
+    /// The `+tag` of the recipient without the delimiter, or empty.
+    pub subaddress: Box<str>,
+}
+
+/// A local delivery method. Paths and commands hold format specifiers (spec/smtpd.md 5.7), which
+/// are expanded once, at delivery.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Method {
+    /// Append to the system mailbox of the user.
+    Mbox,
+    /// Deliver to a Maildir.
+    Maildir {
+        /// Path with format specifiers; a leading `~/` is the user's home.
+        path: Box<str>,
+    },
+    /// Hand to an LMTP server.
+    Lmtp {
+        /// `host:port` or an absolute socket path.
+        dest: Box<str>,
+        /// Whether RCPT is the full address instead of the user name.
+        rcpt_to: bool,
+    },
+    /// Feed to a command of the configuration, run by the shell.
+    Command(Box<str>),
+    /// Append to a file named in an alias or forward file.
+    File(PathBuf),
+}
+
+impl Method {
+    /// The word of smtpd.conf(5).
+    pub const fn word(&self) -> &'static str {
+        match self {
+            Self::Mbox => "mbox",
+            Self::Maildir { .. } => "maildir",
+            Self::Lmtp { .. } => "lmtp",
+            Self::Command(_) => "mda",
+            Self::File(_) => "filename",
+        }
+    }
+}
+
+/// What a notice reports.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Bounce {
+    /// It failed for good.
+    Failed,
+    /// It is late.
+    Delayed {
+        /// The delay that made us write.
+        delay: Duration,
+        /// Lifetime of the reported envelope.
+        ttl: Duration,
+    },
+    /// It was delivered, or handed to a server that sends no notices.
+    Delivered {
+        /// Whether it was relayed rather than delivered.
+        relayed: bool,
+    },
+}
+
+impl Bounce {
+    /// The word of the envelope's text form.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Failed => "failed",
+            Self::Delayed { .. } => "delayed",
+            Self::Delivered { .. } => "delivered",
+        }
+    }
+}
+
+/// Persistent marks of an envelope.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Flags {
+    /// The client had authenticated, or submitted through the daemon itself.
+    pub authenticated: bool,
+    /// It is itself a notice of our bounce agent.
+    pub bounce: bool,
+    /// The destination came from expansion.
+    pub internal: bool,
+    /// Paused by the administrator.
+    pub suspended: bool,
+    /// The schedule went back in time: this may have been delivered before.
+    pub maybe_duplicated: bool,
+}
+
+/// Delivery status notification parameters (RFC 3461).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Dsn {
+    /// NOTIFY; `None` if not given, which means failure and delay.
+    pub notify: Option<Notify>,
+    /// RET; `None` if not given.
+    pub ret: Option<Ret>,
+    /// ENVID, as received (xtext not decoded), or empty.
+    pub envid: Box<str>,
+    /// ORCPT, as received (`type;xtext`), or empty.
+    pub orcpt: Box<str>,
+}
+
+/// When the sender wants to be told; all false is NEVER.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Notify {
+    /// On delivery.
+    pub success: bool,
+    /// On failure.
+    pub failure: bool,
+    /// On delay.
+    pub delay: bool,
+}
+
+/// How much of the message to return with a failure.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ret {
+    /// The whole message.
+    Full,
+    /// Headers only.
+    Headers,
+}
+
+impl Envelope {
+    /// Longest error text kept, in octets; longer ones end in `...`.
+    pub const ERRORLINE_MAX: usize = 2047;
+
+    /// Who delivers it.
+    pub fn agent(&self) -> Agent {
+        match self.delivery {
+            Delivery::Mta(_) => Agent::Mta,
+            Delivery::Mda(_) => Agent::Mda,
+            Delivery::Bounce(_) => Agent::Bounce,
+        }
+    }
+
+    /// When it expires.
+    pub fn expiry(&self) -> Timestamp {
+        self.ctime.after(self.ttl)
+    }
+}

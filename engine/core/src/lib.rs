@@ -1,0 +1,25 @@
+//! Every decision of redspool, and nothing else.
+//!
+//! What: ids, addresses, envelopes, configuration, rule evaluation, SMTP sessions in both
+//! directions, the schedule, relaying, bounces, and the messages of the control socket.
+//! Promises: the same values in give the same values out; nothing here waits, panics on input or
+//! grows without a limit from [`limits::Limits`].
+//! Absent on purpose: clocks, sockets, files, threads, processes, entropy. Time comes in as
+//! [`time::Now`], randomness as a seeded [`rng::Rng`], everything else as events.
+//!
+//! Modules stand on floors; a module uses lower floors only, or its own folder:
+//! words (`id addr reply time rng limits machine`), records (`envelope message config stats`),
+//! `queue lookup`, `smtp control`, `scheduler mta mda bounce`, `engine`.
+
+pub mod addr;
+pub mod engine;
+pub mod envelope;
+pub mod id;
+pub mod limits;
+pub mod machine;
+pub mod queue;
+pub mod reply;
+pub mod rng;
+pub mod smtp;
+pub mod stats;
+pub mod time;

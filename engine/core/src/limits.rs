@@ -1,0 +1,217 @@
+//! All limits, in one struct, each with its reason.
+//!
+//! Defaults are those of the reference where it has them (spec Appendix D), so that a
+//! configuration means the same here.
+
+use std::time::Duration;
+
+/// Every bound on what the outside can make us hold, wait for or do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Octets of one command line without CR LF. RFC 5321 4.5.3.1.4 asks for 512; extensions add.
+    pub command_line: usize,
+    /// Octets of one line of message text without CR LF; a longer one would have to be buffered.
+    pub text_line: usize,
+    /// Octets of a message; `smtp max-message-size`. Announced with SIZE (RFC 1870).
+    pub message_size: u64,
+    /// Octets of message text kept in memory per session; more goes to a temporary file.
+    pub message_in_memory: usize,
+    /// Octets of the header section that is looked through for trace and fix-ups.
+    pub header_size: usize,
+    /// Recipients of one transaction; `smtp limit max-rcpt`. RFC 5321 4.5.3.1.8: at least 100.
+    pub recipients: usize,
+    /// Messages of one session; `smtp limit max-mails`.
+    pub mails_per_session: usize,
+    /// Refused or unknown commands after which a session ends: nobody needs to guess this often.
+    pub errors_per_session: usize,
+    /// `Received` fields after which a message is taken to loop (RFC 5321 6.3: at least 100).
+    pub received_fields: usize,
+    /// Octets of the DSN envelope identifier (RFC 3461 4.4: 100).
+    pub envid: usize,
+    /// Octets of the DSN original recipient (RFC 3461 4.2: 500).
+    pub orcpt: usize,
+    /// Wait for the next command of a client (RFC 5321 4.5.3.2.7: 5 minutes).
+    pub session_timeout: Duration,
+    /// Wait for a whole command line once its first octet is there: a trickle must not hold us.
+    pub command_timeout: Duration,
+    /// Wait for a whole message, from 354 to the final dot.
+    pub data_timeout: Duration,
+    /// Sessions open at a time, over all listeners; beyond it the backlog waits.
+    pub sessions: usize,
+    /// Sessions open at a time from one client address.
+    pub sessions_per_client: usize,
+
+    /// Steps of alias and forward expansion in depth; breaks loops.
+    pub expansion_depth: usize,
+    /// Nodes of one expansion; breaks explosions.
+    pub expansion_nodes: usize,
+    /// Octets of a `.forward` file.
+    pub forward_size: usize,
+    /// Octets of a table or configuration file.
+    pub table_size: usize,
+
+    /// Envelopes handed to agents at a time; `scheduler limit max-inflight`.
+    pub inflight: usize,
+    /// Envelopes handed out per turn of the schedule; `scheduler limit max-schedule`.
+    pub schedule_batch: usize,
+    /// Envelopes parked for one relay or user before they go back to the time queue.
+    pub hold_queue: usize,
+    /// Longest wait between two attempts, whatever the back-off formula says.
+    pub backoff_max: Duration,
+    /// Life of an envelope; `queue ttl`.
+    pub queue_ttl: Duration,
+    /// Life of a bounce.
+    pub bounce_ttl: Duration,
+    /// Envelopes of a listing read and sent at a time.
+    pub listing_page: usize,
+
+    /// Deliveries to local users that run at a time; `mda limit max-session`.
+    pub mda_sessions: usize,
+    /// The same for one user; `mda limit max-session-per-user`.
+    pub mda_sessions_per_user: usize,
+    /// Life of one delivery program.
+    pub mda_timeout: Duration,
+    /// Octets of a delivery program's output that are kept.
+    pub mda_output: usize,
+    /// Waiting envelopes of a user from which on more are held; `mda limit task-hiwat`.
+    pub mda_task_hiwat: usize,
+    /// Waiting envelopes at which held ones are released; `mda limit task-lowat`.
+    pub mda_task_lowat: usize,
+    /// Held envelopes released at a time; `mda limit task-release`.
+    pub mda_task_release: usize,
+
+    /// The numbers of `mta limit`.
+    pub mta: MtaLimits,
+
+    /// Notices whose headers we gather before they go out: failures of one message merge.
+    pub bounce_wait: Duration,
+    /// Notices being made at a time.
+    pub bounce_sessions: usize,
+    /// Octets of the original message returned with a notice.
+    pub bounce_copy: usize,
+
+    /// Connections of one user to the control socket.
+    pub control_connections_per_user: usize,
+    /// Octets of one frame on the control socket.
+    pub control_frame: usize,
+}
+
+/// Limits of the relaying side; `mta limit`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MtaLimits {
+    /// Connections to one remote address; `max-conn-per-host`.
+    pub connections_per_host: usize,
+    /// Connections of one relay; `max-conn-per-relay`.
+    pub connections_per_relay: usize,
+    /// Connections to one domain; `max-conn-per-domain`.
+    pub connections_per_domain: usize,
+    /// Messages sent over one connection; `session-mail-max`.
+    pub mails_per_session: usize,
+    /// Idle wait of a relay's last connection before QUIT; `session-keepalive`.
+    pub keepalive: Duration,
+    /// Recipients refused in a row after which a session is given up; `max-failures-per-session`.
+    pub failures_per_session: usize,
+    /// Recipients of one transaction: what any server takes (RFC 5321 4.5.3.1.8).
+    pub recipients_per_transaction: usize,
+    /// Envelopes waiting for one relay from which on more are held; `task-hiwat`.
+    pub task_hiwat: usize,
+    /// Envelopes waiting at which held ones are released; `task-lowat`.
+    pub task_lowat: usize,
+    /// Held envelopes released at a time; `task-release`.
+    pub task_release: usize,
+    /// Addresses of one domain that are tried.
+    pub addresses: usize,
+    /// Wait for a connection to be made.
+    pub connect_timeout: Duration,
+    /// Wait for a reply, the final one apart (RFC 5321 4.5.3.2: 5 minutes).
+    pub reply_timeout: Duration,
+    /// Wait for the reply to the final dot (RFC 5321 4.5.3.2.6: 10 minutes; shorter duplicates).
+    pub dot_timeout: Duration,
+    /// Octets of one reply line.
+    pub reply_line: usize,
+    /// Lines of one reply.
+    pub reply_lines: usize,
+    /// First wait after a host that could not be reached; grows with the square of failures.
+    pub route_penalty: Duration,
+    /// Longest such wait.
+    pub route_penalty_max: Duration,
+    /// Recipient domains whose last status is remembered for `show hoststats`.
+    pub hoststats: usize,
+    /// Envelopes per domain that are tried again at once when the domain answers;
+    /// `mta max-deferred`.
+    pub deferred: usize,
+}
+
+impl Default for MtaLimits {
+    fn default() -> Self {
+        Self {
+            connections_per_host: 10,
+            connections_per_relay: 100,
+            connections_per_domain: 100,
+            mails_per_session: 100,
+            keepalive: Duration::from_secs(10),
+            failures_per_session: 25,
+            recipients_per_transaction: 100,
+            task_hiwat: 50,
+            task_lowat: 30,
+            task_release: 10,
+            addresses: 64,
+            connect_timeout: Duration::from_mins(5),
+            reply_timeout: Duration::from_mins(5),
+            dot_timeout: Duration::from_mins(10),
+            reply_line: 2048,
+            reply_lines: 128,
+            route_penalty: Duration::from_secs(15),
+            route_penalty_max: Duration::from_hours(1),
+            hoststats: 10_000,
+            deferred: 100,
+        }
+    }
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            command_line: 2048,
+            text_line: 65_535,
+            message_size: 36_700_160,
+            message_in_memory: 256 << 10,
+            header_size: 256 << 10,
+            recipients: 1000,
+            mails_per_session: 100,
+            errors_per_session: 20,
+            received_fields: 100,
+            envid: 100,
+            orcpt: 500,
+            session_timeout: Duration::from_mins(5),
+            command_timeout: Duration::from_mins(5),
+            data_timeout: Duration::from_hours(1),
+            sessions: 8000,
+            sessions_per_client: 4000,
+            expansion_depth: 10,
+            expansion_nodes: 100,
+            forward_size: 4095,
+            table_size: 64 << 20,
+            inflight: 5000,
+            schedule_batch: 256,
+            hold_queue: 1000,
+            backoff_max: Duration::from_hours(4),
+            queue_ttl: Duration::from_hours(96),
+            bounce_ttl: Duration::from_hours(168),
+            listing_page: 1024,
+            mda_sessions: 50,
+            mda_sessions_per_user: 7,
+            mda_timeout: Duration::from_mins(5),
+            mda_output: 4096,
+            mda_task_hiwat: 50,
+            mda_task_lowat: 30,
+            mda_task_release: 10,
+            mta: MtaLimits::default(),
+            bounce_wait: Duration::from_secs(1),
+            bounce_sessions: 2,
+            bounce_copy: 64 << 10,
+            control_connections_per_user: 32,
+            control_frame: 1 << 20,
+        }
+    }
+}

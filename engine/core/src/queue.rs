@@ -1,0 +1,402 @@
+//! The queue as transitions: what a store must do, whatever it is made of.
+//!
+//! Promises every store gives: a [`Transition`] is atomic; once its receipt is handed out it
+//! survives a crash; no read gives data whose proof fails. An envelope exists if and only if its
+//! message does, and the message's body with it; the last envelope takes the message along.
+//! Absent on purpose: rows, files and transactions (those are the store's own affair), clocks
+//! (dates come with the transitions), and the assumption of being the only process.
+//! Fails: with [`StoreError`]; after one, a store refuses writes until it is reopened.
+
+use crate::envelope::{Agent, Envelope, Flags};
+use crate::id::{EnvelopeId, MessageId};
+use crate::reply::Status;
+use crate::time::Timestamp;
+use bytes::Bytes;
+use std::fmt;
+use std::time::Duration;
+
+/// What enters the queue: a message, its content, and one envelope per recipient.
+#[derive(Debug)]
+pub struct Submission {
+    /// Facts about the message.
+    pub message: Message,
+    /// Content in CR LF form, without dot-stuffing, trace fields included.
+    pub body: Body,
+    /// At least one; all of this message.
+    pub envelopes: Vec<Envelope>,
+}
+
+/// Facts about a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Message {
+    /// Its number.
+    pub id: MessageId,
+    /// Octets of its content.
+    pub size: u64,
+    /// When it was accepted.
+    pub ctime: Timestamp,
+    /// Whether the content holds octets above 127 (BODY=8BITMIME, RFC 6152).
+    pub eight_bit: bool,
+}
+
+/// Content on its way into the store.
+pub enum Body {
+    /// All of it, in memory.
+    Whole(Bytes),
+    /// Too large for memory: read in pieces, once, from the start.
+    Pieces(Box<dyn Pieces>),
+}
+
+impl fmt::Debug for Body {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Whole(bytes) => write!(f, "Whole({} octets)", bytes.len()),
+            Self::Pieces(_) => f.write_str("Pieces"),
+        }
+    }
+}
+
+/// Content that is read in pieces.
+pub trait Pieces: Send {
+    /// The next piece, not empty; `None` at the end. An error abandons the submission.
+    fn next(&mut self) -> Result<Option<Bytes>, StoreError>;
+}
+
+/// What a delivery attempt leaves behind for one envelope.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Settlement {
+    /// Which envelope.
+    pub envelope: EnvelopeId,
+    /// What happens to it.
+    pub change: Change,
+    /// A report to the sender, created in the same transaction: an envelope with a
+    /// [`Bounce`](crate::envelope::Bounce) delivery and a new id of the same message.
+    pub bounce: Option<Box<Envelope>>,
+}
+
+/// What happens to a settled envelope.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// It is done: delivered, failed or expired. The last one takes the message along.
+    Done,
+    /// It failed for now and stays.
+    Retry {
+        /// Temporary failures so far, this one included.
+        retry: u16,
+        /// When the attempt began.
+        last_try: Timestamp,
+        /// Status of the failure, if known.
+        status: Option<Status>,
+        /// Text of the failure.
+        errorline: Box<str>,
+        /// When the last delay notice was made, if one is made now.
+        warned: Option<Timestamp>,
+    },
+}
+
+/// What an administrator's verb applies to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Selector {
+    /// One envelope.
+    Envelope(EnvelopeId),
+    /// All envelopes of one message.
+    Message(MessageId),
+    /// Everything queued.
+    All,
+}
+
+impl Selector {
+    /// Whether an envelope is meant.
+    pub fn matches(self, envelope: EnvelopeId) -> bool {
+        match self {
+            Self::Envelope(id) => id == envelope,
+            Self::Message(message) => message == envelope.message(),
+            Self::All => true,
+        }
+    }
+}
+
+/// Which subsystems the administrator has paused. Durable.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Paused {
+    /// No local delivery is started.
+    pub mda: bool,
+    /// No relaying is started.
+    pub mta: bool,
+    /// No SMTP connection is accepted.
+    pub smtp: bool,
+}
+
+/// An atomic change of the queue.
+#[derive(Debug)]
+pub enum Transition {
+    /// A message enters. Refused with [`Refusal::Exists`] if one of its ids is in use.
+    Submit(Submission),
+    /// Attempts end. Settlements of envelopes that are gone meanwhile change nothing, and their
+    /// bounce is not created.
+    Settle(Vec<Settlement>),
+    /// A notice enters and the bounce envelopes it reports leave, in one step. Without a notice
+    /// they just leave (nobody to tell).
+    Notify {
+        /// The notice.
+        notice: Option<Submission>,
+        /// The bounce envelopes it replaces.
+        reported: Vec<EnvelopeId>,
+    },
+    /// The administrator takes envelopes out of the queue, without a notice.
+    Remove(Selector),
+    /// The administrator pauses or resumes envelopes; those already so are left alone.
+    Suspend {
+        /// Which envelopes.
+        selector: Selector,
+        /// Pause or resume.
+        suspended: bool,
+    },
+    /// The administrator pauses or resumes subsystems.
+    Pause(Paused),
+    /// A message whose record or content failed its proof is set aside, whole.
+    Corrupt {
+        /// Which message.
+        message: MessageId,
+        /// What was found.
+        reason: Box<str>,
+        /// When.
+        at: Timestamp,
+    },
+    /// A message comes back from the corrupt bucket, if all of it proves sound now.
+    Uncorrupt(MessageId),
+}
+
+/// What a transition did, handed out once it is durable.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Receipt {
+    /// It is done.
+    Done,
+    /// These envelopes were affected, in order: removed, suspended, resumed, or dropped along
+    /// with a corrupt message.
+    Affected(Vec<EnvelopeId>),
+    /// It was refused and changed nothing.
+    Refused(Refusal),
+}
+
+/// Why a transition changed nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// An id is in use already; draw another.
+    Exists,
+    /// There is no such message in the corrupt bucket.
+    Unknown,
+    /// It is still damaged.
+    StillCorrupt,
+}
+
+/// A message in the corrupt bucket.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CorruptMessage {
+    /// Which message.
+    pub message: MessageId,
+    /// What was found.
+    pub reason: Box<str>,
+    /// When.
+    pub at: Timestamp,
+    /// Envelopes that went along.
+    pub envelopes: u32,
+}
+
+/// What the schedule needs to know of an envelope; small, and read without decoding the rest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Scheduled {
+    /// Which envelope.
+    pub id: EnvelopeId,
+    /// Who delivers it.
+    pub agent: Agent,
+    /// When it was accepted.
+    pub ctime: Timestamp,
+    /// Lifetime from `ctime` on.
+    pub ttl: Duration,
+    /// When the last delay notice was made.
+    pub last_bounce: Timestamp,
+    /// Temporary failures so far.
+    pub retry: u16,
+    /// Persistent marks.
+    pub flags: Flags,
+}
+
+impl From<&Envelope> for Scheduled {
+    fn from(envelope: &Envelope) -> Self {
+        Self {
+            id: envelope.id,
+            agent: envelope.agent(),
+            ctime: envelope.ctime,
+            ttl: envelope.ttl,
+            last_bounce: envelope.last_bounce,
+            retry: envelope.retry,
+            flags: envelope.flags,
+        }
+    }
+}
+
+/// One entry of a walk: an envelope, or the message that could not be read.
+pub type Walked<T> = Result<T, StoreError>;
+
+/// The writing side of a store. One owner; see [`Reader`] for everybody else.
+pub trait Store: Send + 'static {
+    /// The reading side.
+    type Reader: Reader + Clone;
+
+    /// A transition in the form this store writes: encoded and checksummed.
+    type Prepared: Send;
+
+    /// Encodes a transition. Runs on the thread of whoever asks for it, so that the one writer
+    /// only has to write; reads pieces of a large body, if there are any.
+    fn prepare(transition: Transition) -> Result<Self::Prepared, StoreError>;
+
+    /// Octets a prepared transition will write, for the bound on a group.
+    fn weight(prepared: &Self::Prepared) -> usize;
+
+    /// Carries out a group of transitions, in order, and makes all of them durable together.
+    /// Gives one receipt each. An error concerns the whole group: none of it happened, or none of
+    /// it will after the store is reopened.
+    fn commit(&mut self, group: Vec<Self::Prepared>) -> Result<Vec<Receipt>, StoreError>;
+
+    /// A handle for reading. Reads see everything whose receipt has been handed out.
+    fn reader(&self) -> Self::Reader;
+}
+
+/// The reading side of a store: any number of threads, never delayed by the writer.
+///
+/// Every read verifies the record's proof and gives [`StoreError::Corrupt`] if it fails.
+pub trait Reader: Send + Sync + 'static {
+    /// Whether any envelope of the message is queued, or the message is in the corrupt bucket.
+    fn exists(&self, message: MessageId) -> Result<bool, StoreError>;
+
+    /// One envelope.
+    fn envelope(&self, id: EnvelopeId) -> Result<Option<Envelope>, StoreError>;
+
+    /// Facts about a queued message.
+    fn message(&self, id: MessageId) -> Result<Option<Message>, StoreError>;
+
+    /// Piece `index` (from 0) of a message's content; `None` after the last one. Pieces are at
+    /// most 64 KiB; the last one is checked against the digest of the whole.
+    fn body(&self, id: MessageId, index: u32) -> Result<Option<Bytes>, StoreError>;
+
+    /// Up to `limit` envelopes in order of their ids, the first one after `after`. A damaged
+    /// record gives its error in place and the listing goes on behind it.
+    fn page(
+        &self,
+        selector: Selector,
+        after: Option<EnvelopeId>,
+        limit: usize,
+    ) -> Result<Vec<Walked<Envelope>>, StoreError>;
+
+    /// Shows every queued envelope to `visit`, in order of ids, for the schedule at start-up.
+    fn walk(&self, visit: &mut dyn FnMut(Walked<Scheduled>)) -> Result<(), StoreError>;
+
+    /// The messages of an id epoch that are queued or corrupt
+    /// (see [`MessageIds`](crate::id::MessageIds)).
+    fn live(&self, epoch: u16) -> Result<Vec<MessageId>, StoreError>;
+
+    /// The last id epoch used, if any message was ever stored.
+    fn epoch(&self) -> Result<Option<u16>, StoreError>;
+
+    /// What the administrator has paused.
+    fn paused(&self) -> Result<Paused, StoreError>;
+
+    /// The corrupt bucket, in order of ids.
+    fn corrupt(&self) -> Result<Vec<CorruptMessage>, StoreError>;
+}
+
+/// Why the store could not do it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum StoreError {
+    /// The disk or the operating system refused.
+    Io(String),
+    /// There is no space left.
+    Full,
+    /// A record or body failed its proof.
+    Corrupt {
+        /// The message it belongs to.
+        message: MessageId,
+        /// What was found.
+        reason: String,
+    },
+    /// An earlier error closed the store for writing; it must be reopened.
+    Poisoned,
+    /// Another process has it open.
+    Locked {
+        /// Its process id, if it could be found out.
+        holder: Option<u32>,
+    },
+    /// Its format is not one this program knows.
+    Version {
+        /// The format found.
+        found: u32,
+        /// The newest format known.
+        known: u32,
+    },
+    /// It is not a store, or so damaged that it cannot be opened.
+    Unreadable(String),
+    /// There is no store at this place.
+    Absent,
+}
+
+impl fmt::Display for StoreError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Io(cause) => write!(f, "i/o error: {cause}"),
+            Self::Full => f.write_str("no space left on the device"),
+            Self::Corrupt { message, reason } => {
+                write!(f, "message {message} is damaged: {reason}")
+            }
+            Self::Poisoned => f.write_str("closed for writing after an earlier i/o error"),
+            Self::Locked { holder: Some(pid) } => write!(f, "in use by process {pid}"),
+            Self::Locked { holder: None } => f.write_str("in use by another process"),
+            Self::Version { found, known } => write!(
+                f,
+                "format {found} is newer than this program, which knows formats up to {known}"
+            ),
+            Self::Unreadable(why) => write!(f, "cannot be read: {why}"),
+            Self::Absent => f.write_str("there is no store here"),
+        }
+    }
+}
+
+impl std::error::Error for StoreError {}
+
+/// How one delivery attempt ended for one envelope.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// The next hop, or the delivery program, has taken it.
+    Delivered {
+        /// What it said.
+        text: Box<str>,
+        /// Whether the next hop sends success notices itself (it announced DSN, RFC 3461).
+        notifies: bool,
+    },
+    /// It failed for now.
+    TempFail(Failure),
+    /// It failed for good.
+    PermFail(Failure),
+    /// It has been here before.
+    Loop,
+}
+
+/// What is known of a failure.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failure {
+    /// The enhanced status, if there was one or if we know better.
+    pub status: Option<Status>,
+    /// What was said, control characters included; at most `Envelope::ERRORLINE_MAX` octets.
+    pub text: Box<str>,
+}
+
+impl Failure {
+    /// A failure with a status and a text of our own.
+    pub fn new(status: Status, text: impl Into<Box<str>>) -> Self {
+        Self {
+            status: Some(status),
+            text: text.into(),
+        }
+    }
+}
