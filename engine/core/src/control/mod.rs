@@ -1,0 +1,256 @@
+//! What `smtpd` and `smtpctl` say to each other over the control socket.
+//!
+//! What: requests, replies, their rows and their frames; and where socket and spool lie.
+//! Promises: these types are written for the wire alone, so a change of a domain type cannot
+//! change what is spoken; ids are numbers, dates are seconds since the epoch. Every request gets
+//! its replies in order, on one connection, before the next request is looked at.
+//! Absent on purpose: sockets, the peer's authority (the daemon asks the kernel), and text for
+//! people (smtpctl renders).
+//! Fails: ids that cannot exist are refused when they are turned into domain ids.
+
+pub mod frame;
+pub mod paths;
+mod record;
+mod row;
+
+pub use record::{BounceKind, DeliveryRecord, EnvelopeRecord, NotifyRow};
+pub use row::{Agent, EnvelopeRow, Family, RowFlags, Runstate, StatusCode, chunks};
+
+use crate::id::{EnvelopeId, InvalidId, MessageId};
+use crate::queue;
+use crate::stats;
+use serde::{Deserialize, Serialize};
+
+/// What smtpctl wants.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Request {
+    /// The listing. [`Reply::EnvelopeRows`] in order of ids and [`Reply::Damaged`] among them, then
+    /// [`Reply::End`]; or [`Reply::Unknown`].
+    ShowQueue(Selector),
+    /// One envelope, by its number. [`Reply::EnvelopeRecord`] or [`Reply::Unknown`].
+    ShowEnvelope(u64),
+    /// The content of a message, by its number. [`Reply::Piece`]s, then [`Reply::End`]; or
+    /// [`Reply::Unknown`].
+    ShowMessage(u32),
+    /// Which subsystems are paused. [`Reply::Status`].
+    ShowStatus,
+    /// The counters. [`Reply::Stats`].
+    ShowStats,
+    /// Make envelopes due now. [`Reply::Affected`] or [`Reply::Unknown`].
+    Schedule(Selector),
+    /// Take envelopes out of the queue. [`Reply::Affected`] or [`Reply::Unknown`].
+    Remove(Selector),
+    /// Pause or resume envelopes; those already so do not count. [`Reply::Affected`] or
+    /// [`Reply::Unknown`].
+    Suspend {
+        /// Which envelopes.
+        selector: Selector,
+        /// Pause or resume.
+        suspended: bool,
+    },
+    /// Pause or resume a subsystem. [`Reply::Done`], or [`Reply::Fail`] if it is so already.
+    Pause {
+        /// Which subsystem.
+        subsystem: Subsystem,
+        /// Pause or resume.
+        paused: bool,
+    },
+    /// The numbers of `monitor`, once; smtpctl asks again for every line. [`Reply::Digest`].
+    Monitor,
+    /// Set how much is logged. [`Reply::Done`].
+    Log {
+        /// Verbose or brief.
+        verbose: bool,
+    },
+}
+
+/// What smtpd answers. Any request may also get [`Denied`](Reply::Denied) or
+/// [`Fail`](Reply::Fail), which end the answer.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Reply {
+    /// Part of a listing, in order of ids; see [`chunks`].
+    EnvelopeRows(Vec<EnvelopeRow>),
+    /// A message of a listing that could not be read; the listing goes on.
+    Damaged {
+        /// The message's number.
+        message: u32,
+        /// What was found.
+        reason: String,
+    },
+    /// A whole envelope.
+    EnvelopeRecord(Box<EnvelopeRecord>),
+    /// Part of a message's content, in CR LF form.
+    Piece(Vec<u8>),
+    /// The end of a listing or content.
+    End,
+    /// Which subsystems are paused.
+    Status(StatusRow),
+    /// The counters that have changed since the start.
+    Stats {
+        /// Seconds since the start.
+        uptime: u64,
+        /// Keys and values, in order of the keys.
+        rows: Vec<(String, i64)>,
+    },
+    /// The numbers of `monitor`: totals since the start.
+    Digest(DigestRow),
+    /// So many envelopes were changed.
+    Affected {
+        /// How many, those in flight included.
+        count: u64,
+        /// How many of them are being delivered right now, so that the running attempt still
+        /// counts.
+        inflight: u64,
+    },
+    /// It is done.
+    Done,
+    /// The id in the request names nothing that is queued.
+    Unknown,
+    /// The peer's user may not do this.
+    Denied,
+    /// It could not be done.
+    Fail {
+        /// Why, for people: lower case, no full stop.
+        reason: String,
+    },
+}
+
+/// What a verb applies to, as numbers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Selector {
+    /// Everything queued.
+    All,
+    /// The envelopes of one message.
+    Message(u32),
+    /// One envelope.
+    Envelope(u64),
+}
+
+impl TryFrom<Selector> for queue::Selector {
+    type Error = InvalidId;
+
+    fn try_from(selector: Selector) -> Result<Self, InvalidId> {
+        match selector {
+            Selector::All => Ok(Self::All),
+            Selector::Message(id) => MessageId::new(id).map(Self::Message).ok_or(InvalidId),
+            Selector::Envelope(id) => EnvelopeId::new(id).map(Self::Envelope).ok_or(InvalidId),
+        }
+    }
+}
+
+impl From<queue::Selector> for Selector {
+    fn from(selector: queue::Selector) -> Self {
+        match selector {
+            queue::Selector::All => Self::All,
+            queue::Selector::Message(id) => Self::Message(id.get()),
+            queue::Selector::Envelope(id) => Self::Envelope(id.get()),
+        }
+    }
+}
+
+/// What can be paused as a whole.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Subsystem {
+    /// Local delivery.
+    Mda,
+    /// Relaying.
+    Mta,
+    /// Taking mail over SMTP.
+    Smtp,
+}
+
+impl Subsystem {
+    /// The word of the command line and of `show status`, in lower case.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Mda => "mda",
+            Self::Mta => "mta",
+            Self::Smtp => "smtp",
+        }
+    }
+}
+
+/// Which subsystems are paused.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StatusRow {
+    /// No local delivery is started.
+    pub mda_paused: bool,
+    /// No relaying is started.
+    pub mta_paused: bool,
+    /// No SMTP connection is accepted.
+    pub smtp_paused: bool,
+}
+
+impl From<queue::Paused> for StatusRow {
+    fn from(paused: queue::Paused) -> Self {
+        Self {
+            mda_paused: paused.mda,
+            mta_paused: paused.mta,
+            smtp_paused: paused.smtp,
+        }
+    }
+}
+
+/// The numbers of `monitor`: totals since the start of the daemon (see [`stats::Digest`]).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[expect(missing_docs, reason = "the fields are those of stats::Digest")]
+pub struct DigestRow {
+    pub clients_connected: u64,
+    pub clients_disconnected: u64,
+    pub enqueued: u64,
+    pub dequeued: u64,
+    pub ok: u64,
+    pub tempfail: u64,
+    pub permfail: u64,
+    pub loops: u64,
+    pub expired: u64,
+    pub removed: u64,
+    pub bounce: u64,
+}
+
+impl From<stats::Digest> for DigestRow {
+    fn from(digest: stats::Digest) -> Self {
+        Self {
+            clients_connected: digest.clients_connected,
+            clients_disconnected: digest.clients_disconnected,
+            enqueued: digest.enqueued,
+            dequeued: digest.dequeued,
+            ok: digest.ok,
+            tempfail: digest.tempfail,
+            permfail: digest.permfail,
+            loops: digest.loops,
+            expired: digest.expired,
+            removed: digest.removed,
+            bounce: digest.bounce,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_that_cannot_exist_are_refused() {
+        for bad in [
+            Selector::Message(0),
+            Selector::Envelope(0),
+            Selector::Envelope(0x1dc5_3ae5),
+            Selector::Envelope(0x1dc5_3ae5_0000_0000),
+        ] {
+            assert_eq!(queue::Selector::try_from(bad), Err(InvalidId), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn selectors_survive_the_way_there() {
+        for selector in [
+            queue::Selector::All,
+            queue::Selector::Message("8d3f01aa".parse().unwrap()),
+            queue::Selector::Envelope("8d3f01aa00000001".parse().unwrap()),
+        ] {
+            let wire = Selector::from(selector);
+            assert_eq!(queue::Selector::try_from(wire), Ok(selector));
+        }
+    }
+}
