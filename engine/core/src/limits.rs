@@ -111,6 +111,9 @@ pub struct MtaLimits {
     pub keepalive: Duration,
     /// Recipients refused in a row after which a session is given up; `max-failures-per-session`.
     pub failures_per_session: usize,
+    /// Transactions in a row without one success after which a session is given up: the host
+    /// refuses everything.
+    pub tries_per_session: usize,
     /// Recipients of one transaction: what any server takes (RFC 5321 4.5.3.1.8).
     pub recipients_per_transaction: usize,
     /// Envelopes waiting for one relay from which on more are held; `task-hiwat`.
@@ -127,6 +130,8 @@ pub struct MtaLimits {
     pub reply_timeout: Duration,
     /// Wait for the reply to the final dot (RFC 5321 4.5.3.2.6: 10 minutes; shorter duplicates).
     pub dot_timeout: Duration,
+    /// Wait for the reply to QUIT: a courtesy, nothing depends on it.
+    pub quit_timeout: Duration,
     /// Octets of one reply line.
     pub reply_line: usize,
     /// Lines of one reply.
@@ -151,6 +156,7 @@ impl Default for MtaLimits {
             mails_per_session: 100,
             keepalive: Duration::from_secs(10),
             failures_per_session: 25,
+            tries_per_session: 10,
             recipients_per_transaction: 100,
             task_hiwat: 50,
             task_lowat: 30,
@@ -159,6 +165,7 @@ impl Default for MtaLimits {
             connect_timeout: Duration::from_mins(5),
             reply_timeout: Duration::from_mins(5),
             dot_timeout: Duration::from_mins(10),
+            quit_timeout: Duration::from_secs(5),
             reply_line: 2048,
             reply_lines: 128,
             route_penalty: Duration::from_secs(15),

@@ -1,5 +1,7 @@
 //! SMTP as machines without sockets: the server side, the client side, and their words.
 
+pub mod client;
+
 use crate::addr::Address;
 use crate::envelope::{Notify, Ret};
 use crate::id::{EnvelopeId, MessageId};
