@@ -13,6 +13,10 @@ use crate::time::Timestamp;
 use std::path::PathBuf;
 use std::time::Duration;
 
+pub(crate) mod codec;
+
+pub use codec::DecodeError;
+
 /// One recipient's delivery (spec/smtpd.md 2.2).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Envelope {

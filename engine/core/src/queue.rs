@@ -7,7 +7,8 @@
 //! (dates come with the transitions), and the assumption of being the only process.
 //! Fails: with [`StoreError`]; after one, a store refuses writes until it is reopened.
 
-use crate::envelope::{Agent, Envelope, Flags};
+use crate::envelope::codec::Fixed;
+use crate::envelope::{Agent, DecodeError, Envelope, Flags};
 use crate::id::{EnvelopeId, MessageId};
 use crate::reply::Status;
 use crate::time::Timestamp;
@@ -31,7 +32,7 @@ pub struct Submission {
 pub struct Message {
     /// Its number.
     pub id: MessageId,
-    /// Octets of its content.
+    /// Octets of its content; what is stored is counted by the store.
     pub size: u64,
     /// When it was accepted.
     pub ctime: Timestamp,
@@ -133,17 +134,19 @@ pub enum Transition {
     /// A message enters. Refused with [`Refusal::Exists`] if one of its ids is in use.
     Submit(Submission),
     /// Attempts end. Settlements of envelopes that are gone meanwhile change nothing, and their
-    /// bounce is not created.
+    /// bounce is not created. Refused with [`Refusal::Exists`] if the id of a bounce is in use.
     Settle(Vec<Settlement>),
     /// A notice enters and the bounce envelopes it reports leave, in one step. Without a notice
-    /// they just leave (nobody to tell).
+    /// they just leave (nobody to tell). If none of them is left, nothing happens: the notice was
+    /// made before, or the administrator was quicker. Refused as a submission is.
     Notify {
         /// The notice.
         notice: Option<Submission>,
         /// The bounce envelopes it replaces.
         reported: Vec<EnvelopeId>,
     },
-    /// The administrator takes envelopes out of the queue, without a notice.
+    /// The administrator takes envelopes out of the queue, without a notice. A message named by
+    /// its id leaves the corrupt bucket, too.
     Remove(Selector),
     /// The administrator pauses or resumes envelopes; those already so are left alone.
     Suspend {
@@ -154,7 +157,8 @@ pub enum Transition {
     },
     /// The administrator pauses or resumes subsystems.
     Pause(Paused),
-    /// A message whose record or content failed its proof is set aside, whole.
+    /// A message whose record or content failed its proof is set aside, whole. Refused with
+    /// [`Refusal::Unknown`] if it is not queued.
     Corrupt {
         /// Which message.
         message: MessageId,
@@ -173,7 +177,8 @@ pub enum Receipt {
     /// It is done.
     Done,
     /// These envelopes were affected, in order: removed, suspended, resumed, or dropped along
-    /// with a corrupt message.
+    /// with a corrupt message. Any transition may meet a damaged record; the message concerned is
+    /// then set aside within the transition, and a settlement, too, names what was dropped.
     Affected(Vec<EnvelopeId>),
     /// It was refused and changed nothing.
     Refused(Refusal),
@@ -184,7 +189,7 @@ pub enum Receipt {
 pub enum Refusal {
     /// An id is in use already; draw another.
     Exists,
-    /// There is no such message in the corrupt bucket.
+    /// There is no such message in the queue, or in the corrupt bucket.
     Unknown,
     /// It is still damaged.
     StillCorrupt,
@@ -236,6 +241,23 @@ impl From<&Envelope> for Scheduled {
     }
 }
 
+impl Scheduled {
+    /// Reads what the schedule needs from the stored form of envelope `id`
+    /// ([`Envelope::encode`]), without looking at the rest.
+    pub fn decode(id: EnvelopeId, octets: &[u8]) -> Result<Self, DecodeError> {
+        let fixed = Fixed::decode(octets)?;
+        Ok(Self {
+            id,
+            agent: fixed.agent,
+            ctime: fixed.ctime,
+            ttl: fixed.ttl,
+            last_bounce: fixed.last_bounce,
+            retry: fixed.retry,
+            flags: fixed.flags,
+        })
+    }
+}
+
 /// One entry of a walk: an envelope, or the message that could not be read.
 pub type Walked<T> = Result<T, StoreError>;
 
@@ -255,8 +277,8 @@ pub trait Store: Send + 'static {
     fn weight(prepared: &Self::Prepared) -> usize;
 
     /// Carries out a group of transitions, in order, and makes all of them durable together.
-    /// Gives one receipt each. An error concerns the whole group: none of it happened, or none of
-    /// it will after the store is reopened.
+    /// Gives one receipt each. An error concerns the whole group and ends this store: when the last
+    /// sync fails, only reopening shows whether all of the group is there, or nothing of it.
     fn commit(&mut self, group: Vec<Self::Prepared>) -> Result<Vec<Receipt>, StoreError>;
 
     /// A handle for reading. Reads see everything whose receipt has been handed out.
@@ -323,6 +345,8 @@ pub enum StoreError {
     },
     /// An earlier error closed the store for writing; it must be reopened.
     Poisoned,
+    /// The store was closed because the program is stopping.
+    Closed,
     /// Another process has it open.
     Locked {
         /// Its process id, if it could be found out.
@@ -350,6 +374,7 @@ impl fmt::Display for StoreError {
                 write!(f, "message {message} is damaged: {reason}")
             }
             Self::Poisoned => f.write_str("closed for writing after an earlier i/o error"),
+            Self::Closed => f.write_str("closed, the program is stopping"),
             Self::Locked { holder: Some(pid) } => write!(f, "in use by process {pid}"),
             Self::Locked { holder: None } => f.write_str("in use by another process"),
             Self::Version { found, known } => write!(
