@@ -309,13 +309,13 @@ impl Attempt {
         self.awaited.len()
     }
 
-    /// What the next reply is to.
+    /// What the server owes us next.
     pub(super) fn awaited(&self) -> Option<&'static str> {
         self.awaited.front().map(|command| match command {
-            Command::Mail => "MAIL",
-            Command::Rcpt(_) => "RCPT",
-            Command::Data => "DATA",
-            Command::LoneDot | Command::Dot | Command::DotFor(_) => "the final dot",
+            Command::Mail => "the reply to MAIL",
+            Command::Rcpt(_) => "the reply to RCPT",
+            Command::Data => "the reply to DATA",
+            Command::LoneDot | Command::Dot | Command::DotFor(_) => "the reply to the final dot",
         })
     }
 

@@ -52,10 +52,10 @@ impl Extensions {
 mod tests {
     use super::*;
 
-    fn check(line: &str, want: Extensions) {
+    fn check(line: &str, want: &Extensions) {
         let mut offered = Extensions::default();
         offered.read_line(line.as_bytes());
-        assert_eq!(offered, want, "{line:?}");
+        assert_eq!(&offered, want, "{line:?}");
     }
 
     #[test]
@@ -69,35 +69,35 @@ mod tests {
             size: Some(most),
             ..none()
         };
-        check("PIPELINING", pipelining());
-        check("pipelining", pipelining());
-        check("PIPELININGS", none());
-        check("X-PIPELINING", none());
+        check("PIPELINING", &pipelining());
+        check("pipelining", &pipelining());
+        check("PIPELININGS", &none());
+        check("X-PIPELINING", &none());
         check(
             "8bitmime",
-            Extensions {
+            &Extensions {
                 eight_bit: true,
                 ..none()
             },
         );
         check(
             "DSN",
-            Extensions {
+            &Extensions {
                 dsn: true,
                 ..none()
             },
         );
-        check("SIZE 1000", size(1000));
-        check("SIZE", size(u64::MAX));
-        check("SIZE 0", size(u64::MAX));
-        check("SIZE 18446744073709551616", size(u64::MAX));
-        check("", none());
-        check("\0", none());
-        check("AUTH \0\r=", none());
+        check("SIZE 1000", &size(1000));
+        check("SIZE", &size(u64::MAX));
+        check("SIZE 0", &size(u64::MAX));
+        check("SIZE 18446744073709551616", &size(u64::MAX));
+        check("", &none());
+        check("\0", &none());
+        check("AUTH \0\r=", &none());
     }
 
     #[test]
     fn a_size_that_overflows_does_not_become_small() {
-        check("SIZE 99999999999999999999999999", Extensions::default());
+        check("SIZE 99999999999999999999999999", &Extensions::default());
     }
 }

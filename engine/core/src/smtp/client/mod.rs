@@ -104,6 +104,9 @@ pub struct Client {
     refused: usize,
 }
 
+/// Said of octets that can be no reply to anything.
+const UNEXPECTED: &str = "unexpected input";
+
 #[derive(Debug)]
 enum State {
     /// The driver is connecting.
@@ -144,19 +147,23 @@ impl Client {
     fn received(&mut self, now: Now, mut bytes: &[u8]) {
         while !bytes.is_empty() && !matches!(self.state, State::Closed) {
             let outstanding = self.outstanding();
-            if outstanding == 0 {
-                return self.unsolicited(bytes);
-            }
             match self.replies.receive(&mut bytes, &self.params.limits) {
-                Ok(None) => return,
+                Ok(Some(reply)) if outstanding == 0 => return self.unsolicited(&reply),
                 Ok(Some(reply)) => self.replied(now, &reply),
+                Ok(None) => {
+                    if outstanding == 0 {
+                        // Nobody asked, but what has begun must end.
+                        self.wait(now, self.params.limits.reply_timeout);
+                    }
+                    return;
+                }
                 Err(malformed) => {
                     return self.lose(Status::transient(5, 0), &malformed.to_string());
                 }
             }
-            // The peer said more than it was asked, before it can have seen what we send now.
-            if outstanding == 1 && !bytes.is_empty() {
-                return self.unsolicited(bytes);
+            // This came before the peer can have seen what was sent just now: no reply to it.
+            if outstanding == 1 && !bytes.is_empty() && self.outstanding() > 0 {
+                return self.lose(Status::transient(5, 0), UNEXPECTED);
             }
         }
     }
@@ -171,19 +178,12 @@ impl Client {
     }
 
     /// A server may say 421 at any time; whatever else nobody asked for is a fault.
-    fn unsolicited(&mut self, mut bytes: &[u8]) {
-        if matches!(self.state, State::Closed) {
-            return;
+    fn unsolicited(&mut self, reply: &ServerReply) {
+        if reply.code() == 421 {
+            return self.abandon(reply.failure());
         }
-        let mut replies = Replies::default();
-        match replies.receive(&mut bytes, &self.params.limits) {
-            Ok(Some(reply)) if reply.code() == 421 => self.abandon(reply.failure()),
-            Ok(Some(reply)) => {
-                let text = format!("unexpected reply: {}", reply.text());
-                self.lose(Status::transient(5, 0), &text);
-            }
-            _ => self.lose(Status::transient(5, 0), "unexpected input"),
-        }
+        let text = format!("unexpected reply: {}", reply.text());
+        self.lose(Status::transient(5, 0), &text);
     }
 
     fn replied(&mut self, now: Now, reply: &ServerReply) {
@@ -260,6 +260,9 @@ impl Client {
         );
         let step = attempt.begin();
         self.state = State::Transaction(Box::new(attempt));
+        if self.replies.is_begun() {
+            return self.lose(Status::transient(5, 0), UNEXPECTED);
+        }
         self.advance(now, step);
     }
 
@@ -337,6 +340,9 @@ impl Client {
         if !attempt.is_reading() {
             return;
         }
+        if self.replies.is_begun() {
+            return self.lose(Status::transient(5, 0), UNEXPECTED);
+        }
         match attempt.content(bytes, last) {
             Ok((pieces, step)) => {
                 self.actions.extend(pieces.into_iter().map(Action::Send));
@@ -364,7 +370,7 @@ impl Client {
     fn lose(&mut self, status: Status, what: &str) {
         let mut text = String::from(what);
         if let Some(awaited) = self.awaited() {
-            text = format!("{text} while waiting for the reply to {awaited}");
+            text = format!("{text} while waiting for {awaited}");
         }
         if let State::Transaction(attempt) = &self.state
             && attempt.is_sent()
@@ -374,17 +380,17 @@ impl Client {
         self.abandon(self.failure(status, &text));
     }
 
-    /// What the next reply is to.
+    /// What the peer owes us next.
     fn awaited(&self) -> Option<&'static str> {
         match &self.state {
             State::Connecting | State::Ready | State::Closed => None,
-            State::Greeting => Some("the connection"),
-            State::Hello { fallback: true } => Some("HELO"),
-            State::Hello { .. } if self.params.lmtp => Some("LHLO"),
-            State::Hello { .. } => Some("EHLO"),
+            State::Greeting => Some("the greeting"),
+            State::Hello { fallback: true } => Some("the reply to HELO"),
+            State::Hello { .. } if self.params.lmtp => Some("the reply to LHLO"),
+            State::Hello { .. } => Some("the reply to EHLO"),
             State::Transaction(attempt) => attempt.awaited(),
-            State::Resetting => Some("RSET"),
-            State::Quitting => Some("QUIT"),
+            State::Resetting => Some("the reply to RSET"),
+            State::Quitting => Some("the reply to QUIT"),
         }
     }
 

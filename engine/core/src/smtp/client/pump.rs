@@ -78,7 +78,7 @@ impl Pump {
         let pair = |before: u8, after: u8| {
             (
                 (before == b'\r') != (after == b'\n'),
-                (before == b'\n') & (after == b'.'),
+                before == b'\n' && after == b'.',
             )
         };
         let (first, rest) = bytes.split_first().ok_or(Unclean)?;
@@ -111,4 +111,91 @@ fn stuff(bytes: &[u8], starts_line: bool) -> Vec<u8> {
         at_start = true;
     }
     out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+    use proptest::sample::select;
+
+    /// What a server receives, or nothing if the content cannot be sent; and all that was written.
+    fn pump(content: &[u8], cuts: &[usize]) -> (Option<Vec<u8>>, Vec<u8>) {
+        let mut pump = Pump::default();
+        let mut out = Vec::new();
+        let mut rest = Bytes::copy_from_slice(content);
+        let mut result = Ok(());
+        for cut in cuts {
+            let piece = rest.split_to((*cut).min(rest.len()));
+            result = result.and_then(|()| pump.piece(piece, &mut out));
+        }
+        result = result.and_then(|()| pump.end(rest, &mut out));
+        let out = out.concat();
+        (result.is_ok().then(|| receive(&out)), out)
+    }
+
+    /// RFC 5321 section 4.5.2, the receiving side.
+    fn receive(wire: &[u8]) -> Vec<u8> {
+        let mut content = Vec::new();
+        let mut lines = wire.split_inclusive(|b| *b == b'\n').peekable();
+        while let Some(line) = lines.next() {
+            if line == b".\r\n" {
+                assert_eq!(lines.peek(), None, "something follows the final dot");
+                return content;
+            }
+            content.extend_from_slice(line.strip_prefix(b".").unwrap_or(line));
+        }
+        panic!("there is no final dot");
+    }
+
+    fn is_clean(content: &[u8]) -> bool {
+        let text: Vec<_> = content.iter().map(|b| char::from(*b)).collect();
+        let text: String = text.into_iter().collect();
+        !text.replace("\r\n", "").contains(['\r', '\n'])
+    }
+
+    proptest! {
+        #[test]
+        fn content_arrives_as_it_is(
+            content in vec(select(b"ab..\r\n".to_vec()), 0..40),
+            repair in any::<bool>(),
+            cuts in vec(0..10usize, 0..12),
+        ) {
+            let mut content = content;
+            if repair {
+                let text = String::from_utf8(content).unwrap().replace('\r', "");
+                content = text.replace('\n', "\r\n").into_bytes();
+            }
+            let (received, wire) = pump(&content, &cuts);
+            let mut want = content.clone();
+            if !want.is_empty() && !want.ends_with(b"\r\n") {
+                want.extend_from_slice(b"\r\n");
+            }
+            prop_assert_eq!(received, is_clean(&content).then_some(want));
+            // Nothing unclean is written on the way to the error either.
+            let cut_short = wire.strip_suffix(b"\r").unwrap_or(&wire);
+            prop_assert!(is_clean(cut_short), "{:?}", wire);
+        }
+
+        #[test]
+        fn the_cut_of_content_makes_no_difference(
+            content in vec(select(b"a.\r\n".to_vec()), 0..20),
+            cuts in vec(0..6usize, 0..12),
+        ) {
+            let (whole, _) = pump(&content, &[]);
+            let (cut, _) = pump(&content, &cuts);
+            prop_assert_eq!(whole, cut);
+        }
+    }
+
+    #[test]
+    fn a_piece_without_dots_is_not_copied() {
+        let piece = Bytes::from(b"Subject: a.b.c\r\n\r\nno .dot\r\n".repeat(1000));
+        let mut out = Vec::new();
+        Pump::default().piece(piece.clone(), &mut out).unwrap();
+        assert_eq!(out.len(), 1);
+        assert_eq!(out[0].as_ptr(), piece.as_ptr());
+        assert_eq!(out[0], piece);
+    }
 }

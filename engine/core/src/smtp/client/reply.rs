@@ -56,6 +56,11 @@ pub(super) struct Replies {
 }
 
 impl Replies {
+    /// Whether a reply has begun and not ended.
+    pub(super) fn is_begun(&self) -> bool {
+        !self.line.is_empty() || self.reply.is_some()
+    }
+
     /// Takes octets off the front of `bytes` until a reply is complete, or none are left.
     pub(super) fn receive(
         &mut self,
@@ -231,4 +236,118 @@ pub(super) fn clip(text: &str) -> Box<str> {
     let end = text.floor_char_boundary(Envelope::ERRORLINE_MAX - MARK.len());
     let kept = text.get(..end).unwrap_or_default();
     [kept, MARK].concat().into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+    use proptest::sample::select;
+
+    fn receive(bytes: &[u8], size: usize) -> Result<Vec<ServerReply>, Malformed> {
+        let limits = MtaLimits {
+            reply_line: 12,
+            reply_lines: 3,
+            ..MtaLimits::default()
+        };
+        let mut replies = Replies::default();
+        let mut all = Vec::new();
+        for mut piece in bytes.chunks(size) {
+            while !piece.is_empty() {
+                all.extend(replies.receive(&mut piece, &limits)?);
+                let held = replies.reply.as_ref().map_or(0, |reply| reply.lines.len());
+                assert!(replies.line.len() + held < 64, "held beyond the limits");
+            }
+        }
+        Ok(all)
+    }
+
+    fn check(bytes: &[u8], want: &str) {
+        let reply = match receive(bytes, bytes.len()) {
+            Ok(replies) => replies
+                .iter()
+                .map(ServerReply::text)
+                .collect::<Vec<_>>()
+                .join("|"),
+            Err(malformed) => format!("! {malformed}"),
+        };
+        assert_eq!(reply, want);
+    }
+
+    #[test]
+    fn lines_make_replies() {
+        check(b"250 ok\r\n", "250 ok");
+        check(b"250\r\n", "250");
+        check(b"250 \r\n", "250");
+        check(b"250-a\r\n250-\r\n250 b\r\n", "250 a b");
+        check(b"250 a\r\n550 b\n", "250 a|550 b");
+        check(b"250-a\r\n", "");
+        check(
+            b"250-a\r\n251 b\r\n",
+            "! lines of one reply with different codes",
+        );
+        check(
+            b"250-a\r\n250-a\r\n250-a\r\n250 a\r\n",
+            "! too many lines in one reply",
+        );
+        check(b"250 123456789\r\n", "! reply line too long");
+        check(b"2509012345678901", "! reply line too long");
+        for (line, shown) in [("25", "25"), ("2500 a", "2500 a"), ("abc", "abc"), ("", "")] {
+            check(
+                format!("{line}\r\n").as_bytes(),
+                &format!("! not a reply: {shown}"),
+            );
+        }
+        for line in ["199 a", "600 a", "099 a"] {
+            check(
+                format!("{line}\r\n").as_bytes(),
+                &format!("! not a reply: {line}"),
+            );
+        }
+    }
+
+    #[test]
+    fn long_texts_end_in_dots() {
+        let text = "\u{e9}".repeat(2000);
+        let clipped = clip(&text);
+        assert!(clipped.len() <= Envelope::ERRORLINE_MAX);
+        assert!(clipped.len() > Envelope::ERRORLINE_MAX - 2);
+        assert!(clipped.ends_with("\u{e9}..."));
+        let kept = "a".repeat(Envelope::ERRORLINE_MAX);
+        assert_eq!(&*clip(&kept), kept);
+    }
+
+    #[test]
+    fn a_status_has_the_class_of_its_code() {
+        let check = |line: &str, want: &str| {
+            let reply = ServerReply {
+                code: line[..3].parse().unwrap(),
+                lines: line[4..].into(),
+            };
+            let (kind, failure) = match reply.outcome() {
+                Outcome::PermFail(failure) => ("perm", failure),
+                Outcome::TempFail(failure) => ("temp", failure),
+                other => panic!("{other:?}"),
+            };
+            assert_eq!(format!("{kind} {}", failure.status.unwrap()), want);
+        };
+        check("550 no", "perm 5.0.0");
+        check("450 no", "temp 4.0.0");
+        check("550 4.7.1 no", "perm 5.7.1");
+        check("450 5.7.1 no", "temp 4.7.1");
+        check("550 5.7.509 no", "perm 5.7.509");
+        check("354 what", "temp 4.0.0");
+        check("250 2.0.0 what", "temp 4.0.0");
+    }
+
+    proptest! {
+        #[test]
+        fn the_cut_of_replies_makes_no_difference(
+            bytes in vec(select(b"25500- \r\nx".to_vec()), 0..80),
+            size in 1..8usize,
+        ) {
+            prop_assert_eq!(receive(&bytes, size), receive(&bytes, bytes.len().max(1)));
+        }
+    }
 }
