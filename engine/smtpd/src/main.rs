@@ -1,3 +1,20 @@
-//! The program.
+//! smtpd(8): reads the command line and the configuration, takes what needs rights, gives the
+//! rights up, and runs the daemon until it is told to stop.
 
-fn main() {}
+use clap::Parser as _;
+use redspool_smtpd::launch::{self, Failed};
+use redspool_smtpd::options::Options;
+use std::io::Write as _;
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let options = Options::parse();
+    match launch::run(options) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(Failed::Reported) => ExitCode::FAILURE,
+        Err(Failed::Because(why)) => {
+            let _ = writeln!(std::io::stderr(), "smtpd: {why}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,411 @@
+//! The control socket: smtpctl asks, the owners of the state answer.
+//!
+//! Promises: authority is the peer's uid as the kernel tells it, checked for every request; an
+//! effect is durable before it is reported; a listing is read in pages and holds nothing while
+//! its reader is slow; bad input ends its own connection and nothing else.
+//! Absent on purpose: text for people (smtpctl renders).
+
+use crate::daemon::Shared;
+use crate::drivers::set_aside;
+use bytes::{Buf as _, BytesMut};
+use parking_lot::Mutex;
+use redspool_core::control::{
+    EnvelopeRecord, EnvelopeRow, Reply, Request, Subsystem, chunks, frame,
+};
+use redspool_core::envelope::Envelope;
+use redspool_core::id::{EnvelopeId, MessageId};
+use redspool_core::queue::{Reader, Receipt, Selector, StoreError, Transition, Walked};
+use std::collections::HashMap;
+use std::io;
+use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::{oneshot, watch};
+
+/// Wait for the next request of a client, and for it to take an answer.
+const IDLE: Duration = Duration::from_mins(10);
+
+/// Binds the control socket. A socket file nobody answers on is replaced; one that answers means
+/// another daemon is running. Everybody may connect (submission needs it); the uid decides.
+pub fn bind(path: &Path) -> io::Result<std::os::unix::net::UnixListener> {
+    if let Ok(found) = std::fs::symlink_metadata(path) {
+        if !found.file_type().is_socket() {
+            return Err(io::Error::new(io::ErrorKind::AlreadyExists, "it is not a socket"));
+        }
+        if std::os::unix::net::UnixStream::connect(path).is_ok() {
+            let why = "another smtpd answers on it: stop that one, or name another --socket";
+            return Err(io::Error::new(io::ErrorKind::AddrInUse, why));
+        }
+        std::fs::remove_file(path)?;
+    }
+    let listener = std::os::unix::net::UnixListener::bind(path)?;
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o666))?;
+    listener.set_nonblocking(true)?;
+    Ok(listener)
+}
+
+/// Serves clients until `stop` turns true.
+pub async fn run(
+    shared: Arc<Shared>,
+    listener: std::os::unix::net::UnixListener,
+    mut stop: watch::Receiver<bool>,
+) {
+    let listener = match UnixListener::from_std(listener) {
+        Ok(listener) => listener,
+        Err(error) => {
+            tracing::error!("control socket failed: {error}");
+            return;
+        }
+    };
+    let users = Arc::new(Users::default());
+    loop {
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            _ = stop.wait_for(|stop| *stop) => return,
+        };
+        match accepted {
+            Ok((stream, _)) => {
+                tokio::spawn(client(Arc::clone(&shared), Arc::clone(&users), stream));
+            }
+            Err(error) => {
+                tracing::warn!("control accept failed: {error}");
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        }
+    }
+}
+
+/// Connections per user, so that no user can shut the others out.
+#[derive(Default)]
+struct Users(Mutex<HashMap<u32, usize>>);
+
+struct Connected {
+    users: Arc<Users>,
+    uid: u32,
+}
+
+impl Users {
+    fn connect(self: &Arc<Self>, uid: u32, most: usize) -> Option<Connected> {
+        let mut users = self.0.lock();
+        let count = users.entry(uid).or_default();
+        if *count >= most {
+            return None;
+        }
+        *count += 1;
+        Some(Connected { users: Arc::clone(self), uid })
+    }
+}
+
+impl Drop for Connected {
+    fn drop(&mut self) {
+        let mut users = self.users.0.lock();
+        if let Some(count) = users.get_mut(&self.uid) {
+            *count -= 1;
+            if *count == 0 {
+                users.remove(&self.uid);
+            }
+        }
+    }
+}
+
+/// A connection, and how to answer on it.
+struct Peer {
+    stream: UnixStream,
+    limit: usize,
+}
+
+impl Peer {
+    async fn send(&mut self, reply: &Reply) -> io::Result<()> {
+        let frame = frame::encode(reply, self.limit).map_err(io::Error::other)?;
+        match tokio::time::timeout(IDLE, self.stream.write_all(&frame)).await {
+            Ok(written) => written,
+            Err(_) => Err(io::ErrorKind::TimedOut.into()),
+        }
+    }
+}
+
+async fn client(shared: Arc<Shared>, users: Arc<Users>, stream: UnixStream) {
+    let Ok(credentials) = stream.peer_cred() else {
+        return;
+    };
+    let uid = credentials.uid();
+    let limits = shared.limits();
+    let mut peer = Peer { stream, limit: limits.control_frame };
+    let Some(_connected) = users.connect(uid, limits.control_connections_per_user) else {
+        let reason = "too many connections of this user to the control socket".into();
+        let _ = peer.send(&Reply::Fail { reason }).await;
+        return;
+    };
+    shared.counters.control_opened();
+    if let Err(error) = converse(&shared, &mut peer, uid).await {
+        tracing::debug!("control connection of uid {uid} ended: {error}");
+    }
+    shared.counters.control_closed();
+}
+
+async fn converse(shared: &Arc<Shared>, peer: &mut Peer, uid: u32) -> io::Result<()> {
+    let mut buffer = BytesMut::new();
+    loop {
+        match frame::decode::<Request>(&buffer, peer.limit) {
+            Ok(Some((request, length))) => {
+                buffer.advance(length);
+                tracing::trace!(target: "trace::imsg", "control <- uid {uid}: {request:?}");
+                if shared.may_control(uid) {
+                    answer(shared, peer, request).await?;
+                } else {
+                    peer.send(&Reply::Denied).await?;
+                }
+                continue;
+            }
+            Ok(None) => {}
+            Err(error) => {
+                let reason = error.to_string();
+                peer.send(&Reply::Fail { reason }).await?;
+                return Err(io::Error::other(error));
+            }
+        }
+        let read = tokio::time::timeout(IDLE, peer.stream.read_buf(&mut buffer)).await;
+        match read {
+            Ok(Ok(0)) => return Ok(()),
+            Ok(Ok(_)) => {}
+            Ok(Err(error)) => return Err(error),
+            Err(_) => return Err(io::ErrorKind::TimedOut.into()),
+        }
+    }
+}
+
+async fn answer(shared: &Arc<Shared>, peer: &mut Peer, request: Request) -> io::Result<()> {
+    let selected = |selector: redspool_core::control::Selector| Selector::try_from(selector);
+    let reply = match request {
+        Request::ShowQueue(selector) => match selected(selector) {
+            Ok(selector) => return list(shared, peer, selector).await,
+            Err(_) => Reply::Unknown,
+        },
+        Request::ShowEnvelope(id) => match EnvelopeId::new(id) {
+            Some(id) => record(shared, id).await,
+            None => Reply::Unknown,
+        },
+        Request::ShowMessage(id) => match MessageId::new(id) {
+            Some(id) => return content(shared, peer, id).await,
+            None => Reply::Unknown,
+        },
+        Request::ShowStatus => Reply::Status(shared.paused().await.into()),
+        Request::ShowStats => shared.stats().await,
+        Request::Monitor => shared.digest().await,
+        Request::Schedule(selector) => match selected(selector) {
+            Ok(selector) => schedule(shared, selector).await,
+            Err(_) => Reply::Unknown,
+        },
+        Request::Remove(selector) => match selected(selector) {
+            Ok(selector) => remove(shared, selector).await,
+            Err(_) => Reply::Unknown,
+        },
+        Request::Suspend { selector, suspended } => match selected(selector) {
+            Ok(selector) => suspend(shared, selector, suspended).await,
+            Err(_) => Reply::Unknown,
+        },
+        Request::Pause { subsystem, paused } => pause(shared, subsystem, paused).await,
+        Request::Log { verbose } => {
+            shared.log.set_verbose(verbose);
+            tracing::info!("log {}", if verbose { "verbose" } else { "brief" });
+            Reply::Done
+        }
+    };
+    peer.send(&reply).await
+}
+
+fn fail(error: &StoreError) -> Reply {
+    Reply::Fail { reason: format!("queue: {error}") }
+}
+
+fn ending() -> Reply {
+    Reply::Fail { reason: "smtpd is stopping".into() }
+}
+
+/// Reads from the store on a thread that may wait for the disk.
+async fn read<T: Send + 'static>(
+    shared: &Arc<Shared>,
+    question: impl FnOnce(&dyn Reader) -> Result<T, StoreError> + Send + 'static,
+) -> Result<T, StoreError> {
+    let shared = Arc::clone(shared);
+    let asked = tokio::task::spawn_blocking(move || question(&*shared.queue.reader()?)).await;
+    asked.unwrap_or_else(|error| Err(StoreError::Io(error.to_string())))
+}
+
+async fn list(shared: &Arc<Shared>, peer: &mut Peer, selector: Selector) -> io::Result<()> {
+    let most = shared.limits().listing_page;
+    let mut after = None;
+    let mut any = false;
+    loop {
+        let page = match read(shared, move |reader| reader.page(selector, after, most)).await {
+            Ok(page) => page,
+            Err(error) => return peer.send(&fail(&error)).await,
+        };
+        let Some(last) = last_of(&page) else {
+            break;
+        };
+        any = true;
+        let full = page.len() >= most;
+        after = Some(last);
+        let (envelopes, damaged) = sorted_out(page);
+        for error in damaged {
+            if let StoreError::Corrupt { message, reason } = error {
+                set_aside(shared, message, &reason);
+                peer.send(&Reply::Damaged { message: message.get(), reason }).await?;
+            }
+        }
+        let Some(rows) = rows(shared, envelopes).await else {
+            return peer.send(&ending()).await;
+        };
+        // Half a frame leaves room for what the frame adds to its rows.
+        for part in chunks(rows, peer.limit / 2) {
+            peer.send(&Reply::Rows(part)).await?;
+        }
+        if !full {
+            break;
+        }
+    }
+    let end = if any || selector == Selector::All { Reply::End } else { Reply::Unknown };
+    peer.send(&end).await
+}
+
+/// The id a listing goes on after: that of the last envelope, or the end of a damaged message.
+fn last_of(page: &[Walked<Envelope>]) -> Option<EnvelopeId> {
+    page.last().map(|walked| match walked {
+        Ok(envelope) => envelope.id,
+        Err(StoreError::Corrupt { message, .. }) => *message.envelopes().end(),
+        Err(_) => *MessageId::new(u32::MAX).expect("not zero").envelopes().end(),
+    })
+}
+
+fn sorted_out(page: Vec<Walked<Envelope>>) -> (Vec<Envelope>, Vec<StoreError>) {
+    let (mut envelopes, mut damaged) = (Vec::with_capacity(page.len()), Vec::new());
+    for walked in page {
+        match walked {
+            Ok(envelope) => envelopes.push(envelope),
+            Err(error) => damaged.push(error),
+        }
+    }
+    (envelopes, damaged)
+}
+
+/// Joins envelopes with where the schedule has them; those it no longer has are left out.
+async fn rows(shared: &Arc<Shared>, envelopes: Vec<Envelope>) -> Option<Vec<EnvelopeRow>> {
+    let ids: Vec<_> = envelopes.iter().map(|envelope| envelope.id).collect();
+    let states = shared.engine.ask(move |engine, now| {
+        ids.into_iter().map(|id| engine.runstate(now, id)).collect::<Vec<_>>()
+    });
+    let states = states.await?;
+    let joined = envelopes.iter().zip(states);
+    Some(joined.filter_map(|(envelope, state)| Some(EnvelopeRow::new(envelope, state?.into()))).collect())
+}
+
+async fn record(shared: &Arc<Shared>, id: EnvelopeId) -> Reply {
+    match read(shared, move |reader| reader.envelope(id)).await {
+        Ok(Some(envelope)) => Reply::Record(Box::new(EnvelopeRecord::from(&envelope))),
+        Ok(None) => Reply::Unknown,
+        Err(error) => fail(&error),
+    }
+}
+
+async fn content(shared: &Arc<Shared>, peer: &mut Peer, id: MessageId) -> io::Result<()> {
+    let mut index = 0;
+    loop {
+        let reply = match read(shared, move |reader| reader.body(id, index)).await {
+            Ok(Some(piece)) => Reply::Piece(piece.to_vec()),
+            Ok(None) if index == 0 => Reply::Unknown,
+            Ok(None) => Reply::End,
+            Err(error) => fail(&error),
+        };
+        peer.send(&reply).await?;
+        if !matches!(reply, Reply::Piece(_)) {
+            return Ok(());
+        }
+        index += 1;
+    }
+}
+
+async fn schedule(shared: &Arc<Shared>, selector: Selector) -> Reply {
+    let count = shared.engine.ask(move |engine, now| engine.schedule(now, selector)).await;
+    match count {
+        Some(count) => affected(shared, selector, count, 0).await,
+        None => ending(),
+    }
+}
+
+/// The count, or that the id names nothing.
+async fn affected(shared: &Arc<Shared>, selector: Selector, count: usize, inflight: usize) -> Reply {
+    if count == 0 && selector != Selector::All {
+        let known = read(shared, move |reader| reader.page(selector, None, 1)).await;
+        match known {
+            Ok(page) if page.is_empty() => return Reply::Unknown,
+            Ok(_) => {}
+            Err(error) => return fail(&error),
+        }
+    }
+    Reply::Affected { count: count as u64, inflight: inflight as u64 }
+}
+
+async fn remove(shared: &Arc<Shared>, selector: Selector) -> Reply {
+    let (done, wait) = oneshot::channel();
+    let engine = shared.engine.clone();
+    shared.queue.commit(Transition::Remove(selector), move |receipt| match receipt {
+        Ok(Receipt::Affected(ids)) => engine.instruct_blocking(move |engine, now| {
+            let inflight = engine.removed(now, &ids);
+            let _ = done.send(Ok((ids.len(), inflight)));
+        }),
+        Ok(_) => {
+            let _ = done.send(Ok((0, 0)));
+        }
+        Err(error) => {
+            let _ = done.send(Err(error));
+        }
+    });
+    match wait.await {
+        Ok(Ok((0, _))) if selector != Selector::All => Reply::Unknown,
+        Ok(Ok((count, inflight))) => affected(shared, Selector::All, count, inflight).await,
+        Ok(Err(error)) => fail(&error),
+        Err(_) => ending(),
+    }
+}
+
+async fn suspend(shared: &Arc<Shared>, selector: Selector, suspended: bool) -> Reply {
+    let (done, wait) = oneshot::channel();
+    let engine = shared.engine.clone();
+    let transition = Transition::Suspend { selector, suspended };
+    shared.queue.commit(transition, move |receipt| match receipt {
+        Ok(Receipt::Affected(ids)) => engine.instruct_blocking(move |engine, now| {
+            engine.suspended(now, &ids, suspended);
+            let _ = done.send(Ok(ids.len()));
+        }),
+        Ok(_) => {
+            let _ = done.send(Ok(0));
+        }
+        Err(error) => {
+            let _ = done.send(Err(error));
+        }
+    });
+    match wait.await {
+        Ok(Ok(count)) => affected(shared, selector, count, 0).await,
+        Ok(Err(error)) => fail(&error),
+        Err(_) => ending(),
+    }
+}
+
+async fn pause(shared: &Arc<Shared>, subsystem: Subsystem, paused: bool) -> Reply {
+    let state = if paused { "paused" } else { "running" };
+    match shared.pause(subsystem, paused).await {
+        Ok(true) => {
+            let verb = if paused { "paused" } else { "resumed" };
+            tracing::info!("{} {verb}", subsystem.word());
+            Reply::Done
+        }
+        Ok(false) => {
+            Reply::Fail { reason: format!("{} is {state} already", subsystem.word()) }
+        }
+        Err(error) => fail(&error),
+    }
+}

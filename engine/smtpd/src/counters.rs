@@ -1,0 +1,64 @@
+//! Counters of the listeners and the control socket, which many tasks change.
+
+use redspool_core::addr::Source;
+use redspool_core::stats::{Counter, Counters, Digest};
+use std::sync::atomic::{AtomicI64, Ordering::Relaxed};
+
+/// Counters that have no single owner.
+#[derive(Debug, Default)]
+pub struct SharedCounters {
+    smtp_opened: AtomicI64,
+    smtp_closed: AtomicI64,
+    inet4: AtomicI64,
+    inet6: AtomicI64,
+    control: AtomicI64,
+}
+
+impl SharedCounters {
+    /// An SMTP session began.
+    pub fn smtp_opened(&self, source: Source) {
+        self.smtp_opened.fetch_add(1, Relaxed);
+        match source {
+            Source::Local => {}
+            Source::Inet4(_) => drop(self.inet4.fetch_add(1, Relaxed)),
+            Source::Inet6(_) => drop(self.inet6.fetch_add(1, Relaxed)),
+        }
+    }
+
+    /// An SMTP session ended.
+    pub fn smtp_closed(&self) {
+        self.smtp_closed.fetch_add(1, Relaxed);
+    }
+
+    /// Somebody connected to the control socket.
+    pub fn control_opened(&self) {
+        self.control.fetch_add(1, Relaxed);
+    }
+
+    /// Somebody left the control socket.
+    pub fn control_closed(&self) {
+        self.control.fetch_sub(1, Relaxed);
+    }
+
+    /// Adds these numbers to those of the engine.
+    pub fn report(&self, counters: &mut Counters) {
+        let (opened, closed) = (self.smtp_opened.load(Relaxed), self.smtp_closed.load(Relaxed));
+        let changed = [
+            (Counter::SmtpSessionInet4, self.inet4.load(Relaxed)),
+            (Counter::SmtpSessionInet6, self.inet6.load(Relaxed)),
+            (Counter::ControlSession, self.control.load(Relaxed)),
+        ];
+        if opened > 0 {
+            counters.add(Counter::SmtpSession, opened - closed);
+        }
+        for (counter, value) in changed {
+            counters.set(counter, value);
+        }
+    }
+
+    /// Adds the sessions to a digest.
+    pub fn digest(&self, digest: &mut Digest) {
+        digest.clients_connected = self.smtp_opened.load(Relaxed).unsigned_abs();
+        digest.clients_disconnected = self.smtp_closed.load(Relaxed).unsigned_abs();
+    }
+}

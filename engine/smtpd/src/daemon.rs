@@ -1,0 +1,290 @@
+//! The daemon put together: what is shared, how it starts, re-reads its configuration and stops.
+//!
+//! Promises: listens only after the store is open and the schedule knows all of it; a clean stop
+//! finishes commits and running attempts, within a grace time; a configuration with a fault
+//! changes nothing.
+
+use crate::counters::SharedCounters;
+use crate::drivers::Drivers;
+use crate::engine::{EngineHandle, channel, run as run_engine};
+use crate::ids::Ids;
+use crate::listener::{self, Listener, Places};
+use crate::log::Log;
+use crate::mda::Programs;
+use crate::resolver::Resolver;
+use crate::settle::Settler;
+use crate::{clock, control};
+use arc_swap::ArcSwap;
+use parking_lot::Mutex;
+use redspool_core::config::Config;
+use redspool_core::control::{Reply, Subsystem};
+use redspool_core::engine::{Engine, Event};
+use redspool_core::limits::Limits;
+use redspool_core::queue::{Paused, Scheduled, StoreError, Transition};
+use redspool_core::rng::Rng;
+use redspool_core::time::Now;
+use redspool_store::QueueHandle;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+use tokio::sync::{oneshot, watch};
+
+/// How long running attempts and sessions may go on after the stop was asked for.
+const GRACE: Duration = Duration::from_secs(30);
+
+/// Envelopes handed to the engine at a time when it learns the queue at start-up.
+const WALK_CHUNK: usize = 4096;
+
+/// What all tasks of the daemon share.
+pub struct Shared {
+    /// The configuration in force.
+    pub config: ArcSwap<Config>,
+    /// The way to the engine.
+    pub engine: EngineHandle,
+    /// The way to the store.
+    pub queue: QueueHandle,
+    /// Where message-ids come from.
+    pub ids: Ids,
+    /// Asks the DNS.
+    pub resolver: Resolver,
+    /// Runs local deliveries and knows local users.
+    pub programs: Programs,
+    /// Numbers without a single owner.
+    pub counters: SharedCounters,
+    /// Places for sessions.
+    pub places: Arc<Places>,
+    /// Whether SMTP is paused.
+    pub smtp_paused: watch::Sender<bool>,
+    /// Turns true when the daemon is to stop.
+    pub stopping: watch::Sender<bool>,
+    /// Steers the log.
+    pub log: Log,
+    /// Directory for temporary files.
+    pub spool: PathBuf,
+    /// Port of mail exchangers.
+    pub mx_port: u16,
+    /// The uid that may control the daemon besides root.
+    pub owner: u32,
+    /// When the daemon started.
+    pub started: Now,
+    paused: tokio::sync::Mutex<Paused>,
+    seeds: Mutex<Rng>,
+}
+
+impl Shared {
+    /// The limits in force.
+    pub fn limits(&self) -> Arc<Limits> {
+        Arc::clone(&self.config.load().limits)
+    }
+
+    /// A number nobody can guess, for a session or a seed.
+    pub fn draw(&self) -> u64 {
+        self.seeds.lock().u64()
+    }
+
+    /// Whether a user may steer the daemon.
+    pub fn may_control(&self, uid: u32) -> bool {
+        uid == 0 || uid == self.owner
+    }
+
+    /// What is paused.
+    pub async fn paused(&self) -> Paused {
+        *self.paused.lock().await
+    }
+
+    /// Pauses or resumes a subsystem, durably. Says whether that changed anything.
+    pub async fn pause(&self, subsystem: Subsystem, paused: bool) -> Result<bool, StoreError> {
+        let mut current = self.paused.lock().await;
+        let mut wanted = *current;
+        let flag = match subsystem {
+            Subsystem::Mda => &mut wanted.mda,
+            Subsystem::Mta => &mut wanted.mta,
+            Subsystem::Smtp => &mut wanted.smtp,
+        };
+        *flag = paused;
+        if wanted == *current {
+            return Ok(false);
+        }
+        let (done, wait) = oneshot::channel();
+        self.queue.commit(Transition::Pause(wanted), move |receipt| drop(done.send(receipt)));
+        wait.await.unwrap_or(Err(StoreError::Poisoned))?;
+        *current = wanted;
+        self.smtp_paused.send_replace(wanted.smtp);
+        self.engine.ask(move |engine, now| engine.pause(now, wanted)).await;
+        Ok(true)
+    }
+
+    /// The counters for `show stats`.
+    pub async fn stats(&self) -> Reply {
+        let uptime = clock::now().wall.since(self.started.wall).as_secs();
+        match self.engine.ask(|engine, _| engine.counters().clone()).await {
+            Some(mut counters) => {
+                self.counters.report(&mut counters);
+                let rows = counters.listed().into_iter();
+                Reply::Stats { uptime, rows: rows.map(|(key, value)| (key.into(), value)).collect() }
+            }
+            None => Reply::Fail { reason: "smtpd is stopping".into() },
+        }
+    }
+
+    /// The numbers for `monitor`.
+    pub async fn digest(&self) -> Reply {
+        match self.engine.ask(|engine, _| engine.digest()).await {
+            Some(mut digest) => {
+                self.counters.digest(&mut digest);
+                Reply::Digest(digest.into())
+            }
+            None => Reply::Fail { reason: "smtpd is stopping".into() },
+        }
+    }
+}
+
+/// Everything a daemon starts from.
+pub struct Setup {
+    /// The configuration.
+    pub config: Config,
+    /// The store, open.
+    pub queue: QueueHandle,
+    /// SMTP sockets, bound.
+    pub listeners: Vec<Listener>,
+    /// The control socket, bound.
+    pub control: std::os::unix::net::UnixListener,
+    /// Asks the DNS.
+    pub resolver: Resolver,
+    /// Runs local deliveries.
+    pub programs: Programs,
+    /// Steers the log.
+    pub log: Log,
+    /// Directory of the queue.
+    pub spool: PathBuf,
+    /// Port of mail exchangers.
+    pub mx_port: u16,
+    /// The uid that may control the daemon besides root.
+    pub owner: u32,
+    /// Subsystems to pause from the start, besides those paused before.
+    pub pause: Paused,
+    /// Entropy of the system, once; everything random in the daemon follows from it.
+    pub seed: u64,
+}
+
+/// A running daemon.
+pub struct Daemon {
+    shared: Arc<Shared>,
+    engine: JoinHandle<()>,
+    listening: watch::Sender<bool>,
+}
+
+impl Daemon {
+    /// Starts. Call within the runtime.
+    pub async fn start(setup: Setup) -> Result<Self, StoreError> {
+        let mut seeds = Rng::new(setup.seed);
+        let (handle, inbox) = channel();
+        let ids = Ids::new(setup.queue.clone(), seeds.u64())?;
+        let stored = setup.queue.reader()?.paused()?;
+        let paused = Paused {
+            mda: stored.mda || setup.pause.mda,
+            mta: stored.mta || setup.pause.mta,
+            smtp: stored.smtp || setup.pause.smtp,
+        };
+        let limits = Arc::clone(&setup.config.limits);
+        let engine = Engine::new(
+            Arc::clone(&limits),
+            setup.config.warn_intervals.clone(),
+            seeds.u64(),
+            paused,
+        );
+        let shared = Arc::new(Shared {
+            config: ArcSwap::from_pointee(setup.config),
+            engine: handle.clone(),
+            queue: setup.queue.clone(),
+            ids,
+            resolver: setup.resolver,
+            programs: setup.programs,
+            counters: SharedCounters::default(),
+            places: Places::new(limits.sessions, limits.sessions_per_client),
+            smtp_paused: watch::Sender::new(paused.smtp),
+            stopping: watch::Sender::new(false),
+            log: setup.log,
+            spool: setup.spool,
+            mx_port: setup.mx_port,
+            owner: setup.owner,
+            started: clock::now(),
+            paused: tokio::sync::Mutex::new(paused),
+            seeds: Mutex::new(seeds),
+        });
+        let settler = Settler::start(setup.queue, handle);
+        let drivers = Drivers::new(Arc::clone(&shared), tokio::runtime::Handle::current(), settler);
+        let engine = std::thread::Builder::new()
+            .name("engine".into())
+            .spawn(move || run_engine(engine, inbox, drivers))
+            .map_err(|error| StoreError::Io(error.to_string()))?;
+        learn(&shared).await?;
+        let listening = watch::Sender::new(false);
+        for listener in setup.listeners {
+            if let Ok(address) = listener.socket.local_addr() {
+                tracing::info!("smtp listening address={address}");
+            }
+            tokio::spawn(listener::run(Arc::clone(&shared), listener, listening.subscribe()));
+        }
+        tokio::spawn(control::run(Arc::clone(&shared), setup.control, listening.subscribe()));
+        tracing::info!("smtpd ready");
+        Ok(Self { shared, engine, listening })
+    }
+
+    /// What the tasks share.
+    pub fn shared(&self) -> &Arc<Shared> {
+        &self.shared
+    }
+
+    /// Stops cleanly: no new connections and attempts; what runs may end within a grace time.
+    pub async fn stop(self) {
+        tracing::info!("smtpd stopping");
+        self.listening.send_replace(true);
+        self.shared.stopping.send_replace(true);
+        self.shared.engine.tell(Event::Stopping).await;
+        let settled = async {
+            self.shared.places.emptied().await;
+            self.shared.engine.idle().await;
+        };
+        if tokio::time::timeout(GRACE, settled).await.is_err() {
+            tracing::warn!("some attempts did not end in time; they will be repeated");
+        }
+        self.shared.engine.stop().await;
+        let engine = self.engine;
+        let _ = tokio::task::spawn_blocking(move || engine.join()).await;
+        self.shared.queue.close();
+        tracing::info!("smtpd stopped");
+    }
+}
+
+/// Shows the engine every queued envelope; sets damaged messages aside.
+async fn learn(shared: &Arc<Shared>) -> Result<(), StoreError> {
+    let walker = Arc::clone(shared);
+    let walk = tokio::task::spawn_blocking(move || {
+        let shared = &walker;
+        let mut chunk: Vec<Scheduled> = Vec::with_capacity(WALK_CHUNK);
+        let mut count = 0_usize;
+        let mut damaged = Vec::new();
+        shared.queue.reader()?.walk(&mut |walked| match walked {
+            Ok(scheduled) => {
+                count += 1;
+                chunk.push(scheduled);
+                if chunk.len() == WALK_CHUNK {
+                    let full = std::mem::replace(&mut chunk, Vec::with_capacity(WALK_CHUNK));
+                    shared.engine.tell_blocking(Event::Queued(full));
+                }
+            }
+            Err(StoreError::Corrupt { message, reason }) => damaged.push((message, reason)),
+            Err(error) => tracing::error!("queue: {error}"),
+        })?;
+        shared.engine.tell_blocking(Event::Queued(chunk));
+        for (message, reason) in damaged {
+            crate::drivers::set_aside(shared, message, &reason);
+        }
+        Ok(count)
+    });
+    let count = walk.await.unwrap_or_else(|error| Err(StoreError::Io(error.to_string())))?;
+    tracing::info!("queue loaded envelopes={count}");
+    Ok(())
+}

@@ -1,0 +1,168 @@
+//! The order of a start: read, check, take what needs rights, give rights up, serve.
+//!
+//! Promises: whatever is wrong is said before anything is accepted, with what to do about it.
+
+use crate::configuration;
+use crate::daemon::{Daemon, Setup};
+use crate::detach::{self, Side};
+use crate::listening;
+use crate::log::{self, Sink};
+use crate::mda::Programs;
+use crate::options::Options;
+use crate::privileges;
+use crate::profile::Profile;
+use crate::resolver::Resolver;
+use crate::control;
+use redspool_core::control::paths::{self, Environment, Named, Paths};
+use redspool_core::queue::{Paused, StoreError};
+use std::path::Path;
+use tokio::signal::unix::{SignalKind, signal};
+
+/// Why smtpd did not run, or did not go on.
+#[derive(Debug)]
+pub enum Failed {
+    /// It has been said already.
+    Reported,
+    /// For this reason.
+    Because(String),
+}
+
+impl From<String> for Failed {
+    fn from(why: String) -> Self {
+        Self::Because(why)
+    }
+}
+
+/// Runs smtpd until it is told to stop.
+pub fn run(mut options: Options) -> Result<(), Failed> {
+    let profile = local_profile(&mut options)?;
+    let traces = traces(&options.trace)?;
+    let file = options.file.clone().unwrap_or_else(configuration::default_file);
+    let config = configuration::load(&file, &options.define).map_err(|faults| {
+        faults.report();
+        Failed::Reported
+    })?;
+    if options.check {
+        eprintln!("configuration OK");
+        return Ok(());
+    }
+    let background = if options.debug {
+        false
+    } else {
+        match detach::detach().map_err(|error| format!("cannot go to the background: {error}"))? {
+            Side::Foreground => return Ok(()),
+            Side::Failed => return Err(Failed::Reported),
+            Side::Background => true,
+        }
+    };
+    let named = Named { spool: options.spool.clone(), socket: options.socket.clone() };
+    let environment = Environment::collect(|name| std::env::var_os(name));
+    let Paths { spool, socket, .. } =
+        paths::resolve(nix::unistd::geteuid().as_raw(), &named, &environment)
+            .map_err(|error| error.to_string())?;
+    let listeners = listening::open(&config)?;
+    let control = control::bind(&socket)
+        .map_err(|error| format!("control socket {}: {error}", socket.display()))?;
+    let rights = privileges::settle(&options.user, &spool)?;
+    let sink = if background { Sink::Syslog } else { Sink::Stderr };
+    let log = log::start(sink, options.verbose, &traces);
+    let queue = redspool_store::open(&spool).map_err(|error| unopened(&spool, &error))?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    let runtime = runtime.map_err(|error| format!("cannot start threads: {error}"))?;
+    let resolver = {
+        let _context = runtime.enter();
+        Resolver::new(options.resolver, config.limits.mta.addresses)
+            .map_err(|why| format!("resolver: {why}"))?
+    };
+    let addresses: Vec<_> =
+        listeners.iter().filter_map(|listener| listener.socket.local_addr().ok()).collect();
+    let setup = Setup {
+        config,
+        queue,
+        listeners,
+        control,
+        resolver,
+        programs: Programs::new(rights.helper),
+        log,
+        spool,
+        mx_port: options.mx_port,
+        owner: rights.owner,
+        pause: paused(&options.pause),
+        seed: rand::random(),
+    };
+    runtime.block_on(async {
+        let daemon = Daemon::start(setup).await.map_err(|error| format!("queue: {error}"))?;
+        if let Some(profile) = profile {
+            eprint!("{}", profile.welcome(&addresses));
+        }
+        if background {
+            detach::ready().map_err(|error| format!("cannot leave the terminal: {error}"))?;
+        }
+        serve(&daemon, &file, &options).await?;
+        daemon.stop().await;
+        let _ = std::fs::remove_file(&socket);
+        Ok(())
+    })
+}
+
+/// Waits for signals: SIGHUP re-reads the configuration, SIGTERM and SIGINT end.
+async fn serve(daemon: &Daemon, file: &Path, options: &Options) -> Result<(), Failed> {
+    let listen = |kind| signal(kind).map_err(|error| format!("cannot wait for signals: {error}"));
+    let mut hangup = listen(SignalKind::hangup())?;
+    let mut terminate = listen(SignalKind::terminate())?;
+    let mut interrupt = listen(SignalKind::interrupt())?;
+    loop {
+        tokio::select! {
+            _ = hangup.recv() => match configuration::load(file, &options.define) {
+                Ok(config) => daemon.reconfigure(config).await,
+                Err(faults) => faults.log(),
+            },
+            _ = terminate.recv() => return Ok(()),
+            _ = interrupt.recv() => return Ok(()),
+        }
+    }
+}
+
+/// `--local`: the options that make a private mail server of this one.
+fn local_profile(options: &mut Options) -> Result<Option<Profile>, Failed> {
+    let Some(directory) = &options.local else {
+        return Ok(None);
+    };
+    let profile = Profile::prepare(directory)
+        .map_err(|error| format!("local profile in {}: {error}", directory.display()))?;
+    options.debug = true;
+    options.file = Some(profile.config());
+    options.spool.get_or_insert_with(|| profile.spool());
+    // The profile writes to its own directory only, so whoever starts it may run it.
+    options.user = "root".into();
+    Ok(Some(profile))
+}
+
+fn traces(words: &[String]) -> Result<Vec<&'static str>, Failed> {
+    words
+        .iter()
+        .map(|word| {
+            log::subsystem(word).ok_or_else(|| {
+                let known = log::SUBSYSTEMS.join(", ");
+                Failed::Because(format!("-T {word}: nothing of this name; there are {known}"))
+            })
+        })
+        .collect()
+}
+
+fn paused(words: &[String]) -> Paused {
+    let has = |word: &str| words.iter().any(|given| given == word);
+    Paused { mda: has("mda"), mta: has("mta"), smtp: has("smtp") }
+}
+
+/// What to do about a store that does not open.
+fn unopened(spool: &Path, error: &StoreError) -> Failed {
+    let hint = match error {
+        StoreError::Locked { .. } => "stop that one first, or name another --spool",
+        StoreError::Version { .. } => "start the newer program again; nothing was changed",
+        StoreError::Io(_) => "check that the directory exists, is writable and has space",
+        StoreError::Full => "make space on its file system",
+        _ => "keep the directory as it is and look at it with `smtpctl --spool DIR show queue`",
+    };
+    Failed::Because(format!("queue in {}: {error}; {hint}", spool.display()))
+}

@@ -1,0 +1,119 @@
+//! Records what deliveries leave behind, and keeps it when the store cannot.
+//!
+//! Promises: every settlement reaches the store, in order, once it can write again; the engine
+//! learns when it cannot, so that no new attempt starts (reliability rule Q9).
+
+use crate::engine::EngineHandle;
+use redspool_core::engine::Event;
+use redspool_core::queue::{Settlement, StoreError, Transition};
+use redspool_store::QueueHandle;
+use std::collections::VecDeque;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+/// Wait between two tries to record while the store refuses.
+const RETRY: Duration = Duration::from_secs(1);
+
+/// Orders that may wait. The engine settles an envelope once per attempt and limits attempts in
+/// flight to fewer, so this never fills and the engine never waits here.
+const BACKLOG: usize = 16_384;
+
+enum Order {
+    Settle(Vec<Settlement>),
+    Failed(Vec<Settlement>, StoreError),
+    Close,
+}
+
+/// Hands settlements to the store. The thread behind it ends with [`Settler::close`].
+pub struct Settler {
+    orders: SyncSender<Order>,
+    thread: JoinHandle<()>,
+}
+
+impl Settler {
+    /// Starts the thread.
+    pub fn start(queue: QueueHandle, engine: EngineHandle) -> Self {
+        let (orders, inbox) = sync_channel(BACKLOG);
+        let back = orders.clone();
+        let work = move || Recording { queue, engine, back, backlog: VecDeque::new() }.run(&inbox);
+        let thread = std::thread::Builder::new().name("settle".into()).spawn(work);
+        Self { orders, thread: thread.expect("a thread can be started at start-up") }
+    }
+
+    /// Records the results of attempts; answered to the engine with `Settled`.
+    pub fn settle(&self, settlements: Vec<Settlement>) {
+        let _ = self.orders.send(Order::Settle(settlements));
+    }
+
+    /// Waits until everything handed over so far was given to the store, and ends the thread.
+    pub fn close(self) {
+        let _ = self.orders.send(Order::Close);
+        let _ = self.thread.join();
+    }
+}
+
+struct Recording {
+    queue: QueueHandle,
+    engine: EngineHandle,
+    back: SyncSender<Order>,
+    /// Results the store has refused so far; not empty while it cannot write.
+    backlog: VecDeque<Vec<Settlement>>,
+}
+
+impl Recording {
+    fn run(mut self, inbox: &Receiver<Order>) {
+        loop {
+            let order = if self.backlog.is_empty() {
+                inbox.recv().map_err(|_| RecvTimeoutError::Disconnected)
+            } else {
+                inbox.recv_timeout(RETRY)
+            };
+            match order {
+                Ok(Order::Settle(settlements)) if self.backlog.is_empty() => {
+                    self.commit(settlements);
+                }
+                Ok(Order::Settle(settlements)) => self.backlog.push_back(settlements),
+                Ok(Order::Failed(settlements, error)) => self.failed(settlements, &error),
+                Err(RecvTimeoutError::Timeout) => self.retry(),
+                Ok(Order::Close) | Err(RecvTimeoutError::Disconnected) => return,
+            }
+        }
+    }
+
+    fn commit(&self, settlements: Vec<Settlement>) {
+        let (engine, back) = (self.engine.clone(), self.back.clone());
+        let copy = settlements.clone();
+        self.queue.commit(Transition::Settle(settlements), move |receipt| match receipt {
+            Ok(_) => engine.tell_blocking(Event::Settled(ids(&copy))),
+            Err(error) => {
+                let _ = back.send(Order::Failed(copy, error));
+            }
+        });
+    }
+
+    fn failed(&mut self, settlements: Vec<Settlement>, error: &StoreError) {
+        if self.backlog.is_empty() {
+            tracing::error!("queue: results cannot be recorded, deliveries wait: {error}");
+            self.engine.tell_blocking(Event::StoreFailed);
+        }
+        self.backlog.push_back(settlements);
+    }
+
+    fn retry(&mut self) {
+        while let Some(settlements) = self.backlog.front() {
+            let transition = Transition::Settle(settlements.clone());
+            if self.queue.commit_wait(transition).is_err() {
+                return;
+            }
+            let recorded = self.backlog.pop_front().unwrap_or_default();
+            self.engine.tell_blocking(Event::Settled(ids(&recorded)));
+        }
+        tracing::info!("queue: results are recorded again");
+        self.engine.tell_blocking(Event::StoreRecovered);
+    }
+}
+
+fn ids(settlements: &[Settlement]) -> Vec<redspool_core::id::EnvelopeId> {
+    settlements.iter().map(|settlement| settlement.envelope).collect()
+}
