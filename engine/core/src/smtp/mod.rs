@@ -1,5 +1,12 @@
 //! SMTP as machines without sockets: the server side, the client side, and their words.
 
+mod data;
+mod extensions;
+mod header;
+mod lines;
+mod path;
+pub mod session;
+
 use crate::addr::Address;
 use crate::envelope::{Notify, Ret};
 use crate::id::{EnvelopeId, MessageId};
