@@ -87,11 +87,34 @@ impl FromStr for Address {
             .map_err(|why| invalid(&why.to_string().to_lowercase()))?;
         let at = text.rfind('@').and_then(|at| u16::try_from(at).ok());
         let at = at.ok_or_else(|| invalid("no domain"))?;
+        let domain = text.get(usize::from(at) + 1..).unwrap_or_default();
+        if !is_domain(domain) && !is_literal(domain) {
+            return Err(invalid("not a host name or address literal behind the @"));
+        }
         Ok(Self {
             text: text.into(),
             at,
         })
     }
+}
+
+/// Whether a text can be a domain: letters, digits, hyphens and dots, and the underscores that
+/// some hosts have. Domains become parts of paths and of other servers' commands.
+fn is_domain(text: &str) -> bool {
+    text.chars()
+        .all(|c| c.is_alphanumeric() || matches!(c, '-' | '.' | '_'))
+}
+
+/// Whether a text is an address literal (RFC 5321 section 4.1.3): `[192.0.2.1]` or
+/// `[IPv6:2001:db8::1]`.
+pub fn is_literal(text: &str) -> bool {
+    let inside = text
+        .strip_prefix('[')
+        .and_then(|text| text.strip_suffix(']'));
+    inside.is_some_and(|inside| match inside.split_at_checked(5) {
+        Some((tag, ip)) if tag.eq_ignore_ascii_case("IPv6:") => ip.parse::<Ipv6Addr>().is_ok(),
+        _ => inside.parse::<Ipv4Addr>().is_ok(),
+    })
 }
 
 impl fmt::Display for Address {
@@ -194,6 +217,10 @@ mod tests {
             "a@b\0",
             "a..b@c",
             "a@b,c@d",
+            "a@b/../c",
+            "a@b%c",
+            "a@[300.0.2.1]",
+            "a@[x]",
         ] {
             assert!(bad.parse::<Address>().is_err(), "{bad}");
         }

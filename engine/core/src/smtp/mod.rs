@@ -1,6 +1,12 @@
 //! SMTP as machines without sockets: the server side, the client side, and their words.
 
 pub mod client;
+mod data;
+mod extensions;
+mod header;
+mod lines;
+mod path;
+pub mod session;
 
 use crate::addr::Address;
 use crate::envelope::{Notify, Ret};

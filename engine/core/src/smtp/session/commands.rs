@@ -1,0 +1,378 @@
+//! What each command does, and what becomes of the answers it waits for.
+
+use super::trace::{self, Greeting};
+use super::transaction::{Mail, Rcpt, Transaction};
+use super::{
+    Action, Arriving, Content, Ending, Incoming, Note, Pending, Phase, Recipient, Session, replies,
+};
+use crate::addr;
+use crate::id::MessageId;
+use crate::queue::Message;
+use crate::reply::Reply;
+use crate::smtp::data::{Data, Flaw};
+use crate::smtp::extensions;
+use crate::smtp::header::{Header, HeaderFlaw};
+use crate::smtp::lines::{self, Malformed, Verb};
+use crate::smtp::path::{self, PathError};
+use crate::time::Now;
+use bytes::Bytes;
+use std::fmt::Write as _;
+use std::mem;
+
+impl Session {
+    /// Carries out the command in `self.command`.
+    pub(super) fn obey(&mut self, now: Now) {
+        let line = self.command.clone();
+        let command = match lines::split(&line) {
+            Ok(command) => command,
+            Err(Malformed::Control) => return self.refuse(replies::control_character()),
+            Err(Malformed::NotUtf8) => return self.refuse(replies::not_utf8()),
+        };
+        let argument = command.argument;
+        let result = match command.verb {
+            Verb::Mail => self.mail(argument),
+            Verb::Rcpt => self.rcpt(argument),
+            Verb::Data => self.data(argument, now),
+            Verb::Rset => self.rset(argument),
+            Verb::Ehlo => self.greet(argument, true),
+            Verb::Helo => self.greet(argument, false),
+            Verb::Quit => self.quit(argument),
+            Verb::Help => self.help(argument),
+            Verb::Vrfy => self.vrfy(argument),
+            Verb::Noop => {
+                self.say("250 2.0.0 Ok");
+                Ok(())
+            }
+            Verb::NotOffered => Err(replies::not_offered()),
+            Verb::Bdat => {
+                // The chunk behind it would be taken for commands.
+                self.refuse(replies::not_offered());
+                return self.close(Ending::Error);
+            }
+            Verb::Http => Err(replies::http()),
+            Verb::Unknown => Err(replies::unknown()),
+        };
+        if let Err(reply) = result {
+            self.refuse(reply);
+        }
+    }
+
+    fn greet(&mut self, name: &str, extended: bool) -> Result<(), Reply> {
+        if self.greeting.is_some() {
+            return Err(replies::already_greeted());
+        }
+        if name.is_empty() {
+            return Err(replies::greeting_without_name());
+        }
+        if !lines::is_hostname(name) && !addr::is_literal(name) {
+            return Err(replies::greeting_name());
+        }
+        let settings = &self.params.settings;
+        let mut line = String::with_capacity(128);
+        // Writing to a String cannot fail.
+        let _ = write!(
+            line,
+            "250{}{} Hello {name} {}, pleased to meet you",
+            if extended { '-' } else { ' ' },
+            settings.hostname,
+            trace::bracketed(self.params.source),
+        );
+        self.greeting = Some(Greeting {
+            helo: name.into(),
+            extended,
+        });
+        self.say(&line);
+        if extended {
+            extensions::announce(&self.params.settings, &mut self.output);
+        }
+        Ok(())
+    }
+
+    fn mail(&mut self, argument: &str) -> Result<(), Reply> {
+        if self.greeting.is_none() || !matches!(self.phase, Phase::Idle) {
+            return Err(replies::not_now());
+        }
+        if self.mails >= self.limits().mails_per_session {
+            return Err(replies::too_many_mails());
+        }
+        let settings = &self.params.settings;
+        let (path, parameters) = path::cut(argument, "FROM:").ok_or_else(replies::sender_syntax)?;
+        let sender = path::address(path, &settings.hostname).map_err(|error| match error {
+            PathError::Syntax => replies::sender_syntax(),
+            PathError::NotAscii => replies::needs_utf8(),
+        })?;
+        let parameters = extensions::mail(parameters, settings)?;
+        self.phase = Phase::Reserving(Mail { sender, parameters });
+        self.actions.push_back(Action::Reserve);
+        Ok(())
+    }
+
+    /// MAIL has its message-id.
+    pub(super) fn open(&mut self, message: MessageId, mail: Mail) {
+        self.phase = Phase::Open(Transaction::new(message, mail));
+        self.say("250 2.0.0 Ok");
+    }
+
+    fn rcpt(&mut self, argument: &str) -> Result<(), Reply> {
+        let Phase::Open(transaction) = &self.phase else {
+            return Err(replies::not_now());
+        };
+        let settings = &self.params.settings;
+        if transaction.rcpts() >= settings.limits.recipients {
+            return Err(replies::too_many_rcpts());
+        }
+        let (path, parameters) = path::cut(argument, "TO:").ok_or_else(replies::rcpt_syntax)?;
+        let address = match path::address(path, &settings.hostname) {
+            Ok(address) if !address.is_null() => address,
+            Err(PathError::NotAscii) => return Err(replies::needs_utf8()),
+            _ => return Err(replies::rcpt_syntax()),
+        };
+        let parameters = extensions::rcpt(parameters, settings)?;
+        let expand = Action::Expand {
+            sender: transaction.sender.clone(),
+            rcpt: address.clone(),
+        };
+        if let Phase::Open(transaction) = mem::replace(&mut self.phase, Phase::Idle) {
+            let rcpt = Rcpt {
+                address,
+                parameters,
+            };
+            self.phase = Phase::Expanding(transaction, rcpt);
+            self.actions.push_back(expand);
+        }
+        Ok(())
+    }
+
+    /// It is known where RCPT leads.
+    pub(super) fn expanded(
+        &mut self,
+        mut transaction: Transaction,
+        rcpt: Rcpt,
+        result: Result<Vec<Recipient>, Reply>,
+    ) {
+        match result {
+            Ok(recipients) if !recipients.is_empty() => {
+                transaction.accept(rcpt, recipients);
+                self.phase = Phase::Open(transaction);
+                self.say("250 2.1.5 Destination address valid: Recipient ok");
+            }
+            result => {
+                self.phase = Phase::Open(transaction);
+                self.refuse(result.err().unwrap_or_else(replies::no_destination));
+            }
+        }
+    }
+
+    fn data(&mut self, argument: &str, now: Now) -> Result<(), Reply> {
+        if !argument.is_empty() {
+            return Err(replies::no_argument());
+        }
+        match (&self.phase, &self.greeting) {
+            (Phase::Open(transaction), Some(_)) if transaction.rcpts() == 0 => {
+                Err(replies::no_rcpt())
+            }
+            (Phase::Open(_), Some(greeting)) => {
+                let Phase::Open(transaction) = mem::replace(&mut self.phase, Phase::Idle) else {
+                    return Err(replies::not_now());
+                };
+                let limits = &self.params.settings.limits;
+                let announced = transaction.size.and_then(|size| usize::try_from(size).ok());
+                let room = announced.unwrap_or(0).min(limits.message_in_memory);
+                let mut buffer = Vec::with_capacity(room.saturating_add(trace::TRACE_SIZE));
+                trace::received(&self.params, greeting, &transaction, now.wall, &mut buffer);
+                let completion = self.params.local.then(|| {
+                    trace::completion(&self.params.settings.hostname, now.wall, &mut self.rng)
+                });
+                self.phase = Phase::Data(Box::new(Arriving {
+                    transaction,
+                    data: Data::new(buffer, Header::new(completion)),
+                    since: now.mono,
+                }));
+                self.say("354 Enter mail, end with \".\" on a line by itself");
+                Ok(())
+            }
+            _ => Err(replies::not_now()),
+        }
+    }
+
+    /// The final dot is here.
+    pub(super) fn arrived(&mut self, now: Now, arriving: Arriving) {
+        self.command = Bytes::from_static(b"DATA");
+        let transaction = arriving.transaction;
+        let arrived = match arriving.data.finish() {
+            Ok(arrived) => arrived,
+            Err(flaw) => return self.reject(&transaction, flaw),
+        };
+        let message = Message {
+            id: transaction.message,
+            size: arrived.size,
+            ctime: now.wall,
+            eight_bit: arrived.eight_bit,
+        };
+        if arrived.spooled {
+            if !arrived.rest.is_empty() {
+                self.spooling += 1;
+                self.actions.push_back(Action::Spool(arrived.rest));
+            }
+            self.phase = Phase::Spooling(transaction, message);
+            self.commit_spooled();
+        } else {
+            self.commit(transaction, message, Content::Whole(arrived.rest));
+        }
+    }
+
+    /// A piece is in the temporary file, or failed to get there.
+    pub(super) fn spooled(&mut self, failure: Option<Reply>) {
+        self.spooling = self.spooling.saturating_sub(1);
+        match (&mut self.phase, failure) {
+            (Phase::Data(arriving), Some(reply)) => arriving.data.spool_failed(reply),
+            (Phase::Spooling(..), Some(reply)) => {
+                if let Phase::Spooling(transaction, _) = mem::replace(&mut self.phase, Phase::Idle)
+                {
+                    self.reject(&transaction, Flaw::Spool(reply));
+                }
+            }
+            (Phase::Spooling(..), None) => self.commit_spooled(),
+            _ => {}
+        }
+    }
+
+    /// Commits a message from its temporary file, if that is complete.
+    fn commit_spooled(&mut self) {
+        if self.spooling > 0 {
+            return;
+        }
+        if let Phase::Spooling(transaction, message) = mem::replace(&mut self.phase, Phase::Idle) {
+            self.commit(transaction, message, Content::Spooled);
+        }
+    }
+
+    fn commit(&mut self, transaction: Transaction, message: Message, content: Content) {
+        let Some(greeting) = &self.greeting else {
+            return;
+        };
+        let recipients = transaction.rcpts();
+        let sender = transaction.sender.clone();
+        let envelopes = transaction.envelopes(&self.params, greeting, message.ctime, &mut self.rng);
+        self.phase = Phase::Committing(Box::new(Pending {
+            message,
+            recipients,
+            sender,
+            envelopes: envelopes
+                .iter()
+                .map(|envelope| (envelope.id, envelope.dest.clone()))
+                .collect(),
+            alone: false,
+        }));
+        self.actions.push_back(Action::Commit(Box::new(Incoming {
+            message,
+            envelopes,
+            content,
+        })));
+    }
+
+    /// The message is durable, and so may be acknowledged.
+    pub(super) fn committed(&mut self, pending: Pending) {
+        self.phase = Phase::Idle;
+        self.mails += 1;
+        self.say(&format!(
+            "250 2.0.0 {} Message accepted for delivery",
+            pending.message.id
+        ));
+        self.actions.push_back(Action::Log(Note::Message {
+            message: pending.message.id,
+            size: pending.message.size,
+            recipients: pending.recipients,
+            extended: self
+                .greeting
+                .as_ref()
+                .is_some_and(|greeting| greeting.extended),
+        }));
+        for (envelope, dest) in pending.envelopes {
+            self.actions.push_back(Action::Log(Note::Envelope {
+                envelope,
+                sender: pending.sender.clone(),
+                dest,
+            }));
+        }
+        if pending.alone {
+            self.forsaken();
+        }
+    }
+
+    /// The store has not taken the message.
+    pub(super) fn commit_failed(&mut self, pending: &Pending, reply: Reply) {
+        self.phase = Phase::Idle;
+        self.refuse(reply);
+        if pending.alone {
+            self.forsaken();
+        }
+    }
+
+    /// The client has gone while the store was busy: there is nobody to answer.
+    pub(super) fn forsaken(&mut self) {
+        self.output.clear();
+        self.close(Ending::Disconnected);
+    }
+
+    /// Refuses a message after its final dot.
+    fn reject(&mut self, transaction: &Transaction, flaw: Flaw) {
+        self.phase = Phase::Idle;
+        self.actions.push_back(Action::Discard(transaction.message));
+        let (reply, over) = match flaw {
+            Flaw::BareLineEnd => (replies::bare_line_end(), true),
+            Flaw::Nul => (replies::nul(), false),
+            Flaw::LongLine => (replies::long_line(), false),
+            Flaw::TooBig => (replies::too_big(), false),
+            Flaw::Spool(reply) => (reply, false),
+            Flaw::Header(HeaderFlaw::TooBig) => (replies::header_too_big(), false),
+            Flaw::Header(HeaderFlaw::Loop) => (replies::routing_loop(), false),
+            Flaw::Header(HeaderFlaw::Malformed) => (replies::malformed(), false),
+        };
+        self.refuse(reply);
+        if over {
+            self.close(Ending::Error);
+        }
+    }
+
+    fn rset(&mut self, argument: &str) -> Result<(), Reply> {
+        if !argument.is_empty() {
+            return Err(replies::no_argument());
+        }
+        if self.greeting.is_none() {
+            return Err(replies::not_now());
+        }
+        if let Phase::Open(transaction) = mem::replace(&mut self.phase, Phase::Idle) {
+            self.actions.push_back(Action::Discard(transaction.message));
+        }
+        self.say("250 2.0.0 Ok");
+        Ok(())
+    }
+
+    fn quit(&mut self, argument: &str) -> Result<(), Reply> {
+        if !argument.is_empty() {
+            return Err(replies::no_argument());
+        }
+        self.say("221 2.0.0 Bye");
+        self.close(Ending::Quit);
+        Ok(())
+    }
+
+    fn help(&mut self, argument: &str) -> Result<(), Reply> {
+        if !argument.is_empty() {
+            return Err(replies::no_argument());
+        }
+        self.say("214-2.0.0 Commands: HELO EHLO MAIL RCPT DATA RSET NOOP VRFY HELP QUIT");
+        self.say("214 2.0.0 End of HELP info");
+        Ok(())
+    }
+
+    /// VRFY tells nothing, and says so (RFC 5321 section 7.3).
+    fn vrfy(&mut self, argument: &str) -> Result<(), Reply> {
+        if argument.is_empty() {
+            return Err(replies::argument_needed());
+        }
+        self.say("252 2.5.2 Cannot verify; send RCPT and see");
+        Ok(())
+    }
+}

@@ -1,0 +1,544 @@
+//! The server side of an SMTP connection (RFC 5321) as a machine.
+//!
+//! What: octets in, replies and transactions out. Commands and their answers are in `commands`,
+//! the text of refusals in `replies`.
+//! Promises: however the stream is cut, the outcome is the same; a message is acknowledged after
+//! [`Event::Committed`] and never before; a refused command leaves everything as it was; after
+//! [`Action::Close`] nothing follows; what is held in memory is bounded by the limits.
+//! Absent on purpose: sockets, DNS, rules, the store. They are actions, answered by events.
+//! TLS, authentication and filters are not part of it.
+//! Fails: never. A peer's mistake is a reply; a failure of ours arrives as one.
+//!
+//! A driver should offer [`Event::Received`] only while [`Session::wants_input`] says so.
+
+mod commands;
+mod replies;
+mod trace;
+mod transaction;
+
+use super::data::Data;
+use super::lines::{self, Cut};
+use crate::addr::{Address, Source};
+use crate::envelope::{Delivery, Envelope};
+use crate::id::{EnvelopeId, MessageId};
+use crate::limits::Limits;
+use crate::machine::Machine;
+use crate::queue::Message;
+use crate::reply::Reply;
+use crate::rng::Rng;
+use crate::time::Now;
+use bytes::{Bytes, BytesMut};
+use std::collections::VecDeque;
+use std::mem;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use trace::Greeting;
+use transaction::{Mail, Rcpt, Transaction};
+
+/// What all sessions of a listener have in common.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Every bound.
+    pub limits: Arc<Limits>,
+    /// Our name: in the banner, in trace fields, and for addresses without a domain.
+    pub hostname: Box<str>,
+    /// Name of the software: in the banner and in trace fields.
+    pub software: Box<str>,
+    /// Whether DSN (RFC 3461) is offered; `no-dsn` turns it off.
+    pub dsn: bool,
+    /// Whether trace fields keep the client to themselves; `mask-src`.
+    pub mask_source: bool,
+}
+
+/// What is known of a connection when it begins.
+#[derive(Clone, Debug)]
+pub struct Params {
+    /// What the listener says.
+    pub settings: Arc<Settings>,
+    /// Tag of the listener, or empty.
+    pub tag: Box<str>,
+    /// The client's address.
+    pub source: Source,
+    /// The client's name from reverse DNS; anything that is no host name becomes `<unknown>`.
+    pub rdns: Box<str>,
+    /// Whether it came through a loopback address or the control socket: messages are completed.
+    pub local: bool,
+    /// Whether the client is known to us, as on the control socket.
+    pub authenticated: bool,
+    /// Who it is, or empty.
+    pub username: Box<str>,
+    /// Number of the session, as the log shows it.
+    pub number: u64,
+    /// Seed of everything random.
+    pub seed: u64,
+}
+
+/// One delivery a recipient leads to.
+#[derive(Clone, Debug)]
+pub struct Recipient {
+    /// Where to, after expansion.
+    pub dest: Address,
+    /// Name of the action that was chosen.
+    pub action: Box<str>,
+    /// Who delivers, and how.
+    pub delivery: Delivery,
+    /// Lifetime of the envelope.
+    pub ttl: Duration,
+    /// Whether `dest` came from expansion.
+    pub internal: bool,
+}
+
+/// What happened.
+#[derive(Debug)]
+pub enum Event {
+    /// Octets from the client; any number.
+    Received(Bytes),
+    /// The answer to [`Action::Reserve`].
+    Reserved(MessageId),
+    /// There is no message-id to be had; 421 ends the session.
+    ReserveFailed(Reply),
+    /// The answer to [`Action::Expand`]: where the recipient leads, or why it is refused. A
+    /// refusal with 421 ends the session.
+    Expanded(Result<Vec<Recipient>, Reply>),
+    /// One [`Action::Spool`] is written.
+    Spooled,
+    /// One [`Action::Spool`] could not be written.
+    SpoolFailed(Reply),
+    /// The message of [`Action::Commit`] is durable.
+    Committed,
+    /// It is not, and will not be; 421 ends the session.
+    CommitFailed(Reply),
+    /// The client is gone.
+    Closed,
+    /// The deadline has passed.
+    TimedOut,
+    /// The daemon is stopping: no more transactions. A message that is arriving may finish.
+    Stopping,
+}
+
+/// What to do.
+#[derive(Debug)]
+pub enum Action {
+    /// Send to the client.
+    Send(Bytes),
+    /// Find a message-id nobody uses.
+    Reserve,
+    /// Find out where a recipient leads.
+    Expand {
+        /// Return path.
+        sender: Address,
+        /// Recipient; not null.
+        rcpt: Address,
+    },
+    /// Append to the temporary file of the transaction; answered, in order, with
+    /// [`Event::Spooled`] or [`Event::SpoolFailed`].
+    Spool(Bytes),
+    /// Make a message durable. The temporary file goes along.
+    Commit(Box<Incoming>),
+    /// The transaction is over without a message: drop its temporary file and its id.
+    Discard(MessageId),
+    /// Write a log line.
+    Log(Note),
+    /// Close the connection, when all is sent.
+    Close(Ending),
+}
+
+/// A message that was taken.
+#[derive(Debug)]
+pub struct Incoming {
+    /// Facts about it.
+    pub message: Message,
+    /// At least one.
+    pub envelopes: Vec<Envelope>,
+    /// Its content.
+    pub content: Content,
+}
+
+/// Content of an [`Incoming`] message, trace field included.
+#[derive(Debug)]
+pub enum Content {
+    /// All of it.
+    Whole(Bytes),
+    /// It is the temporary file, from its beginning to its end.
+    Spooled,
+}
+
+/// Something worth a line in the log (spec/smtpd.md Appendix C).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Note {
+    /// `smtp message`: a message is durable.
+    Message {
+        /// Its number.
+        message: MessageId,
+        /// Octets.
+        size: u64,
+        /// Recipients accepted.
+        recipients: usize,
+        /// Whether the client said EHLO.
+        extended: bool,
+    },
+    /// `smtp envelope`: one of its envelopes.
+    Envelope {
+        /// Its number.
+        envelope: EnvelopeId,
+        /// Return path.
+        sender: Address,
+        /// Destination.
+        dest: Address,
+    },
+    /// `smtp failed-command`: a command was refused.
+    FailedCommand {
+        /// The line as received, or its beginning; any octets.
+        command: Bytes,
+        /// What we said.
+        reply: Reply,
+    },
+}
+
+/// Why a session ended; the `reason` of `smtp disconnected`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ending {
+    /// QUIT.
+    Quit,
+    /// The client went away.
+    Disconnected,
+    /// The client was too slow.
+    Timeout,
+    /// We are stopping.
+    Stopping,
+    /// We refused to go on.
+    Error,
+}
+
+impl Ending {
+    /// The word of the log.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Quit => "quit",
+            Self::Disconnected => "disconnected",
+            Self::Timeout => "timeout",
+            Self::Stopping => "stopping",
+            Self::Error => "error",
+        }
+    }
+}
+
+/// The server side of one connection.
+pub struct Session {
+    params: Params,
+    rng: Rng,
+    phase: Phase,
+    greeting: Option<Greeting>,
+    /// Octets nothing has been made of yet.
+    input: Bytes,
+    /// Replies not handed out yet.
+    output: BytesMut,
+    actions: VecDeque<Action>,
+    /// The line that is being answered.
+    command: Bytes,
+    errors: usize,
+    mails: usize,
+    /// Pieces handed to the temporary file and not acknowledged.
+    spooling: usize,
+    stopping: bool,
+    /// When the wait for the client began.
+    waiting_since: Instant,
+    /// When the line began whose end is missing.
+    line_since: Option<Instant>,
+}
+
+/// Where a session is.
+enum Phase {
+    /// Between transactions.
+    Idle,
+    /// MAIL waits for a message-id.
+    Reserving(Mail),
+    /// A transaction is open.
+    Open(Transaction),
+    /// RCPT waits for its expansion.
+    Expanding(Transaction, Rcpt),
+    /// The message is arriving.
+    Data(Box<Arriving>),
+    /// It is here, and the temporary file is being written.
+    Spooling(Transaction, Message),
+    /// It is being made durable.
+    Committing(Box<Pending>),
+    /// It is over.
+    Closed,
+}
+
+/// A message that is arriving.
+struct Arriving {
+    transaction: Transaction,
+    data: Data,
+    since: Instant,
+}
+
+/// What there will be to say when a message is durable.
+struct Pending {
+    message: Message,
+    recipients: usize,
+    sender: Address,
+    envelopes: Vec<(EnvelopeId, Address)>,
+    /// The client went away meanwhile.
+    alone: bool,
+}
+
+impl Session {
+    /// A session that begins with our banner.
+    pub fn new(mut params: Params, now: Now) -> Self {
+        if !lines::is_hostname(&params.rdns) {
+            params.rdns = "<unknown>".into();
+        }
+        let mut session = Self {
+            rng: Rng::new(params.seed),
+            phase: Phase::Idle,
+            greeting: None,
+            input: Bytes::new(),
+            output: BytesMut::new(),
+            actions: VecDeque::new(),
+            command: Bytes::new(),
+            errors: 0,
+            mails: 0,
+            spooling: 0,
+            stopping: false,
+            waiting_since: now.mono,
+            line_since: None,
+            params,
+        };
+        let settings = &session.params.settings;
+        let banner = format!("220 {} ESMTP {}\r\n", settings.hostname, settings.software);
+        session.output.extend_from_slice(banner.as_bytes());
+        session.flush();
+        session
+    }
+
+    /// The number it was given.
+    pub fn number(&self) -> u64 {
+        self.params.number
+    }
+
+    /// Whether the driver should read from the client. While an answer is awaited, one command
+    /// buffer worth of pipelined input is enough; while a message arrives, the temporary file
+    /// must keep up.
+    pub fn wants_input(&self) -> bool {
+        match self.phase {
+            Phase::Idle | Phase::Open(_) => true,
+            Phase::Data(_) => self.spooling < 2,
+            Phase::Closed => false,
+            _ => self.input.len() < self.limits().command_line,
+        }
+    }
+
+    fn limits(&self) -> &Limits {
+        &self.params.settings.limits
+    }
+
+    /// Appends octets to the input.
+    fn receive(&mut self, octets: Bytes) {
+        if self.input.is_empty() {
+            self.input = octets;
+        } else {
+            let mut joined = BytesMut::with_capacity(self.input.len() + octets.len());
+            joined.extend_from_slice(&self.input);
+            joined.extend_from_slice(&octets);
+            self.input = joined.freeze();
+        }
+    }
+
+    /// Makes what can be made of the input, until it is used up or an answer is needed.
+    fn run(&mut self, now: Now) {
+        let line_limit = self.limits().command_line;
+        loop {
+            match &self.phase {
+                Phase::Idle | Phase::Open(_) if self.stopping => {
+                    self.end(&replies::stopping(), Ending::Stopping);
+                }
+                Phase::Idle | Phase::Open(_) => match lines::cut(&mut self.input, line_limit) {
+                    Cut::Line(line) => {
+                        self.line_since = None;
+                        self.waiting_since = now.mono;
+                        self.command = line;
+                        self.obey(now);
+                    }
+                    Cut::Bare(line) => {
+                        self.command = line;
+                        self.refuse(replies::bare_lf());
+                    }
+                    Cut::TooLong => {
+                        self.refuse(replies::line_too_long());
+                        self.close(Ending::Error);
+                    }
+                    Cut::Partial => {
+                        let begun = !self.input.is_empty();
+                        self.line_since = begun.then(|| self.line_since.unwrap_or(now.mono));
+                        break;
+                    }
+                },
+                Phase::Data(_) if !self.input.is_empty() => self.arrive(now),
+                _ => break,
+            }
+        }
+        if matches!(self.phase, Phase::Idle | Phase::Open(_) | Phase::Data(_)) {
+            self.flush();
+        }
+    }
+
+    /// Takes content off the input.
+    fn arrive(&mut self, now: Now) {
+        let Phase::Data(arriving) = &mut self.phase else {
+            return;
+        };
+        let limits = &self.params.settings.limits;
+        let ended = arriving.data.ingest(&mut self.input, limits);
+        if let Some(piece) = arriving.data.piece(limits) {
+            self.spooling += 1;
+            self.actions.push_back(Action::Spool(piece));
+        }
+        self.waiting_since = now.mono;
+        if ended && let Phase::Data(arriving) = mem::replace(&mut self.phase, Phase::Idle) {
+            self.arrived(now, *arriving);
+        }
+    }
+
+    /// Sends what there is to send.
+    fn flush(&mut self) {
+        if !self.output.is_empty() {
+            let replies = self.output.split().freeze();
+            self.actions.push_back(Action::Send(replies));
+        }
+    }
+
+    /// Gives a positive reply.
+    fn say(&mut self, line: &str) {
+        self.output.extend_from_slice(line.as_bytes());
+        self.output.extend_from_slice(b"\r\n");
+        self.command = Bytes::new();
+    }
+
+    /// Gives a reply that is not positive, which may end the session.
+    fn refuse(&mut self, reply: Reply) {
+        let mut reply = reply;
+        self.errors += usize::from(reply.is_permanent());
+        if self.errors > self.limits().errors_per_session {
+            reply = replies::too_many_errors();
+        }
+        let ends = reply.code() == 421;
+        self.write(&reply);
+        self.actions.push_back(Action::Log(Note::FailedCommand {
+            command: mem::take(&mut self.command),
+            reply,
+        }));
+        if ends {
+            self.close(Ending::Error);
+        }
+    }
+
+    fn write(&mut self, reply: &Reply) {
+        let mut line = Vec::with_capacity(128);
+        reply.write(&mut line);
+        self.output.extend_from_slice(&line);
+    }
+
+    /// Says that the session is over, and ends it.
+    fn end(&mut self, reply: &Reply, ending: Ending) {
+        self.write(reply);
+        self.close(ending);
+    }
+
+    /// Ends the session, once.
+    fn close(&mut self, ending: Ending) {
+        let transaction = match mem::replace(&mut self.phase, Phase::Closed) {
+            Phase::Open(transaction)
+            | Phase::Expanding(transaction, _)
+            | Phase::Spooling(transaction, _) => Some(transaction),
+            Phase::Data(arriving) => Some(arriving.transaction),
+            Phase::Closed => return,
+            Phase::Idle | Phase::Reserving(_) | Phase::Committing(_) => None,
+        };
+        if let Some(transaction) = transaction {
+            self.actions.push_back(Action::Discard(transaction.message));
+        }
+        self.flush();
+        self.input = Bytes::new();
+        self.command = Bytes::new();
+        self.actions.push_back(Action::Close(ending));
+    }
+}
+
+impl Machine for Session {
+    type Event = Event;
+    type Action = Action;
+
+    fn handle(&mut self, now: Now, event: Event) {
+        match (mem::replace(&mut self.phase, Phase::Closed), event) {
+            (Phase::Closed, _) => return,
+            (Phase::Reserving(mail), Event::Reserved(message)) => self.open(message, mail),
+            (Phase::Reserving(_), Event::ReserveFailed(reply)) => {
+                self.phase = Phase::Idle;
+                self.refuse(reply);
+            }
+            (Phase::Expanding(transaction, rcpt), Event::Expanded(result)) => {
+                self.expanded(transaction, rcpt, result);
+            }
+            (Phase::Committing(pending), Event::Committed) => self.committed(*pending),
+            (Phase::Committing(pending), Event::CommitFailed(reply)) => {
+                self.commit_failed(&pending, reply);
+            }
+            (Phase::Committing(mut pending), Event::Closed) => {
+                pending.alone = true;
+                self.phase = Phase::Committing(pending);
+            }
+            (phase, Event::Received(octets)) => {
+                self.phase = phase;
+                self.receive(octets);
+            }
+            (phase, Event::Spooled) => {
+                self.phase = phase;
+                self.spooled(None);
+            }
+            (phase, Event::SpoolFailed(reply)) => {
+                self.phase = phase;
+                self.spooled(Some(reply));
+            }
+            (phase, Event::Closed) => {
+                self.phase = phase;
+                self.output.clear();
+                self.close(Ending::Disconnected);
+            }
+            (phase, Event::TimedOut) => {
+                self.phase = phase;
+                if self.deadline().is_some_and(|deadline| deadline <= now.mono) {
+                    self.end(&replies::timeout(), Ending::Timeout);
+                }
+            }
+            (phase, Event::Stopping) => {
+                self.phase = phase;
+                self.stopping = true;
+            }
+            // An answer nobody waits for.
+            (phase, _) => self.phase = phase,
+        }
+        self.run(now);
+    }
+
+    fn poll(&mut self) -> Option<Action> {
+        self.actions.pop_front()
+    }
+
+    fn deadline(&self) -> Option<Instant> {
+        let limits = self.limits();
+        let idle = self.waiting_since.checked_add(limits.session_timeout);
+        match (&self.phase, self.line_since) {
+            (Phase::Idle | Phase::Open(_), None) => idle,
+            (Phase::Idle | Phase::Open(_), Some(since)) => {
+                since.checked_add(limits.command_timeout)
+            }
+            (Phase::Data(arriving), _) => {
+                let whole = arriving.since.checked_add(limits.data_timeout);
+                whole.into_iter().chain(idle).min()
+            }
+            _ => None,
+        }
+    }
+}
