@@ -1,1 +1,19 @@
-//! Placeholder head, replaced by the crate.
+//! `smtpctl` and `mailq`: show and steer the queue.
+//!
+//! What: words to a request, replies to text. The daemon is asked over its control socket; where
+//! that makes sense the store is read instead when there is no daemon.
+//! Promises: never hangs, never changes the store, says on stderr why something failed. Exit
+//! status 0 for done, 1 for an error, 255 if the words are not a command.
+//! Absent on purpose: authority; who may do what is decided by the daemon.
+
+mod client;
+mod commands;
+mod escape;
+mod help;
+mod offline;
+mod options;
+mod parse;
+mod render;
+mod run;
+
+pub use run::run;

@@ -1,3 +1,7 @@
-//! The program.
+//! The control program of smtpd, under the name it was called by: see `redspool_ctl`.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    redspool_ctl::run(std::env::args_os())
+}

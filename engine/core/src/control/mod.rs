@@ -9,10 +9,12 @@
 //! Fails: ids that cannot exist are refused when they are turned into domain ids.
 
 pub mod frame;
+mod listing;
 pub mod paths;
 mod record;
 mod row;
 
+pub use listing::Listing;
 pub use record::{BounceKind, DeliveryRecord, EnvelopeRecord, NotifyRow};
 pub use row::{Agent, EnvelopeRow, Family, RowFlags, Runstate, StatusCode, chunks};
 
@@ -113,6 +115,16 @@ pub enum Reply {
         /// Why, for people: lower case, no full stop.
         reason: String,
     },
+}
+
+impl Reply {
+    /// Whether the answer to a request ends with this reply.
+    pub const fn is_last(&self) -> bool {
+        !matches!(
+            self,
+            Self::EnvelopeRows(_) | Self::Damaged { .. } | Self::Piece(_)
+        )
+    }
 }
 
 /// What a verb applies to, as numbers.

@@ -1,0 +1,281 @@
+//! Every command of smtpctl(8): its words, who may use it, its help, its request, its rendering.
+//!
+//! Promises: parser, abbreviation, the lists of possibilities and all help derive from
+//! [`COMMANDS`]; the order of its rows is the order of every list.
+//! Absent on purpose: doing anything. A row without [`Service`] is understood and listed, and
+//! answered plainly: this version does not serve it.
+
+use crate::parse::Args;
+use crate::render::Render;
+use redspool_core::control::{Request, Selector, Subsystem};
+
+/// One command.
+#[derive(Debug)]
+pub(crate) struct Command {
+    /// Its forms. Words in angle brackets are values, typed by [`crate::parse::Kind`].
+    pub(crate) patterns: &'static [&'static str],
+    /// Who may use it. The daemon decides; this is for the help.
+    pub(crate) privilege: Privilege,
+    /// Whether the word `all` needs two of its letters: one slip of a finger must not reach
+    /// everything queued.
+    pub(crate) wary: bool,
+    /// What it does. The first sentence stands alone in lists.
+    pub(crate) manual: &'static str,
+    /// How it is served, if it is.
+    pub(crate) service: Option<Service>,
+}
+
+/// Who may use a command.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Privilege {
+    /// Root, and the user the daemon runs as.
+    Operator,
+    /// Anybody.
+    Anyone,
+}
+
+/// How a command is served.
+#[derive(Debug)]
+pub(crate) struct Service {
+    /// What to ask the daemon.
+    pub(crate) request: fn(&Args) -> Request,
+    /// What to make of the answer.
+    pub(crate) render: Render,
+    /// Whether it reads the store itself when the daemon is not running.
+    pub(crate) offline: bool,
+}
+
+impl Command {
+    /// A command for operators that is not served.
+    const fn new(patterns: &'static [&'static str], manual: &'static str) -> Self {
+        Self {
+            patterns,
+            privilege: Privilege::Operator,
+            wary: false,
+            manual,
+            service: None,
+        }
+    }
+
+    /// Served by the daemon.
+    const fn asks(self, request: fn(&Args) -> Request, render: Render) -> Self {
+        let service = Some(Service {
+            request,
+            render,
+            offline: false,
+        });
+        Self { service, ..self }
+    }
+
+    /// Served by the daemon, or from the store when there is none.
+    const fn asks_or_reads(self, request: fn(&Args) -> Request, render: Render) -> Self {
+        let service = Some(Service {
+            request,
+            render,
+            offline: true,
+        });
+        Self { service, ..self }
+    }
+
+    const fn wary(self) -> Self {
+        Self { wary: true, ..self }
+    }
+
+    const fn for_anyone(self) -> Self {
+        let privilege = Privilege::Anyone;
+        Self { privilege, ..self }
+    }
+}
+
+const fn pause(subsystem: Subsystem, paused: bool) -> Request {
+    Request::Pause { subsystem, paused }
+}
+
+const fn suspend(selector: Selector, suspended: bool) -> Request {
+    Request::Suspend {
+        selector,
+        suspended,
+    }
+}
+
+/// The commands, in the order of every list.
+pub(crate) static COMMANDS: &[Command] = &[
+    Command::new(
+        &["discover <evpid>", "discover <msgid>"],
+        "Make the schedule notice envelopes that were put into the store by other means. \
+         Envelopes it knows already are left alone.",
+    ),
+    Command::new(
+        &["pause mta"],
+        "Start no more transfers to other hosts. Those running go on; new mail is still taken \
+         and waits. Lasts over a restart, until `resume mta`.",
+    )
+    .asks(|_| pause(Subsystem::Mta, true), Render::Done),
+    Command::new(
+        &["pause mta from <addr> for <str>"],
+        "Start no more transfers from one local address to one domain.",
+    ),
+    Command::new(
+        &[
+            "pause envelope <evpid>",
+            "pause envelope <msgid>",
+            "pause envelope all",
+        ],
+        "Attempt no delivery of an envelope, of all envelopes of a message, or of any envelope. \
+         A running attempt goes on. Lasts over a restart, until `resume envelope`.",
+    )
+    .asks(
+        |args| suspend(args.selector(), true),
+        Render::Affected("paused"),
+    ),
+    Command::new(
+        &["pause mda"],
+        "Start no more local deliveries. Those running go on; new mail is still taken and waits. \
+         Lasts over a restart, until `resume mda`.",
+    )
+    .asks(|_| pause(Subsystem::Mda, true), Render::Done),
+    Command::new(
+        &["pause smtp"],
+        "Accept no more SMTP connections. Sessions that are open go on. Lasts over a restart, \
+         until `resume smtp`.",
+    )
+    .asks(|_| pause(Subsystem::Smtp, true), Render::Done),
+    Command::new(&["resume mta"], "Start transfers to other hosts again.")
+        .asks(|_| pause(Subsystem::Mta, false), Render::Done),
+    Command::new(
+        &["resume mta from <addr> for <str>"],
+        "Start transfers from one local address to one domain again.",
+    ),
+    Command::new(
+        &[
+            "resume envelope <evpid>",
+            "resume envelope <msgid>",
+            "resume envelope all",
+        ],
+        "Deliver paused envelopes again, each when it is due.",
+    )
+    .asks(
+        |args| suspend(args.selector(), false),
+        Render::Affected("resumed"),
+    ),
+    Command::new(&["resume mda"], "Start local deliveries again.")
+        .asks(|_| pause(Subsystem::Mda, false), Render::Done),
+    Command::new(
+        &["resume route <routeid>"],
+        "Use a disabled route again at once. Numbers of routes: `show routes`.",
+    ),
+    Command::new(&["resume smtp"], "Accept SMTP connections again.")
+        .asks(|_| pause(Subsystem::Smtp, false), Render::Done),
+    Command::new(
+        &["show mta paused"],
+        "List what `pause mta from` has paused.",
+    ),
+    Command::new(
+        &["show envelope <evpid>"],
+        "Print everything that is stored about an envelope, one `key: value` per line. What is \
+         not printable is escaped as vis(3) does, a backslash is doubled. Works while smtpd is \
+         not running, too.",
+    )
+    .asks_or_reads(|args| Request::ShowEnvelope(args.evpid()), Render::Record),
+    Command::new(
+        &["show hoststats"],
+        "List recipient domains with the date and text of their last reply.",
+    ),
+    Command::new(
+        &["show message <msgid>", "show message <evpid>"],
+        "Print the content of a message. On a terminal, what is not printable is escaped. Works \
+         while smtpd is not running, too.",
+    )
+    .asks_or_reads(|args| Request::ShowMessage(args.msgid()), Render::Content),
+    Command::new(
+        &["show queue", "show queue <msgid>", "show queue <evpid>"],
+        "List what is queued, one envelope per line, in order of ids. The fourteen fields are \
+         separated by `|`: envelope-id, address family of the client, type, flags, sender, \
+         recipient, destination, creation, expiration, last attempt (UNIX times), attempts, run \
+         state, seconds until due or since the attempt began, error. In the error, unprintable \
+         octets are escaped as vis(3) does; in addresses, `|` is shown as `\\174`. Works while \
+         smtpd is not running, too; the run state is `offline` then.",
+    )
+    .asks_or_reads(|args| Request::ShowQueue(args.selector()), Render::Listing),
+    Command::new(&["show hosts"], "List the remote hosts in memory."),
+    Command::new(
+        &["show relays"],
+        "List the relays in memory, each with its connectors.",
+    ),
+    Command::new(&["show routes"], "List the routes in memory."),
+    Command::new(
+        &["show stats"],
+        "Print the counters, one `key=value` per line, in order of keys. A counter is listed \
+         after its first change.",
+    )
+    .asks(|_| Request::ShowStats, Render::Stats),
+    Command::new(
+        &["show status"],
+        "Print which subsystems are running and which are paused.",
+    )
+    .asks(|_| Request::ShowStatus, Render::Status),
+    Command::new(&["log brief"], "Log what operators need to know.")
+        .asks(|_| Request::Log { verbose: false }, Render::Done),
+    Command::new(&["log verbose"], "Log what developers need to know, too.")
+        .asks(|_| Request::Log { verbose: true }, Render::Done),
+    Command::new(
+        &["monitor"],
+        "Print a line of numbers every second: SMTP clients now, connected, disconnected; \
+         envelopes now, enqueued, dequeued; deliveries that succeeded, failed for now, failed \
+         for good, looped; envelopes expired, removed, bounced. The first line counts from the \
+         start of smtpd, the others from the line before. `--interval` and `--count` set the \
+         pace and the number of lines.",
+    )
+    .asks(|_| Request::Monitor, Render::Digests),
+    Command::new(
+        &["profile <str>"],
+        "Log how long things take: `imsg` or `queue`.",
+    ),
+    Command::new(
+        &["remove <evpid>", "remove <msgid>", "remove all"],
+        "Take an envelope, all envelopes of a message, or all envelopes out of the queue, \
+         without telling the sender. A running attempt goes on and may still deliver.",
+    )
+    .asks(
+        |args| Request::Remove(args.selector()),
+        Render::Affected("removed"),
+    )
+    .wary(),
+    Command::new(
+        &["schedule <msgid>", "schedule <evpid>", "schedule all"],
+        "Make an envelope, all envelopes of a message, or all envelopes due now. Those in flight \
+         are left alone.",
+    )
+    .asks(
+        |args| Request::Schedule(args.selector()),
+        Render::Affected("scheduled"),
+    )
+    .wary(),
+    Command::new(
+        &["trace <str>"],
+        "Log what a subsystem does: `imsg`, `io`, `smtp`, `filters`, `mta`, `bounce`, \
+         `scheduler`, `expand`, `lookup`, `stat`, `rules`, `mproc` or `all`.",
+    ),
+    Command::new(
+        &["uncorrupt <msgid>"],
+        "Bring a message back from the corrupt bucket, if it proves sound.",
+    ),
+    Command::new(&["unprofile <str>"], "Stop what `profile` began."),
+    Command::new(&["untrace <str>"], "Stop what `trace` began."),
+    Command::new(
+        &["update table <str>"],
+        "Read a table again. If it cannot be read, the old contents stay.",
+    ),
+    Command::new(
+        &["encrypt", "encrypt <str>"],
+        "Print the hash of a password for a credentials table. Without an argument, hash each \
+         line of the standard input.",
+    )
+    .for_anyone(),
+    Command::new(
+        &["spf walk"],
+        "Print the networks that the SPF records of domains allow. The domains are read from the \
+         standard input, one per line.",
+    )
+    .for_anyone(),
+];

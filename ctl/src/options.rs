@@ -1,0 +1,114 @@
+//! Options of the command line. They may stand before, between or behind the words.
+//!
+//! clap takes them off and writes their help; the words are left to [`crate::parse`], whose rules
+//! (exact before abbreviated, lists of possibilities) clap does not know.
+
+use clap::{CommandFactory as _, Parser};
+use redspool_core::control::paths::Named;
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// What the options say.
+#[derive(Clone, Debug, Parser)]
+#[command(
+    name = "smtpctl",
+    disable_help_flag = true,
+    disable_version_flag = true
+)]
+pub(crate) struct Options {
+    /// Control socket of smtpd. Default: REDSPOOL_SOCKET; smtpd.sock in a spool that was named;
+    /// /var/run/redspool.sock for root; redspool/smtpd.sock in XDG_RUNTIME_DIR, XDG_DATA_HOME or
+    /// ~/.local/share for others
+    #[arg(short, long, value_name = "PATH")]
+    pub(crate) socket: Option<PathBuf>,
+
+    /// Spool of smtpd; its daemon is the one that is asked, unless --socket names another.
+    /// Default: REDSPOOL_SPOOL; /var/spool/redspool for root; redspool/spool in XDG_DATA_HOME or
+    /// ~/.local/share for others
+    #[arg(short = 'q', long, value_name = "DIR")]
+    pub(crate) spool: Option<PathBuf>,
+
+    /// Longest wait for a sign of life of smtpd
+    #[arg(long, value_name = "SECONDS", default_value = "10", value_parser = seconds)]
+    pub(crate) timeout: Duration,
+
+    /// For monitor: time between two lines
+    #[arg(long, value_name = "SECONDS", value_parser = seconds)]
+    pub(crate) interval: Option<Duration>,
+
+    /// For monitor: lines to print before it ends
+    #[arg(long, value_name = "N")]
+    pub(crate) count: Option<u64>,
+
+    /// Explain the words so far, and what can follow
+    #[arg(short, long)]
+    pub(crate) help: bool,
+
+    /// Print the version
+    #[arg(short = 'V', long)]
+    pub(crate) version: bool,
+
+    /// What is left: the command
+    #[arg(hide = true)]
+    pub(crate) words: Vec<String>,
+}
+
+impl Options {
+    /// Reads the arguments, the program's name not among them. The error is one line.
+    pub(crate) fn read(args: impl Iterator<Item = OsString>) -> Result<Self, String> {
+        let name = std::iter::once(OsString::from("smtpctl"));
+        Self::try_parse_from(name.chain(args)).map_err(|error| {
+            let text = error.render().to_string();
+            let line = text.lines().next().unwrap_or_default();
+            line.strip_prefix("error: ").unwrap_or(line).to_owned()
+        })
+    }
+
+    /// Reads the long options it knows and passes over the rest: whoever calls mailq with the
+    /// options of another mailq wants the listing.
+    pub(crate) fn read_known(args: impl Iterator<Item = OsString>) -> Result<Self, String> {
+        let mut known = Vec::new();
+        let mut value_next = false;
+        for arg in args {
+            let text = arg.to_str().unwrap_or_default();
+            let (name, value) = text.split_once('=').unzip();
+            let name = name.unwrap_or(text);
+            let with_value = matches!(name, "--socket" | "--spool" | "--timeout");
+            if value_next || with_value || matches!(name, "--help" | "--version") {
+                value_next = with_value && value.is_none();
+                known.push(arg);
+            }
+        }
+        Self::read(known.into_iter())
+    }
+
+    /// What mailq does.
+    pub(crate) fn show_queue(self) -> Self {
+        let words = vec!["show".into(), "queue".into()];
+        Self { words, ..self }
+    }
+
+    /// What the options name.
+    pub(crate) fn named(&self) -> Named {
+        Named {
+            spool: self.spool.clone(),
+            socket: self.socket.clone(),
+        }
+    }
+
+    /// The part of the help that explains the options.
+    pub(crate) fn help() -> String {
+        let mut command = Self::command().help_template("{options}").term_width(79);
+        command.render_help().to_string()
+    }
+}
+
+fn seconds(text: &str) -> Result<Duration, String> {
+    // A day: a longer wait is a slip.
+    const MOST: u64 = 86_400;
+    match text.parse() {
+        Ok(seconds @ 1..=MOST) => Ok(Duration::from_secs(seconds)),
+        _ => Err(format!("expected whole seconds from 1 to {MOST}")),
+    }
+}

@@ -1,0 +1,308 @@
+//! The grammar: words of the command line against the patterns of the command table.
+//!
+//! Promises: an exact word or a value wins over an abbreviation, in the order of the table; an
+//! abbreviation must be the beginning of one possible word only; an empty word is nothing at all,
+//! not even a text. What is listed as possible is possible.
+//! Absent on purpose: options, which are taken off before, and what commands do.
+//! Fails: with [`Misfit`], which says what would have been possible instead.
+
+use crate::commands::{COMMANDS, Command};
+use redspool_core::control::Selector;
+use redspool_core::id::{EnvelopeId, MessageId};
+use std::fmt;
+use std::net::{Ipv4Addr, Ipv6Addr};
+
+/// The type of a value in a pattern.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// `<evpid>`: 16 hex digits.
+    Evpid,
+    /// `<msgid>`: 8 hex digits.
+    Msgid,
+    /// `<routeid>`: decimal, from 1.
+    Routeid,
+    /// `<str>`: anything but nothing.
+    Str,
+    /// `<addr>`: IPv4, or IPv6 without brackets, with an optional `%scope`.
+    Addr,
+}
+
+/// A value of the command line.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Value {
+    Evpid(EnvelopeId),
+    Msgid(MessageId),
+    /// Of a command that is not served yet, so nobody reads it.
+    Other,
+}
+
+/// One word of a pattern.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Token {
+    Word(&'static str),
+    Value(Kind),
+}
+
+/// A command line that is a command.
+#[derive(Debug)]
+pub(crate) struct Parsed {
+    pub(crate) command: &'static Command,
+    /// Its words in full.
+    pub(crate) path: String,
+    pub(crate) args: Args,
+}
+
+/// The values of a command line, in order.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Args(Vec<Value>);
+
+/// Why words are not a command.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Misfit {
+    /// They could go on like this.
+    Possibilities(Vec<String>),
+    /// There are too many of them.
+    TooMany,
+}
+
+/// A place in the grammar: what the words so far can still become.
+#[derive(Clone, Debug)]
+pub(crate) struct Node {
+    forms: Vec<Form>,
+    path: Vec<Token>,
+    args: Args,
+}
+
+/// A pattern of the table, taken apart.
+#[derive(Clone, Debug)]
+struct Form {
+    command: &'static Command,
+    tokens: Vec<Token>,
+}
+
+impl Args {
+    /// What the command is about: the id that was given, or everything.
+    pub(crate) fn selector(&self) -> Selector {
+        match self.0.as_slice() {
+            [Value::Evpid(id)] => Selector::Envelope(id.get()),
+            [Value::Msgid(id)] => Selector::Message(id.get()),
+            _ => Selector::All,
+        }
+    }
+
+    /// The envelope that was given; 0, which names nothing, if none was.
+    pub(crate) fn evpid(&self) -> u64 {
+        match self.0.as_slice() {
+            [Value::Evpid(id)] => id.get(),
+            _ => 0,
+        }
+    }
+
+    /// The message that was given, or whose envelope was given; 0 if none was.
+    pub(crate) fn msgid(&self) -> u32 {
+        match self.0.as_slice() {
+            [Value::Evpid(id)] => id.message().get(),
+            [Value::Msgid(id)] => id.get(),
+            _ => 0,
+        }
+    }
+}
+
+impl fmt::Display for Args {
+    /// What an error says about the id that was given: `message 8d3f01aa`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0.as_slice() {
+            [Value::Evpid(id)] => write!(f, "envelope {id}"),
+            [Value::Msgid(id)] => write!(f, "message {id}"),
+            _ => f.write_str("envelope"),
+        }
+    }
+}
+
+impl fmt::Display for Misfit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::TooMany => f.write_str("invalid command\n"),
+            Self::Possibilities(lines) => {
+                f.write_str("possibilities are:\n")?;
+                lines.iter().try_for_each(|line| writeln!(f, "{line}"))
+            }
+        }
+    }
+}
+
+impl fmt::Display for Token {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Word(word) => word,
+            Self::Value(Kind::Evpid) => "<evpid>",
+            Self::Value(Kind::Msgid) => "<msgid>",
+            Self::Value(Kind::Routeid) => "<routeid>",
+            Self::Value(Kind::Str) => "<str>",
+            Self::Value(Kind::Addr) => "<addr>",
+        })
+    }
+}
+
+impl Token {
+    fn new(word: &'static str) -> Self {
+        match word {
+            "<evpid>" => Self::Value(Kind::Evpid),
+            "<msgid>" => Self::Value(Kind::Msgid),
+            "<routeid>" => Self::Value(Kind::Routeid),
+            "<str>" => Self::Value(Kind::Str),
+            "<addr>" => Self::Value(Kind::Addr),
+            word => Self::Word(word),
+        }
+    }
+
+    /// This token and its value, if `word` stands for it unabbreviated.
+    fn accept(self, word: &str) -> Option<(Self, Option<Value>)> {
+        match self {
+            Self::Word(token) => (token == word).then_some((self, None)),
+            Self::Value(kind) => kind.read(word).map(|value| (self, Some(value))),
+        }
+    }
+}
+
+impl Kind {
+    fn read(self, word: &str) -> Option<Value> {
+        let other = |fits: bool| fits.then_some(Value::Other);
+        match self {
+            Self::Evpid => word.parse().ok().map(Value::Evpid),
+            Self::Msgid => word.parse().ok().map(Value::Msgid),
+            Self::Routeid => other(word.parse::<i64>().is_ok_and(|id| id > 0)),
+            Self::Str => Some(Value::Other),
+            Self::Addr => {
+                let (ip, scope) = word.split_once('%').unzip();
+                let scoped = |ip: &str| ip.parse::<Ipv6Addr>().is_ok() && scope != Some("");
+                other(word.parse::<Ipv4Addr>().is_ok() || scoped(ip.unwrap_or(word)))
+            }
+        }
+    }
+}
+
+impl Node {
+    /// The start: everything is possible.
+    pub(crate) fn root() -> Self {
+        let forms = COMMANDS.iter().flat_map(|command| {
+            command.patterns.iter().map(move |pattern| Form {
+                command,
+                tokens: pattern.split(' ').map(Token::new).collect(),
+            })
+        });
+        Self {
+            forms: forms.collect(),
+            path: Vec::new(),
+            args: Args::default(),
+        }
+    }
+
+    /// Where `words` lead.
+    pub(crate) fn walk(words: &[String]) -> Result<Self, Misfit> {
+        words
+            .iter()
+            .try_fold(Self::root(), |node, word| node.step(word))
+    }
+
+    /// The command that is complete here, if one is.
+    pub(crate) fn complete(&self) -> Option<&'static Command> {
+        let form = self
+            .forms
+            .iter()
+            .find(|form| form.tokens.len() == self.path.len())?;
+        Some(form.command)
+    }
+
+    /// The commands that are still possible, in the order of the table.
+    pub(crate) fn commands(&self) -> Vec<&'static Command> {
+        let mut commands: Vec<&'static Command> = Vec::new();
+        for form in &self.forms {
+            if !commands
+                .iter()
+                .any(|command| std::ptr::eq(*command, form.command))
+            {
+                commands.push(form.command);
+            }
+        }
+        commands
+    }
+
+    /// The accepted words in full.
+    pub(crate) fn path(&self) -> String {
+        let words: Vec<_> = self.path.iter().map(Token::to_string).collect();
+        words.join(" ")
+    }
+
+    /// One word further.
+    fn step(self, word: &str) -> Result<Self, Misfit> {
+        let children = self.children();
+        if children.is_empty() {
+            return Err(Misfit::TooMany);
+        }
+        if word.is_empty() {
+            return Err(self.misfit());
+        }
+        let exact = children.iter().find_map(|token| token.accept(word));
+        if let Some((token, value)) = exact {
+            return Ok(self.follow(token, value));
+        }
+        let mut longer = children.iter().filter(|token| match token {
+            Token::Word(full) => full.starts_with(word) && !self.too_short(full, word),
+            Token::Value(_) => false,
+        });
+        match (longer.next(), longer.next()) {
+            (Some(&token), None) => Ok(self.follow(token, None)),
+            _ => Err(self.misfit()),
+        }
+    }
+
+    /// Whether one letter is not enough for `all` here.
+    fn too_short(&self, full: &str, word: &str) -> bool {
+        full == "all" && word.len() < 2 && self.forms.iter().any(|form| form.command.wary)
+    }
+
+    /// What can come next, each once, in the order of the table.
+    fn children(&self) -> Vec<Token> {
+        let mut children = Vec::new();
+        for form in &self.forms {
+            if let Some(&token) = form.tokens.get(self.path.len())
+                && !children.contains(&token)
+            {
+                children.push(token);
+            }
+        }
+        children
+    }
+
+    fn follow(mut self, token: Token, value: Option<Value>) -> Self {
+        let depth = self.path.len();
+        self.forms
+            .retain(|form| form.tokens.get(depth) == Some(&token));
+        self.path.push(token);
+        self.args.0.extend(value);
+        self
+    }
+
+    fn misfit(&self) -> Misfit {
+        let path = self.path();
+        let line = |child: Token| match path.as_str() {
+            "" => child.to_string(),
+            path => format!("{path} {child}"),
+        };
+        Misfit::Possibilities(self.children().into_iter().map(line).collect())
+    }
+}
+
+/// Reads a whole command.
+pub(crate) fn parse(words: &[String]) -> Result<Parsed, Misfit> {
+    let node = Node::walk(words)?;
+    match node.complete() {
+        Some(command) => Ok(Parsed {
+            command,
+            path: node.path(),
+            args: node.args,
+        }),
+        None => Err(node.misfit()),
+    }
+}

@@ -1,0 +1,231 @@
+//! From the command line to the exit status.
+
+use crate::client::{Client, Trouble};
+use crate::commands::Service;
+use crate::help;
+use crate::offline;
+use crate::options::Options;
+use crate::parse::{self, Node, Parsed};
+use crate::render::{Render, Renderer};
+use nix::unistd::geteuid;
+use redspool_core::control::paths::{self, Environment, Paths};
+use redspool_core::control::{Reply, Request};
+use redspool_core::limits::Limits;
+use redspool_core::queue::{Reader, StoreError};
+use std::ffi::OsString;
+use std::io::{self, ErrorKind, IsTerminal as _, Write as _};
+use std::path::Path;
+use std::process::ExitCode;
+use std::thread;
+use std::time::{Duration, Instant, SystemTime};
+
+/// The words were not a command.
+const NOT_A_COMMAND: u8 = 255;
+/// What a shell reports of a program that died writing into a closed pipe: 128 + SIGPIPE.
+const BROKEN_PIPE: u8 = 141;
+
+/// Runs the program that the first argument names, as `main` does.
+pub fn run(mut args: impl Iterator<Item = OsString>) -> ExitCode {
+    let called = args.next().unwrap_or_else(|| "smtpctl".into());
+    let name = Path::new(&called).file_name().unwrap_or(&called);
+    let name = name.to_string_lossy().into_owned();
+    let mut console = Console {
+        name,
+        status: 0,
+        gone: false,
+    };
+    let options = match console.name.as_str() {
+        "smtpctl" => Options::read(args),
+        "mailq" => Options::read_known(args).map(Options::show_queue),
+        _ => {
+            console.fail("unsupported mode");
+            return ExitCode::from(console.status);
+        }
+    };
+    match options {
+        Ok(options) => command(&mut console, &options),
+        Err(error) => {
+            console.fail(&format!("{error}; try --help"));
+            console.status = NOT_A_COMMAND;
+        }
+    }
+    ExitCode::from(console.status)
+}
+
+/// Where text goes, and what the exit status will be.
+#[derive(Debug)]
+struct Console {
+    name: String,
+    status: u8,
+    /// Nobody reads the standard output any more.
+    gone: bool,
+}
+
+impl Console {
+    /// A line on the standard error.
+    fn remark(&self, text: &str) {
+        // Without a standard error there is nobody to tell.
+        let _ = writeln!(io::stderr(), "{}: {text}", self.name);
+    }
+
+    fn fail(&mut self, text: &str) {
+        self.remark(text);
+        self.status = self.status.max(1);
+    }
+
+    /// Writes out what is ready now, so that pipes see every line when it is made.
+    fn print(&mut self, text: &[u8]) {
+        let mut out = io::stdout().lock();
+        if let Err(error) = out.write_all(text).and_then(|()| out.flush()) {
+            self.gone = true;
+            if error.kind() == ErrorKind::BrokenPipe {
+                self.status = BROKEN_PIPE;
+            } else {
+                self.fail(&format!("standard output: {error}"));
+            }
+        }
+    }
+
+    /// Writes what a reply says; gives whether the next one is of use.
+    fn show(&mut self, renderer: &mut Renderer, reply: Reply) -> bool {
+        let written = renderer.reply(reply);
+        self.print(&written.out);
+        for line in &written.remarks {
+            self.remark(line);
+        }
+        if written.failed {
+            self.status = self.status.max(1);
+        }
+        !self.gone
+    }
+}
+
+/// Reads the words and does what they say.
+fn command(console: &mut Console, options: &Options) {
+    if options.version {
+        let version = concat!("redspool ", env!("CARGO_PKG_VERSION"), "\n");
+        return console.print(version.as_bytes());
+    }
+    let parsed = if options.help {
+        match Node::walk(&options.words) {
+            Ok(node) => return console.print(help::text(&node).as_bytes()),
+            Err(misfit) => Err(misfit),
+        }
+    } else {
+        parse::parse(&options.words)
+    };
+    match parsed {
+        Ok(parsed) => serve(console, options, &parsed),
+        Err(misfit) => {
+            let _ = write!(io::stderr(), "{misfit}");
+            console.status = NOT_A_COMMAND;
+        }
+    }
+}
+
+fn serve(console: &mut Console, options: &Options, parsed: &Parsed) {
+    let Some(service) = &parsed.command.service else {
+        return console.fail(&format!("{}: not served by this version", parsed.path));
+    };
+    let paced = options.interval.is_some() || options.count.is_some();
+    if paced && service.render != Render::Digests {
+        return console.fail("--interval and --count are for monitor only");
+    }
+    let environment = Environment::collect(std::env::var_os);
+    let paths = match paths::resolve(geteuid().as_raw(), &options.named(), &environment) {
+        Ok(paths) => paths,
+        Err(error) => return console.fail(&error.to_string()),
+    };
+    let request = (service.request)(&parsed.args);
+    let mut renderer = Renderer::new(
+        service.render,
+        parsed.args.to_string(),
+        now(),
+        io::stdout().is_terminal(),
+    );
+    let limits = Limits::default();
+    match Client::connect(&paths.socket, options.timeout, limits.control_frame) {
+        Ok(mut client) if service.render == Render::Digests => {
+            monitor(console, &mut client, &request, &mut renderer, options);
+        }
+        Ok(mut client) => {
+            let asked = client.ask(&request, &mut |reply| console.show(&mut renderer, reply));
+            if let Err(trouble) = asked {
+                console.fail(&trouble.to_string());
+            }
+        }
+        Err(trouble) => match reader(service, &trouble, &paths) {
+            Ok(reader) => {
+                let page = limits.listing_page;
+                let read = offline::answer(reader.as_ref(), &request, page, &mut |reply| {
+                    console.show(&mut renderer, reply)
+                });
+                if let Err(error) = read {
+                    console.fail(&format!("{}: {error}", paths.spool.display()));
+                }
+            }
+            Err(reason) => console.fail(&reason),
+        },
+    }
+}
+
+/// The store itself, if the command can do without a daemon and there is none; else the reason.
+fn reader(service: &Service, trouble: &Trouble, paths: &Paths) -> Result<Box<dyn Reader>, String> {
+    if !matches!(trouble, Trouble::Down(..)) {
+        return Err(trouble.to_string());
+    }
+    if !service.offline {
+        return Err(format!(
+            "{trouble}; start it, or name another with --socket or --spool"
+        ));
+    }
+    if paths.spool_assumed {
+        return Err(format!(
+            "{trouble}; name its spool with --spool to read that instead"
+        ));
+    }
+    open(&paths.spool).map_err(|error| {
+        let spool = paths.spool.display();
+        format!("{trouble}; nor can its store be read: {spool}: {error}; name it with --spool")
+    })
+}
+
+fn open(_spool: &Path) -> Result<Box<dyn Reader>, StoreError> {
+    Err(StoreError::Absent)
+}
+
+/// Asks for the numbers again and again.
+fn monitor(
+    console: &mut Console,
+    client: &mut Client,
+    request: &Request,
+    renderer: &mut Renderer,
+    options: &Options,
+) {
+    let interval = options.interval.unwrap_or(Duration::from_secs(1));
+    let mut left = options.count.unwrap_or(u64::MAX);
+    let mut due = Instant::now();
+    while left > 0 {
+        let asked = client.ask(request, &mut |reply| console.show(renderer, reply));
+        if let Err(trouble) = asked {
+            console.fail(&trouble.to_string());
+        }
+        if console.status != 0 {
+            return;
+        }
+        left = left.saturating_sub(1);
+        if left > 0 {
+            // Paced by the clock, not by the answers; what was missed is not made up for.
+            let now = Instant::now();
+            due = due.checked_add(interval).unwrap_or(now).max(now);
+            thread::sleep(due.saturating_duration_since(now));
+        }
+    }
+}
+
+/// Seconds since the epoch.
+fn now() -> u64 {
+    SystemTime::now()
+        .duration_since(SystemTime::UNIX_EPOCH)
+        .map_or(0, |since| since.as_secs())
+}
