@@ -65,9 +65,7 @@ fn folder(extension: &str) -> Option<String> {
         return None;
     }
     let harmless = |c: char| !c.is_control() && !"/\\!#$%&'*?`{|}~\"();<>[] ".contains(c);
-    let name = extension
-        .chars()
-        .map(|c| if harmless(c) { c } else { ':' });
+    let name = extension.chars().map(|c| if harmless(c) { c } else { ':' });
     Some(std::iter::once('.').chain(name).collect())
 }
 

@@ -131,11 +131,8 @@ impl Dotlock {
         let mut path = mailbox.as_os_str().to_owned();
         path.push(".lock");
         let path = PathBuf::from(path);
-        let flags = OFlags::WRONLY
-            | OFlags::CREATE
-            | OFlags::EXCL
-            | OFlags::NOFOLLOW
-            | OFlags::CLOEXEC;
+        let flags =
+            OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         for _ in 0..2 {
             match rustix::fs::open(&path, flags, Mode::RUSR | Mode::RGRP | Mode::ROTH) {
                 Ok(_) => return Ok(Some(Self(path))),

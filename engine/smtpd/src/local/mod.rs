@@ -38,7 +38,8 @@ impl Fault {
         Self::new(75, text)
     }
 
-    fn new(code: u8, text: impl fmt::Display) -> Self {
+    /// It ends with another code.
+    pub(crate) fn new(code: u8, text: impl fmt::Display) -> Self {
         Self {
             code,
             text: text.to_string(),
