@@ -1,1 +1,5 @@
 //! Placeholder head, replaced by the crate.
+
+pub mod helper;
+pub mod local;
+pub mod users;
