@@ -66,7 +66,7 @@ pub async fn run(shared: Arc<Shared>, call: Call, orders: mpsc::Receiver<Order>)
 
 fn params(shared: &Shared, call: &Call) -> Params {
     let config = shared.config.load();
-    let helo = if call.relay.helo.is_empty() { config.hostname.clone() } else { call.relay.helo.clone() };
+    let helo = if call.relay.helo.is_empty() { config.names.server.clone() } else { call.relay.helo.clone() };
     Params {
         helo,
         lmtp: is_lmtp(&call.relay),

@@ -9,6 +9,8 @@ use crate::drivers::Drivers;
 use crate::engine::{EngineHandle, channel, run as run_engine};
 use crate::ids::Ids;
 use crate::listener::{self, Listener, Places};
+use crate::listening;
+use crate::session::Listening;
 use crate::log::Log;
 use crate::mda::Programs;
 use crate::resolver::Resolver;
@@ -24,6 +26,8 @@ use redspool_core::queue::{Paused, Scheduled, StoreError, Transition};
 use redspool_core::rng::Rng;
 use redspool_core::time::Now;
 use redspool_store::QueueHandle;
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -40,6 +44,7 @@ const WALK_CHUNK: usize = 4096;
 pub struct Shared {
     /// The configuration in force.
     pub config: ArcSwap<Config>,
+    limits: ArcSwap<Limits>,
     /// The way to the engine.
     pub engine: EngineHandle,
     /// The way to the store.
@@ -75,7 +80,7 @@ pub struct Shared {
 impl Shared {
     /// The limits in force.
     pub fn limits(&self) -> Arc<Limits> {
-        Arc::clone(&self.config.load().limits)
+        self.limits.load_full()
     }
 
     /// A number nobody can guess, for a session or a seed.
@@ -172,7 +177,15 @@ pub struct Setup {
 pub struct Daemon {
     shared: Arc<Shared>,
     engine: JoinHandle<()>,
-    listening: watch::Sender<bool>,
+    /// Turns true when nobody is to connect any more.
+    closing: watch::Sender<bool>,
+    open: Mutex<BTreeMap<SocketAddr, Open>>,
+}
+
+/// A listener that runs.
+struct Open {
+    listening: Arc<ArcSwap<Listening>>,
+    stop: watch::Sender<bool>,
 }
 
 impl Daemon {
@@ -187,15 +200,16 @@ impl Daemon {
             mta: stored.mta || setup.pause.mta,
             smtp: stored.smtp || setup.pause.smtp,
         };
-        let limits = Arc::clone(&setup.config.limits);
+        let limits = Arc::new(setup.config.limits.clone());
         let engine = Engine::new(
             Arc::clone(&limits),
-            setup.config.warn_intervals.clone(),
+            setup.config.bounce_warn.clone(),
             seeds.u64(),
             paused,
         );
         let shared = Arc::new(Shared {
             config: ArcSwap::from_pointee(setup.config),
+            limits: ArcSwap::new(Arc::clone(&limits)),
             engine: handle.clone(),
             queue: setup.queue.clone(),
             ids,
@@ -220,16 +234,66 @@ impl Daemon {
             .spawn(move || run_engine(engine, inbox, drivers))
             .map_err(|error| StoreError::Io(error.to_string()))?;
         learn(&shared).await?;
-        let listening = watch::Sender::new(false);
+        let closing = watch::Sender::new(false);
+        tokio::spawn(control::run(Arc::clone(&shared), setup.control, closing.subscribe()));
+        let daemon = Self { shared, engine, closing, open: Mutex::default() };
         for listener in setup.listeners {
-            if let Ok(address) = listener.socket.local_addr() {
-                tracing::info!("smtp listening address={address}");
-            }
-            tokio::spawn(listener::run(Arc::clone(&shared), listener, listening.subscribe()));
+            daemon.listen(listener);
         }
-        tokio::spawn(control::run(Arc::clone(&shared), setup.control, listening.subscribe()));
         tracing::info!("smtpd ready");
-        Ok(Self { shared, engine, listening })
+        Ok(daemon)
+    }
+
+    /// Starts accepting on a bound socket.
+    fn listen(&self, listener: Listener) {
+        if let Ok(address) = listener.socket.local_addr() {
+            tracing::info!("smtp listening address={address}");
+        }
+        let stop = watch::Sender::new(false);
+        let open = Open { listening: Arc::clone(&listener.listening), stop: stop.clone() };
+        self.open.lock().insert(listener.address, open);
+        tokio::spawn(listener::run(Arc::clone(&self.shared), listener, stop.subscribe()));
+    }
+
+    /// Puts a new configuration in force: sessions that run keep the old one. Binds what is new
+    /// first, so that a socket that cannot be bound changes nothing.
+    pub async fn reconfigure(&self, config: Config) {
+        match self.rebind(&config).await {
+            Ok(()) => {}
+            Err(why) => return tracing::error!("configuration not changed: {why}"),
+        }
+        let limits = Arc::new(config.limits.clone());
+        let warns = config.bounce_warn.clone();
+        self.shared.limits.store(Arc::clone(&limits));
+        self.shared.config.store(Arc::new(config));
+        self.shared.engine.ask(move |engine, now| engine.configure(now, limits, warns)).await;
+        tracing::info!("configuration reloaded");
+    }
+
+    async fn rebind(&self, config: &Config) -> Result<(), String> {
+        let (mut kept, mut bound) = (BTreeMap::new(), Vec::new());
+        for endpoint in listening::endpoints(config)? {
+            if self.open.lock().contains_key(&endpoint.address) {
+                kept.insert(endpoint.address, endpoint.listening);
+            } else {
+                bound.push(self.shared.programs.bind(endpoint).await?);
+            }
+        }
+        self.open.lock().retain(|address, open| match kept.remove(address) {
+            Some(listening) => {
+                open.listening.store(Arc::new(listening));
+                true
+            }
+            None => {
+                tracing::info!("smtp not listening any more address={address}");
+                open.stop.send_replace(true);
+                false
+            }
+        });
+        for listener in bound {
+            self.listen(listener);
+        }
+        Ok(())
     }
 
     /// What the tasks share.
@@ -240,7 +304,10 @@ impl Daemon {
     /// Stops cleanly: no new connections and attempts; what runs may end within a grace time.
     pub async fn stop(self) {
         tracing::info!("smtpd stopping");
-        self.listening.send_replace(true);
+        self.closing.send_replace(true);
+        for open in self.open.lock().values() {
+            open.stop.send_replace(true);
+        }
         self.shared.stopping.send_replace(true);
         self.shared.engine.tell(Event::Stopping).await;
         let settled = async {

@@ -5,6 +5,7 @@
 
 use crate::daemon::Shared;
 use crate::session;
+use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use socket2::{Domain, Protocol, Socket, Type};
 use std::collections::HashMap;
@@ -23,10 +24,12 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// A bound socket with the settings of its `listen` directive.
 pub struct Listener {
+    /// The address as configured.
+    pub address: SocketAddr,
     /// The listening socket, not blocking.
     pub socket: std::net::TcpListener,
     /// What its sessions are to know.
-    pub settings: Arc<session::Settings>,
+    pub listening: Arc<ArcSwap<session::Listening>>,
 }
 
 /// Binds a listening socket. Fails with what the system said; the caller knows which directive.
@@ -121,7 +124,7 @@ pub async fn run(shared: Arc<Shared>, listener: Listener, mut stop: watch::Recei
                 _ = paused.wait_for(|paused| *paused) => continue,
             };
             match accepted {
-                Ok((stream, peer)) => admit(&shared, &listener.settings, permit, stream, peer),
+                Ok((stream, peer)) => admit(&shared, &listener.listening, permit, stream, peer),
                 Err(error) => {
                     tracing::warn!("smtp accept failed: {error}");
                     tokio::time::sleep(ACCEPT_PAUSE).await;
@@ -137,7 +140,7 @@ pub async fn run(shared: Arc<Shared>, listener: Listener, mut stop: watch::Recei
 
 fn admit(
     shared: &Arc<Shared>,
-    settings: &Arc<session::Settings>,
+    listening: &Arc<ArcSwap<session::Listening>>,
     permit: OwnedSemaphorePermit,
     stream: TcpStream,
     peer: SocketAddr,
@@ -145,8 +148,8 @@ fn admit(
     let client = peer.ip().to_canonical();
     match shared.places.take(client, permit) {
         Some(place) => {
-            let (shared, settings) = (Arc::clone(shared), Arc::clone(settings));
-            tokio::spawn(session::run(shared, settings, stream, client, place));
+            let (shared, listening) = (Arc::clone(shared), Arc::clone(listening));
+            tokio::spawn(session::run(shared, listening, stream, client, place));
         }
         None => tracing::info!("smtp refused address={client} reason=\"too many connections\""),
     }

@@ -1,0 +1,72 @@
+//! Log lines of deliveries (spec/smtpd.md Appendix C).
+
+use crate::log::Shown;
+use redspool_core::engine::Note;
+use redspool_core::envelope::{Agent, Delivery, Envelope};
+use redspool_core::queue::Outcome;
+use redspool_core::time::short;
+
+/// Writes what the engine found worth a line.
+pub fn write(note: &Note) {
+    match note {
+        Note::Delivery { envelope, session, relay, delay, outcome } => {
+            let (result, text) = result(outcome);
+            let (from, to) = (envelope.sender.as_str(), envelope.dest.as_str());
+            let id = session.map_or(0, |session| session.0);
+            let (delay, stat) = (short(*delay), Shown(text));
+            match envelope.agent() {
+                Agent::Mta => tracing::info!(
+                    "{id:016x} mta delivery evpid={} from=<{from}> to=<{to}> rcpt=<{}> \
+                     source=\"-\" relay=\"{relay}\" delay={delay} result=\"{result}\" \
+                     stat=\"{stat}\"",
+                    envelope.id,
+                    rcpt(envelope),
+                ),
+                Agent::Mda => tracing::info!(
+                    "{id:016x} mda delivery evpid={} from=<{from}> to=<{to}> rcpt=<{}> user={} \
+                     delay={delay} result=\"{result}\" stat=\"{stat}\"",
+                    envelope.id,
+                    rcpt(envelope),
+                    Shown(user(envelope)),
+                ),
+                Agent::Bounce => tracing::info!(
+                    "{id:016x} bounce evpid={} to=<{from}> rcpt=<{to}> delay={delay} \
+                     result=\"{result}\" stat=\"{stat}\"",
+                    envelope.id,
+                ),
+            }
+        }
+        Note::Expired(envelope) => tracing::info!(
+            "scheduler expired evpid={} from=<{}> to=<{}>",
+            envelope.id,
+            envelope.sender.as_str(),
+            envelope.dest.as_str()
+        ),
+        Note::DoubleBounce(envelope) => tracing::warn!(
+            "bounce dropped evpid={} to=<{}>: a notice could not be delivered and has no sender",
+            envelope.id,
+            envelope.dest.as_str()
+        ),
+    }
+}
+
+fn result(outcome: &Outcome) -> (&'static str, &str) {
+    match outcome {
+        Outcome::Delivered { text, .. } => ("Ok", text),
+        Outcome::TempFail(failure) => ("TempFail", &failure.text),
+        Outcome::PermFail(failure) => ("PermFail", &failure.text),
+        Outcome::Loop => ("PermFail", "Loop detected"),
+    }
+}
+
+/// The recipient as given, if it differs from the destination.
+fn rcpt(envelope: &Envelope) -> &str {
+    if envelope.rcpt == envelope.dest { "-" } else { envelope.rcpt.as_str() }
+}
+
+fn user(envelope: &Envelope) -> &str {
+    match &envelope.delivery {
+        Delivery::Mda(mda) => &mda.user,
+        _ => "",
+    }
+}

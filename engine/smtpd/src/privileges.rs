@@ -1,0 +1,46 @@
+//! Whose rights the daemon has, and whose its deliveries have.
+//!
+//! Promises: started as root, everything that speaks to the network runs as another user, and only
+//! the small helper keeps the rights to become a recipient; started by anybody else, or told to
+//! stay root, deliveries have the daemon's own rights.
+
+use crate::helper::{self, Connection, Identity};
+use nix::unistd::{Uid, User, chown, geteuid};
+use std::fs::DirBuilder;
+use std::os::unix::fs::DirBuilderExt as _;
+use std::path::Path;
+
+/// What was settled.
+pub struct Rights {
+    /// The way to the helper.
+    pub helper: Connection,
+    /// Who may control the daemon, besides root.
+    pub owner: u32,
+}
+
+/// Makes the spool, starts the helper and becomes `user`, if we are root and `user` is not. Call
+/// before there is a thread, when everything is open that only root may open.
+pub fn settle(user: &str, spool: &Path) -> Result<Rights, String> {
+    let made = DirBuilder::new().recursive(true).mode(0o700).create(spool);
+    made.map_err(|error| {
+        let spool = spool.display();
+        format!("spool {spool}: {error}; make the directory, or name another with --spool")
+    })?;
+    let options = |identity| helper::Options::new(identity).map_err(|error| error.to_string());
+    if !geteuid().is_root() || user == "root" {
+        let helper = helper::start(&options(Identity::Own)?).map_err(|error| error.to_string())?;
+        return Ok(Rights { helper, owner: geteuid().as_raw() });
+    }
+    let found = User::from_name(user).map_err(|error| format!("user {user}: {error}"))?;
+    let Some(found) = found else {
+        return Err(format!(
+            "user {user} does not exist: make it with `useradd --system --shell \
+             /usr/sbin/nologin {user}`, or name another with --user"
+        ));
+    };
+    chown(spool, Some(found.uid), Some(found.gid))
+        .map_err(|error| format!("spool {}: {error}", spool.display()))?;
+    let options = options(Identity::Recipient)?;
+    let helper = helper::start_as_root(user, &options).map_err(|error| error.to_string())?;
+    Ok(Rights { helper, owner: Uid::from_raw(0).as_raw() })
+}

@@ -1,0 +1,27 @@
+//! What a client is told when we cannot go on: a code and a bland text. The log has the cause.
+
+use redspool_core::queue::StoreError;
+use redspool_core::reply::{Reply, Status};
+use std::io;
+
+/// The reply for an error of the store.
+pub fn for_store(error: &StoreError) -> Reply {
+    match error {
+        StoreError::Full => full(),
+        _ => Reply::new(451, Some(Status::transient(3, 0)), "Local problem, try again later"),
+    }
+}
+
+/// The reply for an error of the file system.
+pub fn for_io(error: &io::Error) -> Reply {
+    match error.kind() {
+        io::ErrorKind::StorageFull
+        | io::ErrorKind::QuotaExceeded
+        | io::ErrorKind::FileTooLarge => full(),
+        _ => for_store(&StoreError::Io(String::new())),
+    }
+}
+
+fn full() -> Reply {
+    Reply::new(452, Some(Status::transient(3, 1)), "Insufficient system storage, try again later")
+}

@@ -1,0 +1,287 @@
+//! Drives an incoming session: one socket, one machine, answers from the store and the rules.
+//!
+//! Promises: a commit that was asked for reaches the schedule, whatever happens to the client
+//! meanwhile; every wait has a deadline; content beyond memory goes to a nameless file.
+//! Absent on purpose: every rule of SMTP (core's `smtp::session`).
+
+use crate::clock::now;
+use crate::daemon::Shared;
+use crate::listener::Place;
+use crate::log::Shown;
+use crate::recipients;
+use crate::replies;
+use crate::spoolfile::SpoolFile;
+use arc_swap::ArcSwap;
+use bytes::{Bytes, BytesMut};
+use redspool_core::addr::Source;
+use redspool_core::engine::Event as EngineEvent;
+use redspool_core::lookup::Client;
+use redspool_core::machine::Machine as _;
+use redspool_core::queue::{Body, Receipt, Scheduled, StoreError, Submission, Transition};
+use redspool_core::reply::Reply;
+use redspool_core::smtp::session::{
+    Action, Content, Ending, Event, Incoming, Note, Params, Session, Settings,
+};
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Instant;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+use tokio::sync::{oneshot, watch};
+use tokio::time::Sleep;
+
+/// Octets read from a client at a time.
+const READ_BUFFER: usize = 16 << 10;
+
+/// What the sessions of a listener have in common; replaced when the configuration is re-read.
+pub struct Listening {
+    /// For the machine.
+    pub settings: Arc<Settings>,
+    /// Tag of the listener, or empty.
+    pub tag: Box<str>,
+    /// Whether it is bound to a loopback address: its messages are completed.
+    pub local: bool,
+}
+
+/// Serves one client.
+pub async fn run(
+    shared: Arc<Shared>,
+    listening: Arc<ArcSwap<Listening>>,
+    stream: TcpStream,
+    client: IpAddr,
+    _place: Place,
+) {
+    // Replies are small and awaited: waiting to fill a segment only delays.
+    let _ = stream.set_nodelay(true);
+    let source = Source::from(client);
+    let rdns = shared.resolver.reverse(client).await;
+    let listening = listening.load_full();
+    let number = shared.draw();
+    shared.counters.smtp_opened(source);
+    tracing::info!("{number:016x} smtp connected address={source} host={}", Shown(&rdns));
+    let params = Params {
+        settings: Arc::clone(&listening.settings),
+        tag: listening.tag.clone(),
+        source,
+        rdns: rdns.into(),
+        local: listening.local,
+        authenticated: false,
+        username: "".into(),
+        number,
+        seed: shared.draw(),
+    };
+    let tag = listening.tag.clone();
+    let stopping = shared.stopping.subscribe();
+    let machine = Session::new(params, now());
+    let serving = Serving {
+        shared: &shared,
+        number,
+        client: Client { source, tag, ..Client::default() },
+        machine,
+        stream,
+        stopping,
+        reading: BytesMut::with_capacity(READ_BUFFER),
+        file: None,
+    };
+    let ending = serving.run().await;
+    shared.counters.smtp_closed();
+    tracing::info!("{number:016x} smtp disconnected reason={}", ending.word());
+}
+
+struct Serving<'a> {
+    shared: &'a Arc<Shared>,
+    number: u64,
+    client: Client,
+    machine: Session,
+    stream: TcpStream,
+    stopping: watch::Receiver<bool>,
+    reading: BytesMut,
+    file: Option<SpoolFile>,
+}
+
+impl Serving<'_> {
+    async fn run(mut self) -> Ending {
+        let sleep = tokio::time::sleep_until(Instant::now().into());
+        tokio::pin!(sleep);
+        let mut stopped = false;
+        loop {
+            while let Some(action) = self.machine.poll() {
+                if let Action::Close(ending) = action {
+                    let _ = self.stream.shutdown().await;
+                    return ending;
+                }
+                self.carry_out(action).await;
+            }
+            let event = self.next(sleep.as_mut(), &mut stopped).await;
+            self.hand_over(event);
+        }
+    }
+
+    fn hand_over(&mut self, event: Event) {
+        tracing::trace!(target: "trace::smtp", "{:016x} <- {event:?}", self.number);
+        self.machine.handle(now(), event);
+    }
+
+    async fn next(&mut self, mut sleep: std::pin::Pin<&mut Sleep>, stopped: &mut bool) -> Event {
+        let deadline = self.machine.deadline().map(tokio::time::Instant::from);
+        if let Some(deadline) = deadline
+            && sleep.deadline() != deadline
+        {
+            sleep.as_mut().reset(deadline);
+        }
+        let wants_input = self.machine.wants_input();
+        self.reading.reserve(READ_BUFFER);
+        tokio::select! {
+            biased;
+            read = self.stream.read_buf(&mut self.reading), if wants_input => match read {
+                Ok(read) if read > 0 => Event::Received(self.reading.split().freeze()),
+                _ => Event::Closed,
+            },
+            _ = self.stopping.wait_for(|stopping| *stopping), if !*stopped => {
+                *stopped = true;
+                Event::Stopping
+            }
+            () = sleep, if deadline.is_some() => Event::TimedOut,
+            else => Event::Closed,
+        }
+    }
+
+    async fn carry_out(&mut self, action: Action) {
+        tracing::trace!(target: "trace::smtp", "{:016x} -> {action:?}", self.number);
+        match action {
+            Action::Send(octets) => self.send(&octets).await,
+            Action::Reserve => {
+                let event = match self.shared.ids.draw() {
+                    Ok(id) => Event::Reserved(id),
+                    Err(error) => Event::ReserveFailed(replies::for_store(&error)),
+                };
+                self.hand_over(event);
+            }
+            Action::Expand { sender, rcpt } => {
+                let expanded =
+                    recipients::expand(self.shared, &self.client, &sender, &rcpt).await;
+                self.hand_over(Event::Expanded(expanded));
+            }
+            Action::Spool(octets) => {
+                let event = self.spool(octets).await;
+                self.hand_over(event);
+            }
+            Action::Commit(incoming) => {
+                let event = self.commit(*incoming).await;
+                self.hand_over(event);
+            }
+            Action::Discard(_) => self.file = None,
+            Action::Log(note) => self.note(&note),
+            Action::Close(_) => {}
+        }
+    }
+
+    async fn send(&mut self, octets: &Bytes) {
+        let wait = self.shared.limits().session_timeout;
+        let event = match tokio::time::timeout(wait, self.stream.write_all(octets)).await {
+            Ok(Ok(())) => return,
+            Ok(Err(_)) => Event::Closed,
+            Err(_) => Event::TimedOut,
+        };
+        self.hand_over(event);
+    }
+
+    /// Appends to the temporary file, which is made with the first piece.
+    async fn spool(&mut self, octets: Bytes) -> Event {
+        let file = self.file.take();
+        let (directory, name) = (self.shared.spool.clone(), self.shared.draw());
+        let written = tokio::task::spawn_blocking(move || {
+            let mut file = match file {
+                Some(file) => file,
+                None => SpoolFile::create(&directory, name)?,
+            };
+            file.write(&octets)?;
+            Ok::<_, std::io::Error>(file)
+        });
+        match written.await {
+            Ok(Ok(file)) => {
+                self.file = Some(file);
+                Event::Spooled
+            }
+            Ok(Err(error)) => {
+                tracing::error!("{:016x} smtp temporary file failed: {error}", self.number);
+                Event::SpoolFailed(replies::for_io(&error))
+            }
+            Err(error) => Event::SpoolFailed(replies::for_store(&StoreError::Io(error.to_string()))),
+        }
+    }
+
+    /// Hands the message to the store and waits for it. The schedule learns of it from the
+    /// store's own thread, so it does so even if this task is gone.
+    async fn commit(&mut self, incoming: Incoming) -> Event {
+        let scheduled: Vec<_> = incoming.envelopes.iter().map(Scheduled::from).collect();
+        let body = match (incoming.content, self.file.take()) {
+            (Content::Whole(octets), _) => Ok(Body::Whole(octets)),
+            (Content::Spooled, Some(file)) => {
+                file.pieces(Bytes::new()).map(|pieces| Body::Pieces(Box::new(pieces)))
+            }
+            (Content::Spooled, None) => Err(std::io::ErrorKind::NotFound.into()),
+        };
+        let body = match body {
+            Ok(body) => body,
+            Err(error) => return Event::CommitFailed(replies::for_io(&error)),
+        };
+        let large = matches!(body, Body::Pieces(_));
+        let submission =
+            Submission { message: incoming.message, body, envelopes: incoming.envelopes };
+        let (done, wait) = oneshot::channel();
+        let (engine, queue) = (self.shared.engine.clone(), self.shared.queue.clone());
+        let hand_in = move || {
+            queue.commit(Transition::Submit(submission), move |receipt| {
+                if receipt == Ok(Receipt::Done) {
+                    engine.tell_blocking(EngineEvent::Queued(scheduled));
+                }
+                let _ = done.send(receipt);
+            });
+        };
+        // Preparing a large one reads its file.
+        if large {
+            let _ = tokio::task::spawn_blocking(hand_in).await;
+        } else {
+            hand_in();
+        }
+        match wait.await.unwrap_or(Err(StoreError::Poisoned)) {
+            Ok(Receipt::Done) => Event::Committed,
+            Ok(_) => {
+                tracing::error!("{:016x} smtp message id in use", self.number);
+                Event::CommitFailed(replies::for_store(&StoreError::Poisoned))
+            }
+            Err(error) => {
+                tracing::error!("{:016x} smtp message not queued: {error}", self.number);
+                Event::CommitFailed(replies::for_store(&error))
+            }
+        }
+    }
+
+    fn note(&self, note: &Note) {
+        let number = self.number;
+        match note {
+            Note::Message { message, size, recipients, extended } => {
+                let protocol = if *extended { "ESMTP" } else { "SMTP" };
+                tracing::info!(
+                    "{number:016x} smtp message msgid={message} size={size} nrcpt={recipients} \
+                     proto={protocol}"
+                );
+            }
+            Note::Envelope { envelope, sender, dest } => tracing::info!(
+                "{number:016x} smtp envelope evpid={envelope} from=<{}> to=<{}>",
+                sender.as_str(),
+                dest.as_str()
+            ),
+            Note::FailedCommand { command, reply } => tracing::info!(
+                "{number:016x} smtp failed-command command=\"{}\" result=\"{}\"",
+                command.escape_ascii(),
+                Shown(&reply_text(reply))
+            ),
+        }
+    }
+}
+
+fn reply_text(reply: &Reply) -> String {
+    reply.to_string()
+}
