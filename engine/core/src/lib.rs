@@ -12,6 +12,7 @@
 //! `queue lookup`, `smtp control`, `scheduler mta mda bounce`, `engine`.
 
 pub mod addr;
+pub mod bounce;
 pub mod control;
 pub mod engine;
 pub mod envelope;
