@@ -58,6 +58,9 @@ pub struct Limits {
     pub hold_queue: usize,
     /// Longest wait between two attempts, whatever the back-off formula says.
     pub backoff_max: Duration,
+    /// Time over which mail that is overdue after a restart is spread, so that it does not all
+    /// start at once; never more than the first wait of its agent.
+    pub restart_spread: Duration,
     /// Life of an envelope; `queue ttl`.
     pub queue_ttl: Duration,
     /// Life of a bounce.
@@ -109,6 +112,9 @@ pub struct MtaLimits {
     pub mails_per_session: usize,
     /// Idle wait of a relay's last connection before QUIT; `session-keepalive`.
     pub keepalive: Duration,
+    /// Transactions in a row without a recipient accepted after which a connection is given up:
+    /// the host seems to reject all mail.
+    pub fruitless_per_session: usize,
     /// Recipients refused in a row after which a session is given up; `max-failures-per-session`.
     pub failures_per_session: usize,
     /// Transactions in a row without one success after which a session is given up: the host
@@ -142,6 +148,8 @@ pub struct MtaLimits {
     pub route_penalty_max: Duration,
     /// Recipient domains whose last status is remembered for `show hoststats`.
     pub hoststats: usize,
+    /// How long such a status is remembered after its last change.
+    pub hoststat_ttl: Duration,
     /// Envelopes per domain that are tried again at once when the domain answers;
     /// `mta max-deferred`.
     pub deferred: usize,
@@ -155,6 +163,7 @@ impl Default for MtaLimits {
             connections_per_domain: 100,
             mails_per_session: 100,
             keepalive: Duration::from_secs(10),
+            fruitless_per_session: 10,
             failures_per_session: 25,
             tries_per_session: 10,
             recipients_per_transaction: 100,
@@ -171,6 +180,7 @@ impl Default for MtaLimits {
             route_penalty: Duration::from_secs(15),
             route_penalty_max: Duration::from_hours(1),
             hoststats: 10_000,
+            hoststat_ttl: Duration::from_hours(4),
             deferred: 100,
         }
     }
@@ -203,6 +213,7 @@ impl Default for Limits {
             schedule_batch: 256,
             hold_queue: 1000,
             backoff_max: Duration::from_hours(4),
+            restart_spread: Duration::from_mins(1),
             queue_ttl: Duration::from_hours(96),
             bounce_ttl: Duration::from_hours(168),
             listing_page: 1024,

@@ -7,20 +7,26 @@
 //! settlements cannot be recorded.
 //! Absent on purpose: sockets, DNS, processes, the store. They are actions, answered by events.
 
+mod attempts;
+mod bounces;
+mod run;
+mod settling;
+#[cfg(test)]
+pub(crate) mod tests;
+
+pub use crate::mta::{
+    Content, Exchange, HostRow, HostStat, Lookup, QueryId, RelayRow, Resolution, Route, RouteId,
+    SessionId, Unresolved,
+};
+pub use crate::scheduler::{Phase, Runstate, Step};
+pub use run::Engine;
+
 use crate::envelope::{Envelope, Relay};
 use crate::id::EnvelopeId;
 use crate::queue::{Failure, Outcome, Scheduled, Settlement};
 use crate::smtp::Transaction;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::time::Duration;
-
-/// Number of an outgoing session; shown as 16 hex digits.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct SessionId(pub u64);
-
-/// Number of a DNS question.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct QueryId(pub u64);
 
 /// What happened.
 #[derive(Debug)]
@@ -89,53 +95,6 @@ pub enum Loaded {
     Unavailable(Failure),
 }
 
-/// What relaying needs to know of a message's content.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Content {
-    /// Octets.
-    pub size: u64,
-    /// Whether there are octets above 127.
-    pub eight_bit: bool,
-}
-
-/// What a name means to a relay.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Lookup {
-    /// Mail exchangers of a domain (RFC 5321 section 5.1).
-    Mx,
-    /// Addresses of a host.
-    Host,
-}
-
-/// Where mail for a name goes.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Resolution {
-    /// In order of preference; not empty, each with at least one address.
-    pub exchanges: Vec<Exchange>,
-    /// How long the answer may be used.
-    pub ttl: Duration,
-}
-
-/// One mail exchanger.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Exchange {
-    /// Lower comes first.
-    pub preference: u16,
-    /// Host name.
-    pub name: Box<str>,
-    /// Its addresses.
-    pub addresses: Vec<IpAddr>,
-}
-
-/// Why a name leads nowhere.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Unresolved {
-    /// Ask again later.
-    Temporary(Failure),
-    /// There is nothing there: no such domain, null MX (RFC 7505).
-    Permanent(Failure),
-}
-
 /// What to do.
 #[derive(Debug)]
 pub enum Action {
@@ -201,4 +160,6 @@ pub enum Note {
     Expired(Box<Envelope>),
     /// A notice about a notice was dropped.
     DoubleBounce(Box<Envelope>),
+    /// The wall clock was set.
+    ClockSet(Step),
 }

@@ -1,0 +1,258 @@
+//! Outgoing sessions: what each is doing, and what their events mean.
+
+use super::route::network_error;
+use super::task::Task;
+use super::{Action, Finished, Gate, Mta, RelayId, SessionId, Timer};
+use crate::id::EnvelopeId;
+use crate::queue::{Failure, Outcome};
+use crate::reply::{Class, Status};
+use crate::time::Now;
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::time::Instant;
+
+/// One connection.
+#[derive(Debug)]
+pub(super) struct Session {
+    pub(super) relay: RelayId,
+    pub(super) target: SocketAddr,
+    pub(super) state: State,
+    /// Transactions so far.
+    mails: usize,
+    /// Transactions since the last one in which anything was accepted.
+    fruitless: usize,
+}
+
+/// What a session is doing.
+#[derive(Debug)]
+pub(super) enum State {
+    /// It is being opened.
+    Connecting,
+    /// It is ready, since then.
+    Idle(Instant),
+    /// It sends a message.
+    Sending(Task),
+    /// It has sent a message, and will be ready again or end.
+    Resting,
+    /// It says goodbye.
+    Quitting,
+}
+
+impl Session {
+    pub(super) fn new(relay: RelayId, target: SocketAddr) -> Self {
+        Self {
+            relay,
+            target,
+            state: State::Connecting,
+            mails: 0,
+            fruitless: 0,
+        }
+    }
+}
+
+impl Mta {
+    /// A session can take a transaction.
+    pub fn ready(&mut self, now: Now, id: SessionId) {
+        let Some(session) = self.sessions.get_mut(&id) else {
+            return;
+        };
+        let Some(relay) = self.relays.get_mut(&session.relay) else {
+            return;
+        };
+        let first = match session.state {
+            State::Connecting => {
+                relay.connecting -= 1;
+                true
+            }
+            State::Resting => {
+                relay.busy -= 1;
+                false
+            }
+            State::Idle(_) | State::Sending(_) | State::Quitting => return,
+        };
+        session.state = State::Idle(now.mono);
+        relay.idle.push(id);
+        let limits = &self.limits.mta;
+        let worn = session.mails >= limits.mails_per_session
+            || session.fruitless >= limits.fruitless_per_session;
+        let (relay, target) = (session.relay, session.target);
+        if worn || self.stopping {
+            self.quit(id);
+        }
+        if first {
+            self.routes.proved(target);
+        }
+        self.drain(now, relay);
+        if first {
+            self.open_gate(now, &Gate::Host(target.ip()));
+        }
+        self.watch_idle(now, id);
+    }
+
+    /// A session has finished a transaction.
+    pub fn attempted(&mut self, now: Now, id: SessionId, outcomes: Vec<(EnvelopeId, Outcome)>) {
+        let Some(session) = self.sessions.get_mut(&id) else {
+            return;
+        };
+        let State::Sending(task) = std::mem::replace(&mut session.state, State::Resting) else {
+            return;
+        };
+        session.mails += 1;
+        self.counts.running -= 1;
+        self.counts.sending -= task.envelopes.len();
+        let delivered = |(_, outcome): &(_, Outcome)| matches!(outcome, Outcome::Delivered { .. });
+        session.fruitless = if outcomes.iter().any(delivered) {
+            0
+        } else {
+            session.fruitless + 1
+        };
+        let target = session.target;
+        self.finish(now, Some((id, target)), task, outcomes);
+    }
+
+    /// A session is over.
+    pub fn disconnected(&mut self, now: Now, id: SessionId, failure: Option<Failure>) {
+        let Some(session) = self.sessions.remove(&id) else {
+            return;
+        };
+        let (relay_id, target) = (session.relay, session.target);
+        if let Some(relay) = self.relays.get_mut(&relay_id) {
+            match session.state {
+                State::Connecting => relay.connecting -= 1,
+                State::Idle(_) => relay.idle.retain(|idle| *idle != id),
+                State::Sending(_) | State::Resting => relay.busy -= 1,
+                State::Quitting => relay.quitting -= 1,
+            }
+        }
+        match session.state {
+            State::Connecting => {
+                let failure = transient(failure.unwrap_or_else(network_error));
+                let limits = &self.limits.mta;
+                let timer = self.routes.failed(now.mono, target, failure, limits);
+                self.timers
+                    .extend(timer.map(|at| (at, Timer::Route(target))));
+            }
+            State::Sending(task) => {
+                self.counts.running -= 1;
+                self.counts.sending -= task.envelopes.len();
+                let lost =
+                    || Failure::new(Status::transient(4, 2), "Connection closed unexpectedly");
+                let outcome = Outcome::TempFail(failure.unwrap_or_else(lost));
+                let ids = task.envelopes.iter().map(|e| (e.id, outcome.clone()));
+                let outcomes = ids.collect();
+                self.finish(now, Some((id, target)), task, outcomes);
+            }
+            State::Idle(_) | State::Resting | State::Quitting => {}
+        }
+        self.routes.closed(target);
+        let domain = self.relays.get(&relay_id).map(|r| r.key.domain.clone());
+        if let Some(domain) = &domain
+            && let Some(domain) = self.domains.get_mut(domain)
+        {
+            domain.sessions -= 1;
+        }
+        self.open_gate(now, &Gate::Host(target.ip()));
+        if let Some(domain) = domain {
+            self.open_gate(now, &Gate::Domain(domain));
+        }
+        self.drain(now, relay_id);
+    }
+
+    /// Gives a task's envelopes back with their outcomes, and remembers what their domains said.
+    pub(super) fn finish(
+        &mut self,
+        now: Now,
+        session: Option<(SessionId, SocketAddr)>,
+        task: Task,
+        outcomes: Vec<(EnvelopeId, Outcome)>,
+    ) {
+        let host = session.map_or_else(Box::default, |(_, target)| self.routes.label(target));
+        let mut outcomes: BTreeMap<_, _> = outcomes.into_iter().collect();
+        for envelope in task.envelopes {
+            // Every recipient must have an outcome; one that has none was not delivered.
+            let outcome = outcomes
+                .remove(&envelope.id)
+                .unwrap_or_else(|| Outcome::TempFail(network_error()));
+            let outcome = match outcome {
+                Outcome::TempFail(failure) => Outcome::TempFail(transient(failure)),
+                other => other,
+            };
+            if session.is_some() {
+                self.note_status(now, envelope.dest.domain(), &outcome);
+            }
+            self.actions.push_back(Action::Finished(Box::new(Finished {
+                envelope,
+                session: session.map(|(id, _)| id),
+                host: host.clone(),
+                outcome,
+            })));
+        }
+    }
+
+    fn note_status(&mut self, now: Now, domain: &str, outcome: &Outcome) {
+        let text = match outcome {
+            Outcome::Delivered { text, .. } => text,
+            Outcome::TempFail(failure) | Outcome::PermFail(failure) => &failure.text,
+            Outcome::Loop => return,
+        };
+        let limits = &self.limits.mta;
+        self.hoststats.said(now.wall, domain, text, limits);
+        if matches!(outcome, Outcome::Delivered { .. }) {
+            let waiting = self.hoststats.answers(domain);
+            if !waiting.is_empty() {
+                self.actions.push_back(Action::Hasten(waiting));
+            }
+        }
+    }
+
+    /// Ends a session that is ready.
+    pub(super) fn quit(&mut self, id: SessionId) {
+        let Some(session) = self.sessions.get_mut(&id) else {
+            return;
+        };
+        session.state = State::Quitting;
+        if let Some(relay) = self.relays.get_mut(&session.relay) {
+            relay.idle.retain(|idle| *idle != id);
+            relay.quitting += 1;
+        }
+        self.actions.push_back(Action::Quit(id));
+    }
+
+    /// Sees to it that a session with nothing to do ends: a relay's last one after the keep-alive,
+    /// the others after a tenth of it, so that a short lull does not cost all connections.
+    fn watch_idle(&mut self, now: Now, id: SessionId) {
+        if let Some(at) = self.idle_end(id) {
+            self.timers.insert((at.max(now.mono), Timer::Idle(id)));
+        }
+    }
+
+    fn idle_end(&self, id: SessionId) -> Option<Instant> {
+        let session = self.sessions.get(&id)?;
+        let State::Idle(since) = session.state else {
+            return None;
+        };
+        let keepalive = self.limits.mta.keepalive;
+        let only = self.relays.get(&session.relay)?.sessions() == 1;
+        since.checked_add(if only { keepalive } else { keepalive / 10 })
+    }
+
+    /// A keep-alive may be over.
+    pub(super) fn end_idle(&mut self, now: Now, id: SessionId) {
+        match self.idle_end(id) {
+            Some(at) if at <= now.mono => self.quit(id),
+            Some(at) => {
+                self.timers.insert((at, Timer::Idle(id)));
+            }
+            None => {}
+        }
+    }
+}
+
+/// A failure for now: whatever status came with it, it is not a permanent one.
+fn transient(failure: Failure) -> Failure {
+    let status = failure.status.map(|status| match status.class {
+        Class::Transient => status,
+        Class::Success | Class::Permanent => Status::transient(status.subject, status.detail),
+    });
+    Failure { status, ..failure }
+}

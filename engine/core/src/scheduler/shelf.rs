@@ -1,0 +1,216 @@
+//! A sorted collection that spends almost nothing per element.
+//!
+//! What: elements in order of their keys, in blocks of a few hundred; a key is found by binary
+//! search over the blocks, then inside one. Promises: each key once; inserting and removing move
+//! at most one block; blocks stay at least a quarter full on average, so an element costs one to
+//! two times its own size (a `BTreeMap` filled in ascending order costs more and is never denser).
+//! Absent on purpose: concurrency, iteration while changing.
+
+/// Elements of a block: one block of the largest elements is 6 KiB, cheap to move.
+const BLOCK: usize = 256;
+
+/// What a [`Shelf`] sorts its elements by.
+pub(super) trait Keyed: Copy {
+    /// The key.
+    type Key: Ord + Copy;
+
+    /// The key of this element.
+    fn key(&self) -> Self::Key;
+}
+
+/// A sorted collection.
+#[derive(Debug)]
+pub(super) struct Shelf<T> {
+    blocks: Vec<Vec<T>>,
+    len: usize,
+}
+
+impl<T: Keyed> Shelf<T> {
+    /// An empty collection.
+    pub(super) const fn new() -> Self {
+        Self {
+            blocks: Vec::new(),
+            len: 0,
+        }
+    }
+
+    /// How many elements there are.
+    pub(super) fn len(&self) -> usize {
+        self.len
+    }
+
+    /// The block in which `key` is or belongs.
+    fn block_of(&self, key: T::Key) -> usize {
+        let after = self
+            .blocks
+            .partition_point(|block| block.first().is_some_and(|first| first.key() <= key));
+        after.saturating_sub(1)
+    }
+
+    fn position(&self, key: T::Key) -> (usize, Result<usize, usize>) {
+        let index = self.block_of(key);
+        let block = self.blocks.get(index).map_or(&[][..], Vec::as_slice);
+        (index, block.binary_search_by_key(&key, Keyed::key))
+    }
+
+    /// The element with this key.
+    pub(super) fn get(&self, key: T::Key) -> Option<&T> {
+        let (index, place) = self.position(key);
+        self.blocks.get(index)?.get(place.ok()?)
+    }
+
+    /// The element with this key, to be changed in anything but its key.
+    pub(super) fn get_mut(&mut self, key: T::Key) -> Option<&mut T> {
+        let (index, place) = self.position(key);
+        self.blocks.get_mut(index)?.get_mut(place.ok()?)
+    }
+
+    /// Adds an element; says whether its key was new. If it was not, nothing changes.
+    pub(super) fn insert(&mut self, element: T) -> bool {
+        let (index, Err(place)) = self.position(element.key()) else {
+            return false;
+        };
+        self.len += 1;
+        let last = index + 1 >= self.blocks.len();
+        let Some(block) = self.blocks.get_mut(index) else {
+            self.blocks.push(block_of_one(element));
+            return true;
+        };
+        if block.len() < BLOCK {
+            block.insert(place, element);
+        } else if last && place == BLOCK {
+            // In ascending order, as at start-up, blocks are left full.
+            self.blocks.push(block_of_one(element));
+        } else {
+            let mut upper = Vec::with_capacity(BLOCK);
+            upper.extend(block.drain(BLOCK / 2..));
+            if place <= BLOCK / 2 {
+                block.insert(place, element);
+            } else {
+                upper.insert(place - BLOCK / 2, element);
+            }
+            self.blocks.insert(index + 1, upper);
+        }
+        true
+    }
+
+    /// Takes the element with this key out.
+    pub(super) fn remove(&mut self, key: T::Key) -> Option<T> {
+        let (index, place) = self.position(key);
+        let block = self.blocks.get_mut(index)?;
+        let element = block.remove(place.ok()?);
+        self.len -= 1;
+        self.tidy(index);
+        Some(element)
+    }
+
+    /// The element with the lowest key.
+    pub(super) fn first(&self) -> Option<&T> {
+        self.blocks.first()?.first()
+    }
+
+    /// The elements with keys from `first` to `last`, in order.
+    pub(super) fn range(&self, first: T::Key, last: T::Key) -> impl Iterator<Item = &T> {
+        let start = self.block_of(first);
+        let blocks = self.blocks.get(start..).unwrap_or_default();
+        blocks
+            .iter()
+            .flatten()
+            .skip_while(move |element| element.key() < first)
+            .take_while(move |element| element.key() <= last)
+    }
+
+    /// All elements, in order, to be changed in anything but their keys.
+    pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = &mut T> {
+        self.blocks.iter_mut().flatten()
+    }
+
+    /// All elements, in order.
+    pub(super) fn iter(&self) -> impl Iterator<Item = &T> {
+        self.blocks.iter().flatten()
+    }
+
+    /// Drops an empty block, and joins one that has become small with a neighbour.
+    fn tidy(&mut self, index: usize) {
+        if self.blocks.get(index).is_some_and(Vec::is_empty) {
+            self.blocks.remove(index);
+        } else if !self.join(index) && index > 0 {
+            self.join(index - 1);
+        }
+    }
+
+    /// Joins a block with the next one if both are small; says whether it did.
+    fn join(&mut self, index: usize) -> bool {
+        let len_of = |index: usize| self.blocks.get(index).map_or(BLOCK, Vec::len);
+        if len_of(index) + len_of(index + 1) > BLOCK / 2 {
+            return false;
+        }
+        let upper = self.blocks.remove(index + 1);
+        if let Some(block) = self.blocks.get_mut(index) {
+            block.extend(upper);
+        }
+        true
+    }
+}
+
+/// A block with room for all it may ever hold, so that it never grows.
+fn block_of_one<T>(element: T) -> Vec<T> {
+    let mut block = Vec::with_capacity(BLOCK);
+    block.push(element);
+    block
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::collections::BTreeSet;
+
+    impl Keyed for u32 {
+        type Key = u32;
+
+        fn key(&self) -> u32 {
+            *self
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn behaves_like_a_sorted_set(steps in prop::collection::vec((any::<bool>(), 0..3000u32), 0..6000)) {
+            let (mut shelf, mut model) = (Shelf::new(), BTreeSet::new());
+            for (insert, key) in steps {
+                if insert {
+                    prop_assert_eq!(shelf.insert(key), model.insert(key));
+                } else {
+                    prop_assert_eq!(shelf.remove(key), model.take(&key));
+                }
+                prop_assert_eq!(shelf.len(), model.len());
+                prop_assert_eq!(shelf.first(), model.first());
+            }
+            prop_assert!(shelf.iter().eq(&model));
+            prop_assert!(shelf.range(500, 900).eq(model.range(500..=900)));
+        }
+    }
+
+    #[test]
+    fn blocks_filled_in_order_are_full() {
+        let mut shelf = Shelf::new();
+        for key in 0..10_000u32 {
+            shelf.insert(key);
+        }
+        assert_eq!(shelf.blocks.len(), 10_000usize.div_ceil(BLOCK));
+    }
+
+    #[test]
+    fn blocks_do_not_stay_almost_empty() {
+        let mut shelf = Shelf::new();
+        for key in 0..10_000u32 {
+            shelf.insert(key);
+        }
+        for key in (0..10_000u32).filter(|key| key % 20 != 0) {
+            shelf.remove(key);
+        }
+        assert_eq!(shelf.len(), 500);
+        assert!(shelf.blocks.len() <= 8, "{} blocks", shelf.blocks.len());
+    }
+}
