@@ -306,3 +306,212 @@ pub(crate) fn parse(words: &[String]) -> Result<Parsed, Misfit> {
         None => Err(node.misfit()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(line: &[&str]) -> Result<Parsed, Misfit> {
+        let words: Vec<_> = line.iter().copied().map(String::from).collect();
+        parse(&words)
+    }
+
+    /// `line` is a command; `want` are its words in full.
+    fn accepts(line: &str, want: &str) {
+        let words: Vec<_> = line.split(' ').collect();
+        match read(&words) {
+            Ok(parsed) => assert_eq!(parsed.path, want, "{line}"),
+            Err(misfit) => panic!("{line}: {misfit}"),
+        }
+    }
+
+    /// `line` is no command; `want` is what is possible after the words understood.
+    fn refuses(line: &str, want: &str) {
+        let words: Vec<_> = line.split(' ').filter(|word| !word.is_empty()).collect();
+        let words = words
+            .iter()
+            .map(|&word| if word == "''" { "" } else { word });
+        let words: Vec<_> = words.collect();
+        match read(&words) {
+            Ok(parsed) => panic!("{line}: is {}", parsed.path),
+            Err(misfit) => assert_eq!(misfit.to_string(), want, "{line}"),
+        }
+    }
+
+    const TOP: &str = "possibilities are:\ndiscover\npause\nresume\nshow\nlog\nmonitor\nprofile\n\
+        remove\nschedule\ntrace\nuncorrupt\nunprofile\nuntrace\nupdate\nencrypt\nspf\n";
+    const SHOW: &str = "possibilities are:\nshow mta\nshow envelope\nshow hoststats\n\
+        show message\nshow queue\nshow hosts\nshow relays\nshow routes\nshow stats\nshow status\n";
+    const PAUSE: &str = "possibilities are:\npause mta\npause envelope\npause mda\npause smtp\n";
+    const PAUSE_ENVELOPE: &str = "possibilities are:\npause envelope <evpid>\n\
+        pause envelope <msgid>\npause envelope all\n";
+    const RESUME_ROUTE: &str = "possibilities are:\nresume route <routeid>\n";
+    const SHOW_QUEUE: &str = "possibilities are:\nshow queue <msgid>\nshow queue <evpid>\n";
+    const SHOW_ENVELOPE: &str = "possibilities are:\nshow envelope <evpid>\n";
+    const SHOW_MESSAGE: &str = "possibilities are:\nshow message <msgid>\nshow message <evpid>\n";
+    const REMOVE: &str = "possibilities are:\nremove <evpid>\nremove <msgid>\nremove all\n";
+    const SCHEDULE: &str = "possibilities are:\nschedule <msgid>\nschedule <evpid>\nschedule all\n";
+    const DISCOVER: &str = "possibilities are:\ndiscover <evpid>\ndiscover <msgid>\n";
+    const LOG: &str = "possibilities are:\nlog brief\nlog verbose\n";
+    const TOO_MANY: &str = "invalid command\n";
+
+    #[test]
+    fn words_that_lead_nowhere_show_what_is_possible() {
+        for line in ["", "foo", "''", "s", "p", "u", "un", "mailq", "-x"] {
+            refuses(line, TOP);
+        }
+        for line in ["show", "sh", "sh r", "sh h", "sh host", "sh m", "show ''"] {
+            refuses(line, SHOW);
+        }
+        for line in ["pa", "pause", "pause m"] {
+            refuses(line, PAUSE);
+        }
+        for line in ["pause env", "pa env xyz", "pause envelope ''"] {
+            refuses(line, PAUSE_ENVELOPE);
+        }
+        for line in [
+            "resume route",
+            "resume route 0",
+            "resume route abc",
+            "resume route -1",
+        ] {
+            refuses(line, RESUME_ROUTE);
+        }
+        refuses("unp", "possibilities are:\nunprofile <str>\n");
+        refuses("trace", "possibilities are:\ntrace <str>\n");
+        refuses("update", "possibilities are:\nupdate table\n");
+        refuses("update table", "possibilities are:\nupdate table <str>\n");
+        refuses("spf", "possibilities are:\nspf walk\n");
+        refuses(
+            "pause mta from 127.0.0.1",
+            "possibilities are:\npause mta from <addr> for\n",
+        );
+        for line in ["log", "log x"] {
+            refuses(line, LOG);
+        }
+        for line in ["discover", "discover xyz"] {
+            refuses(line, DISCOVER);
+        }
+    }
+
+    #[test]
+    fn too_many_words_are_an_invalid_command() {
+        for line in [
+            "show queue 12345678 extra",
+            "spf walk extra",
+            "encrypt a b",
+            "monitor ''",
+        ] {
+            refuses(line, TOO_MANY);
+        }
+    }
+
+    #[test]
+    fn ids_are_told_by_their_length_and_have_no_zero_half() {
+        for line in [
+            "show queue extra",
+            "show queue 1234567",
+            "show queue 00000000",
+            "show queue 000000001dc53ae5",
+        ] {
+            refuses(line, SHOW_QUEUE);
+        }
+        for line in [
+            "show envelope",
+            "show envelope 1234",
+            "show envelope 12345678",
+            "show envelope 0000000000000000",
+            "show envelope 1dc53ae500000000",
+            "show envelope 0x123456789abcde",
+        ] {
+            refuses(line, SHOW_ENVELOPE);
+        }
+        for line in ["show message", "show message zzzzzzzz"] {
+            refuses(line, SHOW_MESSAGE);
+        }
+        for line in [
+            "remove 1234567",
+            "remove 123456789",
+            "remove 000000001dc53ae5",
+        ] {
+            refuses(line, REMOVE);
+        }
+        accepts("show envelope DEADBEEFDEADBEEF", "show envelope <evpid>");
+        accepts("show queue 0123456789abcdef", "show queue <evpid>");
+        accepts("show message 1dc53ae51dc53ae5", "show message <evpid>");
+        accepts("remove 1dc53ae5", "remove <msgid>");
+    }
+
+    #[test]
+    fn a_whole_word_wins_and_a_unique_beginning_is_enough() {
+        accepts("show hosts", "show hosts");
+        accepts("sh ro", "show routes");
+        accepts("show rou", "show routes");
+        accepts("pause mt", "pause mta");
+        accepts("pa env al", "pause envelope all");
+        accepts("pau env 8d3f01aa", "pause envelope <msgid>");
+        accepts("res e a", "resume envelope all");
+        accepts("unc 12345678", "uncorrupt <msgid>");
+    }
+
+    #[test]
+    fn values_are_typed() {
+        accepts(
+            "pause mta from 127.0.0.1 for x",
+            "pause mta from <addr> for <str>",
+        );
+        accepts(
+            "pause mta from ::1 for x",
+            "pause mta from <addr> for <str>",
+        );
+        accepts(
+            "pause mta from fe80::1%em0 for x",
+            "pause mta from <addr> for <str>",
+        );
+        for addr in ["localhost", "[::1]", "127.0.0.1%em0", "fe80::1%"] {
+            let line = format!("pause mta from {addr} for x");
+            refuses(&line, "possibilities are:\npause mta from <addr>\n");
+        }
+        accepts("en x", "encrypt <str>");
+        accepts("resume route 99", "resume route <routeid>");
+    }
+
+    #[test]
+    fn a_slip_does_not_reach_the_whole_queue() {
+        for line in [
+            "remove",
+            "remove ''",
+            "remove a",
+            "remove xyz",
+            "remove allx",
+        ] {
+            refuses(line, REMOVE);
+        }
+        for line in ["schedule", "schedule ''", "schedule a"] {
+            refuses(line, SCHEDULE);
+        }
+        accepts("remove all", "remove all");
+        accepts("remove al", "remove all");
+        accepts("sch al", "schedule all");
+        accepts("pause envelope a", "pause envelope all");
+    }
+
+    #[test]
+    fn what_is_listed_as_possible_is_possible() {
+        let value = |word: &str| match word {
+            "<evpid>" => "8d3f01aa00000001".to_owned(),
+            "<msgid>" => "8d3f01aa".to_owned(),
+            "<routeid>" => "1".to_owned(),
+            "<addr>" => "::1".to_owned(),
+            word => word.to_owned(),
+        };
+        for command in COMMANDS {
+            for pattern in command.patterns {
+                let words: Vec<_> = pattern.split(' ').map(value).collect();
+                let parsed = parse(&words).unwrap();
+                assert!(std::ptr::eq(parsed.command, command), "{pattern}");
+                assert_eq!(parsed.path, *pattern);
+            }
+        }
+    }
+}

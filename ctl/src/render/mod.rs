@@ -200,3 +200,6 @@ fn with_bare_line_feeds(text: &[u8]) -> Vec<u8> {
 fn put(out: &mut Vec<u8>, text: fmt::Arguments<'_>) {
     out.write_fmt(text).expect("memory takes what is written");
 }
+
+#[cfg(test)]
+mod tests;

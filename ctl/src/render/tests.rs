@@ -1,0 +1,543 @@
+//! The bytes of every form, from typed replies.
+
+use super::*;
+use expect_test::{Expect, expect};
+use redspool_core::control::{
+    Agent, BounceKind, DeliveryRecord, EnvelopeRecord, EnvelopeRow, Family, NotifyRow, RowFlags,
+    Runstate, StatusCode, StatusRow,
+};
+
+/// The date all tests run at.
+const NOW: u64 = 1_795_335_400;
+
+fn written(render: Render, replies: Vec<Reply>) -> String {
+    let mut renderer = Renderer::new(render, "message 8d3f01aa".into(), NOW, false);
+    let mut text = String::new();
+    for reply in replies {
+        let written = renderer.reply(reply);
+        text.push_str(&String::from_utf8(written.out).unwrap());
+        for remark in written.remarks {
+            text.push_str(&format!("[{remark}]\n"));
+        }
+        if written.failed {
+            text.push_str("[failed]\n");
+        }
+    }
+    text
+}
+
+fn check(render: Render, replies: Vec<Reply>, want: &Expect) {
+    want.assert_eq(&written(render, replies));
+}
+
+fn row() -> EnvelopeRow {
+    EnvelopeRow {
+        id: 0xa565_0942_d977_af13,
+        family: Family::Inet6,
+        agent: Agent::Mta,
+        flags: RowFlags::default(),
+        sender: "sender@example.org".into(),
+        rcpt: "y@tmp.example".into(),
+        dest: "y@tmp.example".into(),
+        ctime: 1_795_335_353,
+        expiry: 1_795_680_953,
+        last_try: 1_795_335_360,
+        retry: 1,
+        runstate: Runstate::Pending {
+            due: 1_795_335_798,
+            held: false,
+        },
+        errorline: "451 4.7.1 <x@y>: Greylisted | try\\later \u{1} caf\u{e9}".into(),
+        status: None,
+        tag: String::new(),
+    }
+}
+
+#[test]
+fn listings_have_fourteen_fields() {
+    let inflight = EnvelopeRow {
+        family: Family::Inet4,
+        flags: RowFlags {
+            suspend: true,
+            ..RowFlags::default()
+        },
+        runstate: Runstate::Inflight {
+            since: 1_795_335_395,
+        },
+        errorline: String::new(),
+        retry: 0,
+        ..row()
+    };
+    let overdue = EnvelopeRow {
+        family: Family::Local,
+        agent: Agent::Bounce,
+        flags: RowFlags {
+            bounce: true,
+            auth: true,
+            internal: true,
+            suspend: true,
+            hold: true,
+        },
+        sender: String::new(),
+        runstate: Runstate::Pending {
+            due: NOW - 3,
+            held: true,
+        },
+        last_try: 0,
+        errorline: String::new(),
+        ..row()
+    };
+    let offline = EnvelopeRow {
+        agent: Agent::Mda,
+        rcpt: "a|b@dead.example".into(),
+        runstate: Runstate::Offline,
+        errorline: "two\nlines".into(),
+        ..row()
+    };
+    let rows = Reply::EnvelopeRows(vec![row(), inflight, overdue, offline]);
+    check(
+        Render::Listing,
+        vec![rows, Reply::End],
+        &expect![[r"
+            a5650942d977af13|inet6|mta||sender@example.org|y@tmp.example|y@tmp.example|1795335353|1795680953|1795335360|1|pending|398|451 4.7.1 <x@y>: Greylisted | try\\later \^A caf\M-C\M-)
+            a5650942d977af13|inet4|mta|suspend|sender@example.org|y@tmp.example|y@tmp.example|1795335353|1795680953|1795335395|0|inflight|5|
+            a5650942d977af13|local|bounce|bounce,auth,internal,suspend,hold|@|y@tmp.example|y@tmp.example|1795335353|1795680953|0|1|pending|-3|
+            a5650942d977af13|inet6|mda||sender@example.org|a\174b@dead.example|y@tmp.example|1795335353|1795680953|1795335360|1|offline||two\^Jlines
+        "]],
+    );
+}
+
+#[test]
+fn an_empty_listing_is_empty() {
+    check(Render::Listing, vec![Reply::End], &expect![""]);
+}
+
+#[test]
+fn damage_is_told_and_the_listing_goes_on() {
+    let damaged = Reply::Damaged {
+        message: 0x8d3f_01aa,
+        reason: "checksum \u{1b}[2J".into(),
+    };
+    let end = vec![damaged, Reply::EnvelopeRows(vec![]), Reply::End];
+    check(
+        Render::Listing,
+        end,
+        &expect![[r"
+            [message 8d3f01aa is damaged: checksum \^[[2J]
+            [failed]
+        "]],
+    );
+}
+
+#[test]
+fn unknown_ids_are_named() {
+    let want = expect![[r"
+        [no such message 8d3f01aa]
+        [failed]
+    "]];
+    check(Render::Listing, vec![Reply::Unknown], &want);
+    check(Render::Record, vec![Reply::Unknown], &want);
+    check(Render::Content, vec![Reply::Unknown], &want);
+    check(
+        Render::Affected("removed"),
+        vec![Reply::Unknown],
+        &expect![[r"
+            0 envelope removed
+            [no such message 8d3f01aa]
+            [failed]
+        "]],
+    );
+}
+
+#[test]
+fn none_counts_as_one() {
+    let affected = |count, inflight| Reply::Affected { count, inflight };
+    check(
+        Render::Affected("removed"),
+        vec![affected(0, 0), affected(1, 0), affected(60, 2)],
+        &expect![[r"
+            0 envelope removed
+            1 envelope removed
+            60 envelopes removed
+            [2 of these in flight: the running attempt may still deliver]
+        "]],
+    );
+    check(
+        Render::Affected("paused"),
+        vec![affected(11, 3)],
+        &expect![[r"
+            11 envelopes paused
+        "]],
+    );
+}
+
+#[test]
+fn commands_succeed_or_fail_on_stdout_and_say_why_on_stderr() {
+    check(
+        Render::Done,
+        vec![Reply::Done],
+        &expect![[r"
+            command succeeded
+        "]],
+    );
+    let fail = Reply::Fail {
+        reason: "mta is paused already".into(),
+    };
+    check(
+        Render::Done,
+        vec![fail.clone()],
+        &expect![[r"
+            command failed
+            [mta is paused already]
+            [failed]
+        "]],
+    );
+    check(
+        Render::Listing,
+        vec![fail],
+        &expect![[r"
+            [mta is paused already]
+            [failed]
+        "]],
+    );
+    check(
+        Render::Done,
+        vec![Reply::Denied],
+        &expect![[r"
+            [need root privileges]
+            [failed]
+        "]],
+    );
+    check(
+        Render::Status,
+        vec![Reply::Done],
+        &expect![[r"
+            [bad message type]
+            [failed]
+        "]],
+    );
+}
+
+#[test]
+fn status_is_three_lines() {
+    let row = StatusRow {
+        mta_paused: true,
+        ..StatusRow::default()
+    };
+    check(
+        Render::Status,
+        vec![Reply::Status(row)],
+        &expect![[r"
+            MDA running
+            MTA paused
+            SMTP running
+        "]],
+    );
+}
+
+#[test]
+fn stats_are_in_order_of_octets() {
+    let rows = [
+        ("smtp.session", 0),
+        ("uptime.zone", 1),
+        ("control.session", 1),
+        ("a.b-c", -2),
+    ];
+    let rows = rows.map(|(key, value)| (key.to_owned(), value)).to_vec();
+    check(
+        Render::Stats,
+        vec![Reply::Stats { uptime: 101, rows }],
+        &expect![[r"
+            a.b-c=-2
+            control.session=1
+            smtp.session=0
+            uptime=101
+            uptime.human=1m41s
+            uptime.zone=1
+        "]],
+    );
+}
+
+#[test]
+fn monitor_counts_from_line_to_line() {
+    let first = DigestRow {
+        clients_connected: 59,
+        clients_disconnected: 59,
+        enqueued: 83,
+        dequeued: 59,
+        ok: 46,
+        tempfail: 23,
+        permfail: 13,
+        bounce: 13,
+        ..DigestRow::default()
+    };
+    let second = DigestRow {
+        clients_connected: 62,
+        clients_disconnected: 62,
+        enqueued: 87,
+        dequeued: 61,
+        ok: 47,
+        tempfail: 24,
+        permfail: 14,
+        bounce: 14,
+        loops: 123_456,
+        expired: 1,
+        removed: 26,
+    };
+    check(
+        Render::Digests,
+        [first, first, second].map(Reply::Digest).to_vec(),
+        &expect![[r"
+            --- client ---  -- envelope --   ---- relay/delivery --- ------- misc -------
+            curr conn disc  curr  enq  deq   ok tmpfail prmfail loop expire remove bounce
+               0   59   59    24   83   59   46      23      13    0      0      0     13
+               0    0    0    24    0    0    0       0       0    0      0      0      0
+               0    3    3    26    4    2    1       1       1 123456      1     26      1
+        "]],
+    );
+}
+
+#[test]
+fn monitor_repeats_its_header_every_25_lines() {
+    let text = written(
+        Render::Digests,
+        vec![Reply::Digest(DigestRow::default()); 26],
+    );
+    let lines: Vec<_> = text.lines().collect();
+    assert_eq!(lines.len(), 2 + 25 + 1 + 2 + 1);
+    assert_eq!(lines[27], "");
+    assert_eq!(lines[28..30], lines[..2]);
+}
+
+fn envelope(delivery: DeliveryRecord, agent: Agent) -> EnvelopeRecord {
+    EnvelopeRecord {
+        id: 1,
+        action: "outbound".into(),
+        tag: String::new(),
+        agent,
+        delivery,
+        smtpname: "mx.example.org".into(),
+        helo: "client.example".into(),
+        hostname: "<unknown>".into(),
+        username: String::new(),
+        sockaddr: "[::1]".into(),
+        sender: String::new(),
+        rcpt: "x@dead.example".into(),
+        dest: "x@dead.example".into(),
+        ctime: 1_795_335_353,
+        last_try: 0,
+        last_bounce: 0,
+        ttl: 345_600,
+        retry: 0,
+        authenticated: false,
+        bounce: false,
+        internal: false,
+        suspended: false,
+        maybe_duplicated: false,
+        dsn_notify: None,
+        dsn_ret_full: None,
+        dsn_envid: String::new(),
+        dsn_orcpt: String::new(),
+        status: None,
+        errorline: String::new(),
+    }
+}
+
+fn record(envelope: EnvelopeRecord) -> Vec<Reply> {
+    vec![Reply::EnvelopeRecord(Box::new(envelope))]
+}
+
+#[test]
+fn envelopes_have_their_keys_in_the_order_of_the_reference() {
+    let relay = DeliveryRecord::Mta {
+        relay: Some("smtp://[::1]:2525".into()),
+        helo: "helo.example.org".into(),
+    };
+    let full = EnvelopeRecord {
+        tag: "SUBM".into(),
+        username: "submit".into(),
+        sender: "sender@example.org".into(),
+        retry: 1,
+        authenticated: true,
+        bounce: true,
+        internal: true,
+        suspended: true,
+        maybe_duplicated: true,
+        dsn_notify: Some(NotifyRow {
+            success: true,
+            failure: true,
+            delay: true,
+        }),
+        dsn_ret_full: Some(false),
+        dsn_envid: "QQ314159".into(),
+        dsn_orcpt: "rfc822;Orig@dead.example".into(),
+        status: Some(StatusCode {
+            class: 4,
+            subject: 4,
+            detail: 7,
+        }),
+        errorline: "451 try\\later \u{1}".into(),
+        ..envelope(relay, Agent::Mta)
+    };
+    check(
+        Render::Record,
+        record(full),
+        &expect![[r"
+            version: 3
+            dispatcher: outbound
+            tag: SUBM
+            type: mta
+            smtpname: mx.example.org
+            helo: client.example
+            hostname: <unknown>
+            username: submit
+            errorline: 451 try\\later \^A
+            sockaddr: [::1]
+            sender: sender@example.org
+            rcpt: x@dead.example
+            dest: x@dead.example
+            ctime: 1795335353
+            last-try: 0
+            last-bounce: 0
+            ttl: 345600
+            retry: 1
+            flags: authenticated bounce internal
+            dsn-notify: 7
+            dsn-ret: HDRS
+            dsn-envid: QQ314159
+            dsn-orcpt: rfc822;Orig@dead.example
+            esc-class: 4
+            esc-code: 47
+            mta-relay: smtp://[::1]:2525
+            mta-relay-heloname: helo.example.org
+            suspended: yes
+            maybe-duplicated: yes
+        "]],
+    );
+}
+
+#[test]
+fn an_envelope_shows_only_keys_that_are_set() {
+    let mx = DeliveryRecord::Mta {
+        relay: None,
+        helo: String::new(),
+    };
+    let never = EnvelopeRecord {
+        dsn_notify: Some(NotifyRow {
+            success: false,
+            failure: false,
+            delay: false,
+        }),
+        ..envelope(mx, Agent::Mta)
+    };
+    check(
+        Render::Record,
+        record(never),
+        &expect![[r"
+            version: 3
+            dispatcher: outbound
+            type: mta
+            smtpname: mx.example.org
+            helo: client.example
+            hostname: <unknown>
+            sockaddr: [::1]
+            sender: @
+            rcpt: x@dead.example
+            dest: x@dead.example
+            ctime: 1795335353
+            last-try: 0
+            last-bounce: 0
+            ttl: 345600
+            retry: 0
+            dsn-notify: 8
+        "]],
+    );
+}
+
+#[test]
+fn an_envelope_says_how_it_is_delivered() {
+    let tail = |delivery, agent| {
+        let text = written(Render::Record, record(envelope(delivery, agent)));
+        let (_, tail) = text.split_once("dsn-notify: 0\n").unwrap();
+        tail.to_owned()
+    };
+    let mda = |method: &str, argument: &str, rcpt_to| DeliveryRecord::Mda {
+        method: method.into(),
+        argument: argument.into(),
+        rcpt_to,
+        user: "alice".into(),
+        userbase: "people".into(),
+        delivery_user: "vmail".into(),
+        subaddress: "tag".into(),
+    };
+    expect![[r"
+        mda-subaddress: tag
+        mda-user: alice
+        mda-method: lmtp
+        mda-buffer: localhost:24
+        mda-usertable: people
+        mda-delivery-user: vmail
+        mda-rcpt-to: yes
+    "]]
+    .assert_eq(&tail(mda("lmtp", "localhost:24", true), Agent::Mda));
+    expect![[r"
+        mda-exec: exit 75
+        mda-subaddress: tag
+        mda-user: alice
+        mda-method: mda
+        mda-usertable: people
+        mda-delivery-user: vmail
+    "]]
+    .assert_eq(&tail(mda("mda", "exit 75", false), Agent::Mda));
+    let bounce = |kind| tail(DeliveryRecord::Bounce(kind), Agent::Bounce);
+    let delayed = BounceKind::Delayed {
+        delay: 4,
+        ttl: 345_600,
+    };
+    assert_eq!(bounce(BounceKind::Failed), "bounce-type: failed\n");
+    assert_eq!(
+        bounce(delayed),
+        "bounce-ttl: 345600\nbounce-delay: 4\nbounce-type: delayed\n"
+    );
+    assert_eq!(
+        bounce(BounceKind::Delivered { relayed: true }),
+        "bounce-type: delivered\nbounce-relayed: yes\n"
+    );
+}
+
+/// What becomes of a message that comes in pieces cut everywhere.
+fn message(content: &[u8], terminal: bool) -> Vec<u8> {
+    let whole = pieces(&[content], terminal);
+    for at in 0..=content.len() {
+        let (a, b) = content.split_at(at);
+        assert_eq!(pieces(&[a, b], terminal), whole, "cut at {at}");
+    }
+    let single: Vec<_> = content.chunks(1).collect();
+    assert_eq!(pieces(&single, terminal), whole);
+    whole
+}
+
+fn pieces(pieces: &[&[u8]], terminal: bool) -> Vec<u8> {
+    let mut renderer = Renderer::new(Render::Content, String::new(), NOW, terminal);
+    let pieces = pieces.iter().map(|piece| Reply::Piece(piece.to_vec()));
+    let out = pieces
+        .chain([Reply::End])
+        .map(|reply| renderer.reply(reply).out);
+    out.collect::<Vec<_>>().concat()
+}
+
+#[test]
+fn messages_have_bare_line_feeds() {
+    let content = "Subject: x\r\n\r\n caf\u{e9}\r\r\nend\r".as_bytes();
+    let want = "Subject: x\n\n caf\u{e9}\r\nend\r".as_bytes();
+    assert_eq!(message(content, false), want);
+}
+
+#[test]
+fn messages_do_not_command_a_terminal() {
+    let content = b"a\tb\r\n\x1b[2J \xff caf\xc3\xa9 \xc3\r\n\x9b\xe2\x80\xae end \xe2\x80";
+    let want = "a\tb\n\\^[[2J \\M^? caf\u{e9} \\M-C\n\\M^[\\M-b\\M^@\\M-. end \\M-b\\M^@";
+    assert_eq!(String::from_utf8(message(content, true)).unwrap(), want);
+    let content = b"\xff\x1b\r\n";
+    assert_eq!(message(content, false), b"\xff\x1b\n");
+}
