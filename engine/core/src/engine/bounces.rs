@@ -5,9 +5,9 @@
 //! given). Reports of one message and kind wait for each other a moment and share one notice.
 //! Absent on purpose: the text of a notice.
 
+use crate::bounce::{self, GroupKey};
 use crate::envelope::{Bounce, Delivery, Envelope};
 use crate::id::EnvelopeId;
-use crate::id::MessageId;
 use crate::limits::Limits;
 use crate::time::Now;
 use std::collections::{BTreeMap, VecDeque};
@@ -29,24 +29,13 @@ pub(super) enum Verdict {
 pub(super) fn verdict(envelope: &Envelope, kind: Bounce) -> Verdict {
     let notice = matches!(envelope.delivery, Delivery::Bounce(_)) || envelope.flags.bounce;
     if notice || envelope.sender.is_null() {
-        return Verdict::Double;
-    }
-    let asked = match (envelope.dsn.notify, kind) {
-        (None, Bounce::Failed | Bounce::Delayed { .. }) => true,
-        (None, Bounce::Delivered { .. }) => false,
-        (Some(notify), Bounce::Failed) => notify.failure,
-        (Some(notify), Bounce::Delayed { .. }) => notify.delay,
-        (Some(notify), Bounce::Delivered { .. }) => notify.success,
-    };
-    if asked {
+        Verdict::Double
+    } else if bounce::wanted(envelope, kind) {
         Verdict::Tell
     } else {
         Verdict::Silent
     }
 }
-
-/// What makes two bounce envelopes share a notice. All else that matters is the message's.
-type Key = (MessageId, Bounce, Box<str>);
 
 /// Bounce envelopes that wait for each other, or are being reported.
 #[derive(Debug)]
@@ -59,7 +48,7 @@ struct Group {
 #[derive(Debug)]
 pub(super) struct Bounces {
     limits: Arc<Limits>,
-    groups: BTreeMap<Key, Group>,
+    groups: BTreeMap<GroupKey, Group>,
     /// Groups that are complete, in order.
     ready: VecDeque<Vec<Envelope>>,
     running: BTreeMap<EnvelopeId, Vec<Envelope>>,
@@ -83,10 +72,9 @@ impl Bounces {
 
     /// Takes a bounce envelope to be reported.
     pub(super) fn accept(&mut self, now: Now, envelope: Envelope) {
-        let Delivery::Bounce(kind) = envelope.delivery else {
+        let Some(key) = bounce::group_key(&envelope) else {
             return;
         };
-        let key = (envelope.id.message(), kind, envelope.smtpname.clone());
         let due = now.mono + self.limits.bounce_wait;
         let group = self.groups.entry(key.clone()).or_insert_with(|| Group {
             envelopes: Vec::new(),
@@ -107,7 +95,7 @@ impl Bounces {
         if self.running.len() >= self.limits.bounce_sessions {
             return None;
         }
-        let due = |(_, group): &(&Key, &Group)| group.due <= now.mono;
+        let due = |(_, group): &(&GroupKey, &Group)| group.due <= now.mono;
         while let Some(key) = self.groups.iter().find(due).map(|(key, _)| key.clone()) {
             let group = self.groups.remove(&key);
             self.ready.extend(group.map(|group| group.envelopes));
