@@ -31,6 +31,12 @@ impl fmt::Display for InvalidId {
 impl std::error::Error for InvalidId {}
 
 impl MessageId {
+    /// The first message-id there is.
+    pub const MIN: Self = Self(NonZeroU32::MIN);
+
+    /// The last message-id there is.
+    pub const MAX: Self = Self(NonZeroU32::MAX);
+
     /// The message with this number, if it is not zero.
     pub const fn new(number: u32) -> Option<Self> {
         match NonZeroU32::new(number) {

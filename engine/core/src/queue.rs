@@ -14,6 +14,7 @@ use crate::reply::Status;
 use crate::time::Timestamp;
 use bytes::Bytes;
 use std::fmt;
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 /// What enters the queue: a message, its content, and one envelope per recipient.
@@ -113,6 +114,18 @@ impl Selector {
             Self::Envelope(id) => id == envelope,
             Self::Message(message) => message == envelope.message(),
             Self::All => true,
+        }
+    }
+
+    /// The envelope-ids meant, as one range of keys.
+    pub fn range(self) -> RangeInclusive<EnvelopeId> {
+        match self {
+            Self::Envelope(id) => id..=id,
+            Self::Message(message) => message.envelopes(),
+            Self::All => {
+                let first = MessageId::MIN.envelopes();
+                *first.start()..=*MessageId::MAX.envelopes().end()
+            }
         }
     }
 }

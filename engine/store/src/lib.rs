@@ -1,1 +1,29 @@
-//! Placeholder head, replaced by the crate.
+//! Every durable byte of redspool.
+//!
+//! What: the stores behind `redspool_core::queue::Store`: [`MemStore`], the executable
+//! specification, and [`RedbStore`], one redb database; [`GroupCommit`], the one thread that writes
+//! to either; and [`Offline`], which reads the store of a stopped or crashed daemon.
+//! Promises: what is acknowledged is on the disk; what is read has proven itself; a damaged record
+//! costs its message and no other. DESIGN.md has the format and the argument.
+//! Absent on purpose: tokio, clocks for scheduling, any rule of mail. No other crate names redb.
+
+mod epoch;
+mod group;
+mod lock;
+mod mem;
+mod offline;
+mod overlay;
+mod record;
+mod redb;
+
+pub use ::redb::StorageBackend;
+pub use group::{GroupCommit, QueueHandle, State};
+pub use mem::{MemReader, MemStore};
+pub use offline::Offline;
+pub use redb::{Prepared, RedbReader, RedbStore};
+
+/// Name of the database inside the spool directory.
+pub const FILE_NAME: &str = "queue.redb";
+
+/// Name of the lock file inside the spool directory; it holds the process id of the holder.
+pub const LOCK_NAME: &str = "queue.lock";

@@ -1,0 +1,622 @@
+//! Group commit: the one thread that writes, and the handle everybody else has.
+//!
+//! What: transitions that wait are committed together; each is answered after the commit.
+//! Promises: every completion is called exactly once, with the receipt only after the group is
+//! durable; nothing urgent waits for anything but the commit before it. After an error the store
+//! is dropped and opened anew; until it is back, callers get the error at once.
+//! Absent on purpose: retries of a failed group; knowledge of what the store is made of.
+//! Fails: with the store's error, to every member of the group. A panic in the writer aborts the
+//! process: what it had promised is then decided by the start-up that follows.
+
+use bytes::Bytes;
+use parking_lot::RwLock;
+use redspool_core::envelope::Envelope;
+use redspool_core::id::{EnvelopeId, MessageId};
+use redspool_core::queue::{
+    CorruptMessage, Message, Paused, Reader, Receipt, Scheduled, Selector, Store, StoreError,
+    Transition, Walked,
+};
+use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, SyncSender, TryRecvError};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+/// Transitions that may wait for the writer; then those who commit wait themselves.
+const WAITING: usize = 4096;
+
+/// Transitions of one group, so that the first of them does not wait for ever.
+const GROUP: usize = 1024;
+
+/// Octets of one group.
+const GROUP_OCTETS: usize = 4 << 20;
+
+/// How long a settlement waits for something urgent to ride with.
+const RIDE: Duration = Duration::from_millis(100);
+
+/// Wait between two attempts to open the store anew.
+const REOPEN: Duration = Duration::from_secs(1);
+
+/// How the store is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum State {
+    /// It takes transitions.
+    Open,
+    /// It failed with this error and is being opened anew.
+    Down(StoreError),
+    /// It was closed.
+    Closed,
+}
+
+/// The writer thread. Dropping it without [`close`](GroupCommit::close) closes it, too.
+#[derive(Debug)]
+pub struct GroupCommit {
+    handle: QueueHandle,
+    writer: Option<JoinHandle<()>>,
+}
+
+/// The queue as the rest of a program sees it, whatever store is behind it.
+#[derive(Clone)]
+pub struct QueueHandle {
+    front: Arc<dyn Front>,
+    shared: Arc<Shared>,
+}
+
+impl fmt::Debug for QueueHandle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("QueueHandle")
+            .field("state", &self.state())
+            .finish_non_exhaustive()
+    }
+}
+
+type Answer = Result<Receipt, StoreError>;
+
+/// A completion that is called exactly once, come what may.
+struct Done(Option<Box<dyn FnOnce(Answer) + Send>>);
+
+impl Done {
+    fn call(mut self, answer: Answer) {
+        if let Some(done) = self.0.take() {
+            done(answer);
+        }
+    }
+}
+
+impl Drop for Done {
+    /// Left in the channel when the writer ended: nothing of it happened.
+    fn drop(&mut self) {
+        if let Some(done) = self.0.take() {
+            done(Err(StoreError::Closed));
+        }
+    }
+}
+
+/// What the handle and the writer both know.
+struct Shared {
+    state: RwLock<State>,
+    reader: RwLock<Option<Arc<dyn Reader>>>,
+}
+
+/// The typed end of the channel, behind the untyped handle.
+trait Front: Send + Sync {
+    fn commit(&self, transition: Transition, done: Done);
+    fn close(&self);
+}
+
+enum Order<P> {
+    Commit {
+        prepared: P,
+        urgent: bool,
+        done: Done,
+    },
+    Close,
+}
+
+struct Sender<S: Store>(SyncSender<Order<S::Prepared>>);
+
+impl<S: Store> Front for Sender<S> {
+    fn commit(&self, transition: Transition, done: Done) {
+        // A lost settlement is an attempt made twice, never a loss: it may wait for company.
+        let urgent = !matches!(transition, Transition::Settle(_));
+        match S::prepare(transition) {
+            Err(why) => done.call(Err(why)),
+            Ok(prepared) => {
+                let order = Order::Commit {
+                    prepared,
+                    urgent,
+                    done,
+                };
+                // If the writer has ended, the order comes back and its drop answers.
+                drop(self.0.send(order));
+            }
+        }
+    }
+
+    fn close(&self) {
+        // If the writer has ended already, all is done.
+        let _ = self.0.send(Order::Close);
+    }
+}
+
+impl GroupCommit {
+    /// Starts the writer thread for `store`. After an error the store is dropped and `reopen` is
+    /// called, again and again, until it gives a new one.
+    pub fn start<S: Store>(
+        store: S,
+        reopen: impl FnMut() -> Result<S, StoreError> + Send + 'static,
+    ) -> Result<Self, StoreError> {
+        let (sender, orders) = mpsc::sync_channel(WAITING);
+        let shared = Arc::new(Shared {
+            state: RwLock::new(State::Open),
+            reader: RwLock::new(Some(Arc::new(store.reader()))),
+        });
+        let writer = Writer {
+            orders,
+            shared: Arc::clone(&shared),
+            reopen,
+        };
+        let body = move || {
+            if catch_unwind(AssertUnwindSafe(|| writer.run(store))).is_err() {
+                std::process::abort();
+            }
+        };
+        let thread = thread::Builder::new().name("queue".into()).spawn(body);
+        let writer = thread.map_err(|why| StoreError::Io(why.to_string()))?;
+        let front = Arc::new(Sender::<S>(sender));
+        Ok(Self {
+            handle: QueueHandle { front, shared },
+            writer: Some(writer),
+        })
+    }
+
+    /// A handle for committing and reading.
+    pub fn handle(&self) -> QueueHandle {
+        self.handle.clone()
+    }
+
+    /// Finishes what was handed in, closes the store and waits for the writer to end.
+    pub fn close(self) {
+        drop(self);
+    }
+}
+
+impl Drop for GroupCommit {
+    fn drop(&mut self) {
+        self.handle.front.close();
+        if let Some(writer) = self.writer.take() {
+            // A writer that panicked has aborted the process.
+            let _ = writer.join();
+        }
+    }
+}
+
+impl QueueHandle {
+    /// Hands in a transition. `done` is called once, on the writer thread: it must be quick and
+    /// must not commit. The transition is encoded on this thread, which waits if too many
+    /// transitions wait already.
+    pub fn commit(&self, transition: Transition, done: impl FnOnce(Answer) + Send + 'static) {
+        let done = Done(Some(Box::new(done)));
+        match self.state() {
+            State::Open => self.front.commit(transition, done),
+            State::Down(why) => done.call(Err(why)),
+            State::Closed => done.call(Err(StoreError::Closed)),
+        }
+    }
+
+    /// Hands in a transition and waits for its receipt.
+    pub fn commit_wait(&self, transition: Transition) -> Result<Receipt, StoreError> {
+        let (sender, answer) = mpsc::sync_channel(1);
+        self.commit(transition, move |done| {
+            // The receiver is below, waiting.
+            let _ = sender.send(done);
+        });
+        answer.recv().unwrap_or(Err(StoreError::Closed))
+    }
+
+    /// How the store is.
+    pub fn state(&self) -> State {
+        self.shared.state.read().clone()
+    }
+
+    /// A handle for reading, which stays good when the store is opened anew.
+    pub fn reader(&self) -> Arc<dyn Reader> {
+        Arc::new(Current(Arc::clone(&self.shared)))
+    }
+}
+
+struct Writer<P, F> {
+    orders: Receiver<Order<P>>,
+    shared: Arc<Shared>,
+    reopen: F,
+}
+
+/// What is committed together.
+struct Group<P> {
+    prepared: Vec<P>,
+    done: Vec<Done>,
+    octets: usize,
+    /// When it must be committed at the latest; `None` while it is empty.
+    due: Option<Instant>,
+    closing: bool,
+}
+
+impl<P> Group<P> {
+    fn new() -> Self {
+        Self {
+            prepared: Vec::new(),
+            done: Vec::new(),
+            octets: 0,
+            due: None,
+            closing: false,
+        }
+    }
+
+    fn add<S: Store<Prepared = P>>(&mut self, order: Order<P>) {
+        match order {
+            Order::Close => self.closing = true,
+            Order::Commit {
+                prepared,
+                urgent,
+                done,
+            } => {
+                let now = Instant::now();
+                let due = if urgent { now } else { now + RIDE };
+                self.due = Some(self.due.map_or(due, |before| before.min(due)));
+                self.octets += S::weight(&prepared);
+                self.prepared.push(prepared);
+                self.done.push(done);
+            }
+        }
+    }
+
+    fn full(&self) -> bool {
+        self.closing || self.prepared.len() >= GROUP || self.octets >= GROUP_OCTETS
+    }
+}
+
+impl<P, F> Writer<P, F> {
+    fn run<S>(mut self, store: S)
+    where
+        S: Store<Prepared = P>,
+        F: FnMut() -> Result<S, StoreError>,
+    {
+        let mut store = Some(store);
+        loop {
+            let Group {
+                prepared,
+                done,
+                closing,
+                ..
+            } = self.gather::<S>();
+            if let Some(open) = &mut store
+                && !prepared.is_empty()
+            {
+                match open.commit(prepared) {
+                    Ok(receipts) => {
+                        assert_eq!(receipts.len(), done.len(), "one receipt each");
+                        for (done, receipt) in done.into_iter().zip(receipts) {
+                            done.call(Ok(receipt));
+                        }
+                    }
+                    Err(why) => {
+                        self.fail(&why, done);
+                        store = None;
+                    }
+                }
+            }
+            if closing {
+                return self.end();
+            }
+            if store.is_none() {
+                match self.open_anew() {
+                    Some(opened) => store = Some(opened),
+                    None => return self.end(),
+                }
+            }
+        }
+    }
+
+    /// Takes what waits, until nothing does and something is due.
+    fn gather<S: Store<Prepared = P>>(&self) -> Group<P> {
+        let mut group = Group::new();
+        while !group.full() {
+            match self.orders.try_recv() {
+                Ok(order) => group.add::<S>(order),
+                Err(TryRecvError::Disconnected) => group.closing = true,
+                Err(TryRecvError::Empty) => {
+                    let order = match group.due {
+                        None => self
+                            .orders
+                            .recv()
+                            .map_err(|_| RecvTimeoutError::Disconnected),
+                        Some(due) => {
+                            let wait = due.saturating_duration_since(Instant::now());
+                            if wait.is_zero() {
+                                break;
+                            }
+                            self.orders.recv_timeout(wait)
+                        }
+                    };
+                    match order {
+                        Ok(order) => group.add::<S>(order),
+                        Err(RecvTimeoutError::Timeout) => break,
+                        Err(RecvTimeoutError::Disconnected) => group.closing = true,
+                    }
+                }
+            }
+        }
+        group
+    }
+
+    /// From here on callers get the error without asking the writer.
+    fn fail(&self, why: &StoreError, done: Vec<Done>) {
+        *self.shared.state.write() = State::Down(why.clone());
+        *self.shared.reader.write() = None;
+        for done in done {
+            done.call(Err(why.clone()));
+        }
+    }
+
+    /// Opens the store anew; whoever came too late for the error gets it meanwhile. `None` when
+    /// the program stops first.
+    fn open_anew<S>(&mut self) -> Option<S>
+    where
+        S: Store<Prepared = P>,
+        F: FnMut() -> Result<S, StoreError>,
+    {
+        loop {
+            match (self.reopen)() {
+                Ok(store) => {
+                    *self.shared.reader.write() = Some(Arc::new(store.reader()));
+                    *self.shared.state.write() = State::Open;
+                    return Some(store);
+                }
+                Err(why) => *self.shared.state.write() = State::Down(why),
+            }
+            let State::Down(why) = self.shared.state.read().clone() else {
+                return None;
+            };
+            let until = Instant::now() + REOPEN;
+            loop {
+                let wait = until.saturating_duration_since(Instant::now());
+                match self.orders.recv_timeout(wait) {
+                    Ok(Order::Commit { done, .. }) => done.call(Err(why.clone())),
+                    Ok(Order::Close) | Err(RecvTimeoutError::Disconnected) => return None,
+                    Err(RecvTimeoutError::Timeout) => break,
+                }
+            }
+        }
+    }
+
+    fn end(self) {
+        *self.shared.state.write() = State::Closed;
+        *self.shared.reader.write() = None;
+    }
+}
+
+/// Reads from the store that is open now.
+struct Current(Arc<Shared>);
+
+impl Current {
+    fn with<T>(
+        &self,
+        work: impl FnOnce(&dyn Reader) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
+        let reader = self.0.reader.read().clone();
+        match reader {
+            Some(reader) => work(&*reader),
+            None => match &*self.0.state.read() {
+                State::Down(why) => Err(why.clone()),
+                State::Open | State::Closed => Err(StoreError::Closed),
+            },
+        }
+    }
+}
+
+impl Reader for Current {
+    fn exists(&self, message: MessageId) -> Result<bool, StoreError> {
+        self.with(|reader| reader.exists(message))
+    }
+
+    fn envelope(&self, id: EnvelopeId) -> Result<Option<Envelope>, StoreError> {
+        self.with(|reader| reader.envelope(id))
+    }
+
+    fn message(&self, id: MessageId) -> Result<Option<Message>, StoreError> {
+        self.with(|reader| reader.message(id))
+    }
+
+    fn body(&self, id: MessageId, index: u32) -> Result<Option<Bytes>, StoreError> {
+        self.with(|reader| reader.body(id, index))
+    }
+
+    fn page(
+        &self,
+        selector: Selector,
+        after: Option<EnvelopeId>,
+        limit: usize,
+    ) -> Result<Vec<Walked<Envelope>>, StoreError> {
+        self.with(|reader| reader.page(selector, after, limit))
+    }
+
+    fn walk(&self, visit: &mut dyn FnMut(Walked<Scheduled>)) -> Result<(), StoreError> {
+        self.with(|reader| reader.walk(visit))
+    }
+
+    fn live(&self, epoch: u16) -> Result<Vec<MessageId>, StoreError> {
+        self.with(|reader| reader.live(epoch))
+    }
+
+    fn epoch(&self) -> Result<Option<u16>, StoreError> {
+        self.with(<dyn Reader>::epoch)
+    }
+
+    fn paused(&self) -> Result<Paused, StoreError> {
+        self.with(<dyn Reader>::paused)
+    }
+
+    fn corrupt(&self) -> Result<Vec<CorruptMessage>, StoreError> {
+        self.with(<dyn Reader>::corrupt)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::mem::{MemReader, MemStore};
+    use std::sync::Mutex;
+    use std::sync::mpsc::Sender as Unbounded;
+
+    /// A store that tells the size of each group before it commits it, and waits for the word
+    /// how to end it.
+    struct Gated {
+        inner: MemStore,
+        sizes: Unbounded<usize>,
+        word: Receiver<Result<(), StoreError>>,
+    }
+
+    impl Store for Gated {
+        type Reader = MemReader;
+        type Prepared = Transition;
+
+        fn prepare(transition: Transition) -> Result<Transition, StoreError> {
+            MemStore::prepare(transition)
+        }
+
+        fn weight(prepared: &Transition) -> usize {
+            MemStore::weight(prepared)
+        }
+
+        fn commit(&mut self, group: Vec<Transition>) -> Result<Vec<Receipt>, StoreError> {
+            self.sizes.send(group.len()).unwrap();
+            self.word.recv().unwrap()?;
+            self.inner.commit(group)
+        }
+
+        fn reader(&self) -> MemReader {
+            self.inner.reader()
+        }
+    }
+
+    struct Gate {
+        queue: GroupCommit,
+        sizes: Receiver<usize>,
+        word: Unbounded<Result<(), StoreError>>,
+    }
+
+    fn gate() -> Gate {
+        let (sizes_in, sizes) = mpsc::channel();
+        let (word, word_out) = mpsc::channel();
+        let store = Gated {
+            inner: MemStore::new(),
+            sizes: sizes_in,
+            word: word_out,
+        };
+        let queue = GroupCommit::start(store, || Err(StoreError::Absent)).unwrap();
+        Gate { queue, sizes, word }
+    }
+
+    fn pause(mda: bool) -> Transition {
+        Transition::Pause(Paused {
+            mda,
+            ..Paused::default()
+        })
+    }
+
+    #[test]
+    fn what_waits_is_committed_together_and_answered_after_it() {
+        let Gate { queue, sizes, word } = gate();
+        let handle = queue.handle();
+        let answers = Arc::new(Mutex::new(Vec::new()));
+        let commit = |number: usize| {
+            let answers = Arc::clone(&answers);
+            handle.commit(pause(true), move |answer| {
+                answers.lock().unwrap().push((number, answer));
+            });
+        };
+        commit(0);
+        assert_eq!(sizes.recv(), Ok(1));
+        (1..=3).for_each(commit);
+        assert!(answers.lock().unwrap().is_empty());
+        word.send(Ok(())).unwrap();
+        assert_eq!(sizes.recv(), Ok(3));
+        assert_eq!(*answers.lock().unwrap(), [(0, Ok(Receipt::Done))]);
+        word.send(Ok(())).unwrap();
+        queue.close();
+        let done = |number| (number, Ok(Receipt::Done));
+        assert_eq!(*answers.lock().unwrap(), [0, 1, 2, 3].map(done));
+        assert_eq!(handle.commit_wait(pause(false)), Err(StoreError::Closed));
+        assert_eq!(handle.state(), State::Closed);
+    }
+
+    #[test]
+    fn a_settlement_waits_for_company_and_leaves_with_it() {
+        let order = |urgent| Order::Commit {
+            prepared: pause(true),
+            urgent,
+            done: Done(None),
+        };
+        let before = Instant::now();
+        let mut group = Group::new();
+        group.add::<MemStore>(order(false));
+        assert!(group.due.unwrap() >= before + RIDE);
+        group.add::<MemStore>(order(true));
+        assert!(group.due.unwrap() <= Instant::now());
+        assert_eq!(group.prepared.len(), 2);
+    }
+
+    #[test]
+    fn a_settlement_without_company_is_committed_in_the_end() {
+        let Gate { queue, sizes, word } = gate();
+        word.send(Ok(())).unwrap();
+        let settled = queue.handle().commit_wait(Transition::Settle(Vec::new()));
+        assert_eq!(settled, Ok(Receipt::Done));
+        assert_eq!(sizes.recv(), Ok(1));
+        queue.close();
+    }
+
+    #[test]
+    fn a_failed_group_fails_every_member_and_the_store_comes_back() {
+        let (sizes_in, sizes) = mpsc::channel();
+        let (word, word_out) = mpsc::channel();
+        let first = Gated {
+            inner: MemStore::new(),
+            sizes: sizes_in.clone(),
+            word: word_out,
+        };
+        let (word_again, word_again_out) = mpsc::channel();
+        let mut second = Some(Gated {
+            inner: MemStore::new(),
+            sizes: sizes_in,
+            word: word_again_out,
+        });
+        let (reopen, opening) = mpsc::sync_channel(0);
+        let reopening = move || {
+            reopen.send(()).unwrap();
+            reopen.send(()).unwrap();
+            second.take().ok_or(StoreError::Absent)
+        };
+        let queue = GroupCommit::start(first, reopening).unwrap();
+        let handle = queue.handle();
+        let reader = handle.reader();
+        word.send(Err(StoreError::Full)).unwrap();
+        assert_eq!(handle.commit_wait(pause(true)), Err(StoreError::Full));
+        opening.recv().unwrap();
+        // While it is down there is no waiting, and nothing to read.
+        assert_eq!(handle.state(), State::Down(StoreError::Full));
+        assert_eq!(handle.commit_wait(pause(true)), Err(StoreError::Full));
+        assert_eq!(reader.paused(), Err(StoreError::Full));
+        opening.recv().unwrap();
+        // The same handle and reader serve the store that came back.
+        while handle.state() != State::Open {
+            thread::yield_now();
+        }
+        word_again.send(Ok(())).unwrap();
+        assert_eq!(handle.commit_wait(pause(true)), Ok(Receipt::Done));
+        assert!(reader.paused().unwrap().mda);
+        assert_eq!(sizes.iter().take(2).collect::<Vec<_>>(), [1, 1]);
+        queue.close();
+    }
+}

@@ -1,0 +1,426 @@
+//! Records: the form of everything stored.
+//!
+//! What: a fixed head, then the value. The head holds kind, version, key, length and a 64-bit
+//! checksum (XXH3) over all of that and the value.
+//! Promises: what opens is what was sealed, under the same key and of the same kind. A record that
+//! was moved, cut, mixed up or altered does not open.
+//! Absent on purpose: tables and files; what to do about damage.
+//! Fails: with [`Damage`], which says what was found, for the corrupt bucket.
+
+use redspool_core::envelope::Envelope;
+use redspool_core::id::{EnvelopeId, MessageId};
+use redspool_core::queue::{CorruptMessage, Message, Paused, Scheduled, StoreError};
+use redspool_core::time::Timestamp;
+use twox_hash::XxHash3_64;
+use zerocopy::little_endian::{U32, U64};
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
+
+/// Layout of all records; another layout gets another number.
+const VERSION: u8 = 1;
+
+/// Octets of content in one body record. With head, trailer and the page's own overhead it fills
+/// a page of 64 KiB and does not spill into one of twice the size.
+pub(crate) const CHUNK: usize = (64 << 10) - 256;
+
+/// What a record is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Envelope = 1,
+    Message = 2,
+    Body = 3,
+    Corrupt = 4,
+    Meta = 5,
+}
+
+/// What is wrong with a record.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Damage(pub(crate) String);
+
+impl Damage {
+    pub(crate) fn new(reason: &str) -> Self {
+        Self(reason.to_owned())
+    }
+
+    pub(crate) fn of(self, message: MessageId) -> StoreError {
+        StoreError::Corrupt {
+            message,
+            reason: self.0,
+        }
+    }
+}
+
+#[derive(FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+struct Head {
+    /// XXH3 of everything that follows it.
+    proof: U64,
+    kind: u8,
+    version: u8,
+    /// 1 for the last piece of a body, else 0.
+    last: u8,
+    zero: u8,
+    /// Octets of the value.
+    length: U32,
+    key: U64,
+}
+
+const HEAD: usize = size_of::<Head>();
+const PROOF: usize = size_of::<U64>();
+
+/// Starts a record whose value will have about `expected` octets; the value is appended to it.
+pub(crate) fn begin(expected: usize) -> Vec<u8> {
+    let mut record = Vec::with_capacity(HEAD + expected);
+    record.resize(HEAD, 0);
+    record
+}
+
+/// Completes the head of a record started with [`begin`].
+pub(crate) fn finish(record: &mut [u8], kind: Kind, key: u64, last: bool) {
+    let length = u32::try_from(record.len() - HEAD).expect("no value has 4 GiB");
+    let mut head = Head {
+        proof: U64::ZERO,
+        kind: kind as u8,
+        version: VERSION,
+        last: u8::from(last),
+        zero: 0,
+        length: length.into(),
+        key: key.into(),
+    };
+    record[..HEAD].copy_from_slice(head.as_bytes());
+    head.proof = XxHash3_64::oneshot(&record[PROOF..]).into();
+    record[..HEAD].copy_from_slice(head.as_bytes());
+}
+
+fn seal(kind: Kind, key: u64, value: &[u8]) -> Vec<u8> {
+    let mut record = begin(value.len());
+    record.extend_from_slice(value);
+    finish(&mut record, kind, key, false);
+    record
+}
+
+/// Checks a record and gives its value, and whether it is the last piece of a body.
+fn open(kind: Kind, key: u64, record: &[u8]) -> Result<(&[u8], bool), Damage> {
+    let what = match kind {
+        Kind::Envelope => "envelope",
+        Kind::Message => "message",
+        Kind::Body => "content",
+        Kind::Corrupt => "corrupt bucket",
+        Kind::Meta => "store",
+    };
+    let damage = |why| Damage(format!("{what} record {why}"));
+    let Ok((head, value)) = Head::ref_from_prefix(record) else {
+        return Err(damage("is cut short"));
+    };
+    let proven = record.get(PROOF..).unwrap_or_default();
+    if head.proof.get() != XxHash3_64::oneshot(proven) {
+        return Err(damage("does not match its checksum"));
+    }
+    if head.version != VERSION {
+        return Err(damage("has an unknown version"));
+    }
+    if head.kind != kind as u8 || head.key.get() != key {
+        return Err(damage("belongs elsewhere"));
+    }
+    if usize::try_from(head.length.get()) != Ok(value.len()) {
+        return Err(damage("has the wrong length"));
+    }
+    Ok((value, head.last == 1))
+}
+
+/// An envelope's record: head, then the stored form of the envelope.
+pub(crate) fn seal_envelope(envelope: &Envelope) -> Vec<u8> {
+    let mut record = begin(512);
+    envelope.encode(&mut record);
+    finish(&mut record, Kind::Envelope, envelope.id.get(), false);
+    record
+}
+
+pub(crate) fn open_envelope(id: EnvelopeId, record: &[u8]) -> Result<Envelope, Damage> {
+    let (value, _) = open(Kind::Envelope, id.get(), record)?;
+    Envelope::decode(id, value).map_err(|why| Damage(why.to_string()))
+}
+
+/// What the schedule needs; proves the whole record, decodes its fixed part only.
+pub(crate) fn open_scheduled(id: EnvelopeId, record: &[u8]) -> Result<Scheduled, Damage> {
+    let (value, _) = open(Kind::Envelope, id.get(), record)?;
+    Scheduled::decode(id, value).map_err(|why| Damage(why.to_string()))
+}
+
+/// What is kept about a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Row {
+    pub(crate) message: Message,
+    /// Envelopes it has.
+    pub(crate) live: u32,
+    /// XXH3 of the whole content.
+    pub(crate) digest: u64,
+}
+
+#[derive(FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+struct MessageValue {
+    size: U64,
+    ctime: U64,
+    digest: U64,
+    live: U32,
+    eight_bit: u8,
+    zero: [u8; 3],
+}
+
+impl Row {
+    pub(crate) fn seal(&self) -> Vec<u8> {
+        let value = MessageValue {
+            size: self.message.size.into(),
+            ctime: self.message.ctime.as_secs().into(),
+            digest: self.digest.into(),
+            live: self.live.into(),
+            eight_bit: self.message.eight_bit.into(),
+            zero: [0; 3],
+        };
+        seal(
+            Kind::Message,
+            self.message.id.get().into(),
+            value.as_bytes(),
+        )
+    }
+
+    pub(crate) fn open(id: MessageId, record: &[u8]) -> Result<Self, Damage> {
+        let (value, _) = open(Kind::Message, id.get().into(), record)?;
+        let value = MessageValue::ref_from_bytes(value)
+            .map_err(|_| Damage::new("message record has the wrong length"))?;
+        Ok(Self {
+            message: Message {
+                id,
+                size: value.size.get(),
+                ctime: Timestamp::from_secs(value.ctime.get()),
+                eight_bit: value.eight_bit != 0,
+            },
+            live: value.live.get(),
+            digest: value.digest.get(),
+        })
+    }
+
+    /// Body records of a content this size; an empty content has one.
+    pub(crate) fn pieces(&self) -> Result<u32, Damage> {
+        let pieces = self.message.size.div_ceil(CHUNK as u64).max(1);
+        u32::try_from(pieces).map_err(|_| Damage::new("message record has an absurd size"))
+    }
+}
+
+/// Key of piece `index` of a message's content.
+pub(crate) fn body_key(message: MessageId, index: u32) -> u64 {
+    u64::from(message.get()) << 32 | u64::from(index)
+}
+
+/// What the last body record adds to its piece.
+#[derive(FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+struct Trailer {
+    size: U64,
+    digest: U64,
+}
+
+/// Completes the last body record.
+pub(crate) fn finish_body(record: &mut Vec<u8>, key: u64, size: u64, digest: u64) {
+    let trailer = Trailer {
+        size: size.into(),
+        digest: digest.into(),
+    };
+    record.extend_from_slice(trailer.as_bytes());
+    finish(record, Kind::Body, key, true);
+}
+
+/// A piece of content. The last one must agree with the message's record.
+pub(crate) fn open_body<'a>(row: &Row, index: u32, record: &'a [u8]) -> Result<&'a [u8], Damage> {
+    let wrong = || Damage::new("content does not agree with its message");
+    let (value, last) = open(Kind::Body, body_key(row.message.id, index), record)?;
+    if last != (index + 1 == row.pieces()?) {
+        return Err(wrong());
+    }
+    if !last {
+        return Ok(value);
+    }
+    let (piece, trailer) = Trailer::ref_from_suffix(value).map_err(|_| wrong())?;
+    if trailer.size.get() != row.message.size || trailer.digest.get() != row.digest {
+        return Err(wrong());
+    }
+    Ok(piece)
+}
+
+/// A corrupt bucket entry, with the message's record as it was found.
+pub(crate) struct Bucket {
+    pub(crate) entry: CorruptMessage,
+    /// Empty if the message had none.
+    pub(crate) row: Vec<u8>,
+}
+
+#[derive(FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+struct BucketValue {
+    at: U64,
+    envelopes: U32,
+    /// Octets of the reason; the message's record follows it.
+    reason: U32,
+}
+
+impl Bucket {
+    pub(crate) fn seal(&self) -> Vec<u8> {
+        let reason = self.entry.reason.as_bytes();
+        let head = BucketValue {
+            at: self.entry.at.as_secs().into(),
+            envelopes: self.entry.envelopes.into(),
+            reason: u32::try_from(reason.len())
+                .expect("no reason has 4 GiB")
+                .into(),
+        };
+        let mut record = begin(reason.len() + self.row.len() + size_of::<BucketValue>());
+        record.extend_from_slice(head.as_bytes());
+        record.extend_from_slice(reason);
+        record.extend_from_slice(&self.row);
+        let key = self.entry.message.get().into();
+        finish(&mut record, Kind::Corrupt, key, false);
+        record
+    }
+
+    pub(crate) fn open(message: MessageId, record: &[u8]) -> Result<Self, Damage> {
+        let wrong = || Damage::new("corrupt bucket record has the wrong length");
+        let (value, _) = open(Kind::Corrupt, message.get().into(), record)?;
+        let (head, rest) = BucketValue::ref_from_prefix(value).map_err(|_| wrong())?;
+        let reason = usize::try_from(head.reason.get()).map_err(|_| wrong())?;
+        let (reason, row) = rest.split_at_checked(reason).ok_or_else(wrong)?;
+        let reason = std::str::from_utf8(reason).map_err(|_| wrong())?;
+        Ok(Self {
+            entry: CorruptMessage {
+                message,
+                reason: reason.into(),
+                at: Timestamp::from_secs(head.at.get()),
+                envelopes: head.envelopes.get(),
+            },
+            row: row.to_vec(),
+        })
+    }
+}
+
+/// What is kept about the store itself; the number is its key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Meta {
+    Format = 1,
+    Epoch = 2,
+    Paused = 3,
+    Generation = 4,
+}
+
+impl Meta {
+    pub(crate) const fn key(self) -> u32 {
+        self as u32
+    }
+
+    pub(crate) fn seal(self, number: u64) -> Vec<u8> {
+        seal(Kind::Meta, self.key().into(), U64::from(number).as_bytes())
+    }
+
+    pub(crate) fn open(self, record: &[u8]) -> Result<u64, Damage> {
+        let (value, _) = open(Kind::Meta, self.key().into(), record)?;
+        let number = U64::ref_from_bytes(value)
+            .map_err(|_| Damage::new("store record has the wrong length"))?;
+        Ok(number.get())
+    }
+}
+
+/// Paused subsystems as a number, one bit each.
+pub(crate) fn paused_bits(paused: Paused) -> u64 {
+    let Paused { mda, mta, smtp } = paused;
+    u64::from(mda) | u64::from(mta) << 1 | u64::from(smtp) << 2
+}
+
+pub(crate) fn paused_from(bits: u64) -> Paused {
+    Paused {
+        mda: bits & 1 != 0,
+        mta: bits & 2 != 0,
+        smtp: bits & 4 != 0,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn row() -> Row {
+        Row {
+            message: Message {
+                id: MessageId::new(7).unwrap(),
+                size: 3,
+                ctime: Timestamp::from_secs(9),
+                eight_bit: true,
+            },
+            live: 2,
+            digest: XxHash3_64::oneshot(b"abc"),
+        }
+    }
+
+    #[test]
+    fn a_record_opens_under_its_own_key_only() {
+        let record = row().seal();
+        let id = row().message.id;
+        assert_eq!(Row::open(id, &record), Ok(row()));
+        let other = MessageId::new(8).unwrap();
+        assert_eq!(
+            Row::open(other, &record).unwrap_err().0,
+            "message record belongs elsewhere"
+        );
+        assert_eq!(
+            open(Kind::Envelope, 7, &record).unwrap_err().0,
+            "envelope record belongs elsewhere"
+        );
+    }
+
+    #[test]
+    fn every_flipped_bit_and_every_cut_is_noticed() {
+        let record = row().seal();
+        for bit in 0..record.len() * 8 {
+            let mut flipped = record.clone();
+            flipped[bit / 8] ^= 1 << (bit % 8);
+            assert!(Row::open(row().message.id, &flipped).is_err(), "{bit}");
+        }
+        for end in 0..record.len() {
+            assert!(Row::open(row().message.id, &record[..end]).is_err());
+        }
+    }
+
+    #[test]
+    fn a_last_piece_of_another_content_is_noticed() {
+        let key = body_key(row().message.id, 0);
+        let piece = |content: &[u8]| {
+            let mut record = begin(content.len());
+            record.extend_from_slice(content);
+            let size = content.len().try_into().unwrap();
+            finish_body(&mut record, key, size, XxHash3_64::oneshot(content));
+            record
+        };
+        assert_eq!(open_body(&row(), 0, &piece(b"abc")), Ok(&b"abc"[..]));
+        assert!(open_body(&row(), 0, &piece(b"abd")).is_err());
+        assert!(open_body(&row(), 0, &piece(b"abcd")).is_err());
+    }
+
+    #[test]
+    fn bucket_and_meta_records_come_back() {
+        let bucket = Bucket {
+            entry: CorruptMessage {
+                message: row().message.id,
+                reason: "because".into(),
+                at: Timestamp::from_secs(5),
+                envelopes: 2,
+            },
+            row: vec![1, 2, 3],
+        };
+        let back = Bucket::open(row().message.id, &bucket.seal()).unwrap();
+        assert_eq!((back.entry, back.row), (bucket.entry, bucket.row));
+        assert_eq!(Meta::Epoch.open(&Meta::Epoch.seal(77)), Ok(77));
+        assert!(Meta::Format.open(&Meta::Epoch.seal(77)).is_err());
+        let paused = Paused {
+            mta: true,
+            ..Paused::default()
+        };
+        assert_eq!(paused_from(paused_bits(paused)), paused);
+    }
+}

@@ -1,0 +1,111 @@
+//! The store on one redb database.
+//!
+//! What: every transition is applied to six tables; a group is one redb transaction.
+//! Promises: two-phase commits with quick-repair, nothing acknowledged before the last sync; a
+//! record that fails its proof inside a group moves its message to the corrupt bucket within the
+//! same group; an error ends the handle.
+//! Absent on purpose: retries on the same handle, a table of due times.
+//! Fails: with `StoreError`; then every commit gives `Poisoned` until the store is opened anew.
+
+mod apply;
+mod database;
+mod open;
+mod prepare;
+mod read;
+
+use self::apply::Apply;
+pub(crate) use self::database::{CACHE_OFFLINE, Shared, fault, guarded};
+pub(crate) use self::open::version;
+pub use self::prepare::Prepared;
+pub use self::read::RedbReader;
+pub(crate) use self::read::format;
+use crate::lock::Lock;
+use ::redb::TableDefinition;
+use redspool_core::queue::{Receipt, Store, StoreError, Transition};
+use std::sync::Arc;
+
+/// Newest format this program knows; kept in the store, see DESIGN.md.
+pub(crate) const FORMAT: u32 = 1;
+
+type Definition<K> = TableDefinition<'static, K, &'static [u8]>;
+
+/// Envelope-id to envelope record.
+const ENVELOPES: Definition<u64> = TableDefinition::new("envelopes");
+/// Message-id to message record.
+const MESSAGES: Definition<u32> = TableDefinition::new("messages");
+/// Message-id and piece, 32 bits each, to body record; of queued and of corrupt messages.
+const BODIES: Definition<u64> = TableDefinition::new("bodies");
+/// Message-id to corrupt bucket record.
+const CORRUPT: Definition<u32> = TableDefinition::new("corrupt");
+/// Envelope-id to the record as it was found, of corrupt messages.
+const CORRUPT_ENVELOPES: Definition<u64> = TableDefinition::new("corrupt_envelopes");
+/// `record::Meta` to its record.
+const META: Definition<u32> = TableDefinition::new("meta");
+
+/// A queue store on one redb database.
+#[derive(Debug)]
+pub struct RedbStore {
+    shared: Arc<Shared>,
+    /// An earlier commit failed.
+    dead: bool,
+    epoch: Option<u16>,
+    generation: u64,
+    /// Held while the database is open; none for a backend of the caller's.
+    _lock: Option<Lock>,
+}
+
+impl Store for RedbStore {
+    type Reader = RedbReader;
+    type Prepared = Prepared;
+
+    fn prepare(transition: Transition) -> Result<Prepared, StoreError> {
+        Prepared::new(transition)
+    }
+
+    fn weight(prepared: &Prepared) -> usize {
+        prepared.weight()
+    }
+
+    fn commit(&mut self, group: Vec<Prepared>) -> Result<Vec<Receipt>, StoreError> {
+        if self.dead {
+            return Err(StoreError::Poisoned);
+        }
+        let result = self.shared.write(|transaction| {
+            let mut apply = Apply::new(transaction, self.epoch)?;
+            let receipts = apply.group(group)?;
+            if !apply.changed() {
+                return Ok((None, receipts));
+            }
+            let epoch = apply.epoch();
+            apply.close(self.epoch, self.generation + 1)?;
+            Ok((Some(epoch), receipts))
+        });
+        match result {
+            Ok((epoch, receipts)) => {
+                if let Some(epoch) = epoch {
+                    self.epoch = epoch;
+                    self.generation += 1;
+                }
+                Ok(receipts)
+            }
+            Err(why) => {
+                self.dead = true;
+                Err(why)
+            }
+        }
+    }
+
+    fn reader(&self) -> RedbReader {
+        RedbReader::new(Arc::clone(&self.shared))
+    }
+}
+
+impl Drop for RedbStore {
+    /// Readers that are left get `Closed`; the database is gone before the lock is.
+    fn drop(&mut self) {
+        self.shared.close();
+    }
+}
+
+#[cfg(test)]
+mod tests;
