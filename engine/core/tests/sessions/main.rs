@@ -1,0 +1,9 @@
+//! The SMTP server session, driven without sockets: transcripts, and properties that hold for
+//! every stream.
+
+#[cfg(test)]
+mod driver;
+#[cfg(test)]
+mod properties;
+#[cfg(test)]
+mod transcript;
