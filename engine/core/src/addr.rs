@@ -1,7 +1,8 @@
 //! Mail addresses as envelopes carry them.
 //!
-//! An [`Address`] is either null (the sender of notices) or a valid `local@domain`; there is no
-//! third kind, and no way to make one that holds a control character.
+//! An [`Address`] is either null (the sender of notices) or a valid `local@domain`; the one
+//! exception is the user an LMTP server is asked for ([`Address::of_user`]), which has no domain
+//! and is never read back. There is no way to make one that holds a control character.
 
 use email_address::{EmailAddress, Options};
 use std::fmt;
@@ -58,6 +59,16 @@ impl Address {
     /// Whether all of it is ASCII, so that it needs no SMTPUTF8 (RFC 6531).
     pub fn is_ascii(&self) -> bool {
         self.text.is_ascii()
+    }
+
+    /// A user of an LMTP server, whose RCPT takes a bare name (`<name>`). The name must be a valid
+    /// local part.
+    pub fn of_user(name: &str) -> Result<Self, InvalidAddress> {
+        let address = Self::from_parts(name, "localhost")?;
+        Ok(Self {
+            text: name.into(),
+            at: address.at,
+        })
     }
 
     /// Puts an address together from its parts, which must form a valid one.
@@ -185,6 +196,17 @@ impl fmt::Display for Source {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_user_is_an_address_without_a_domain() {
+        let user = Address::of_user("john.doe").unwrap();
+        assert_eq!(user.as_str(), "john.doe");
+        assert_eq!((user.local(), user.domain()), ("john.doe", ""));
+        assert!(!user.is_null());
+        for name in ["", "a b", "a@b", "a>", "a\r\nRSET"] {
+            assert!(Address::of_user(name).is_err(), "{name:?}");
+        }
+    }
 
     #[test]
     fn addresses_split_at_the_last_at() {

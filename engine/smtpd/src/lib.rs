@@ -2,4 +2,5 @@
 
 pub mod helper;
 pub mod local;
+pub mod mda;
 pub mod users;

@@ -1,10 +1,11 @@
 //! Who the local users are: the system's, or those of a `userbase` table.
 //!
 //! Promises: a system lookup never holds up the runtime, and is not repeated within a few seconds.
-//! Absent on purpose: tables themselves; a value of theirs is read here ([`User::from_value`]).
+//! Absent on purpose: which table an action means, which the configuration says.
 //! Fails: with [`LookupFailed`], which is temporary; a user who does not exist is `None`.
 
 use parking_lot::Mutex;
+use redspool_core::config::table::{Table, Userinfo};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
@@ -47,26 +48,14 @@ impl fmt::Display for LookupFailed {
 impl std::error::Error for LookupFailed {}
 
 impl User {
-    /// Reads the value of a `userbase` table, `uid:gid:home`.
-    pub fn from_value(name: &str, value: &str) -> Result<Self, LookupFailed> {
-        let parsed = || {
-            let mut parts = value.trim().splitn(3, ':');
-            let uid = parts.next()?.parse().ok()?;
-            let gid = parts.next()?.parse().ok()?;
-            let home = PathBuf::from(parts.next()?);
-            home.is_absolute().then(|| Self {
-                name: name.into(),
-                uid,
-                gid,
-                home,
-            })
-        };
-        parsed().ok_or_else(|| {
-            LookupFailed(format!(
-                "{} has {} instead of uid:gid:/home",
-                name.escape_debug(),
-                value.escape_debug()
-            ))
+    /// Looks a user up in a `userbase` table.
+    pub fn of_table(table: &Table, name: &str) -> Option<Self> {
+        let Userinfo { uid, gid, home } = is_name(name).then(|| table.userinfo(name))??;
+        Some(Self {
+            name: name.into(),
+            uid,
+            gid,
+            home: home.as_ref().into(),
         })
     }
 }
@@ -80,21 +69,28 @@ pub fn is_name(text: &str) -> bool {
 
 /// The system's users, with a short memory. Clones share it.
 #[derive(Clone, Debug, Default)]
-pub struct SystemUsers {
-    answers: Arc<Mutex<BTreeMap<String, (Instant, Option<User>)>>>,
+pub struct Users {
+    answers: Arc<Mutex<BTreeMap<String, Answer>>>,
 }
 
-impl SystemUsers {
+/// What the system said, and when.
+#[derive(Debug)]
+struct Answer {
+    asked: Instant,
+    user: Option<User>,
+}
+
+impl Users {
     /// Looks a user up by name.
     pub async fn find(&self, name: &str) -> Result<Option<User>, LookupFailed> {
         if !is_name(name) {
             return Ok(None);
         }
         let now = Instant::now();
-        if let Some((asked, user)) = self.answers.lock().get(name)
-            && now.duration_since(*asked) < LIFE
+        if let Some(answer) = self.answers.lock().get(name)
+            && now.duration_since(answer.asked) < LIFE
         {
-            return Ok(user.clone());
+            return Ok(answer.user.clone());
         }
         let owned = name.to_owned();
         let user = tokio::task::spawn_blocking(move || find(&owned))
@@ -102,10 +98,14 @@ impl SystemUsers {
             .map_err(|cause| LookupFailed(cause.to_string()))??;
         let mut answers = self.answers.lock();
         if answers.len() >= ANSWERS_MAX {
-            answers.retain(|_, (asked, _)| now.duration_since(*asked) < LIFE);
+            answers.retain(|_, answer| now.duration_since(answer.asked) < LIFE);
         }
         if answers.len() < ANSWERS_MAX {
-            answers.insert(name.into(), (now, user.clone()));
+            let answer = Answer {
+                asked: now,
+                user: user.clone(),
+            };
+            answers.insert(name.into(), answer);
         }
         Ok(user)
     }
@@ -131,21 +131,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn values_of_a_userbase_are_read_strictly() {
-        let check = |value, want: Option<(u32, u32, &str)>| {
-            let got = User::from_value("u", value).ok();
-            let got = got.map(|user| (user.uid, user.gid, user.home));
-            let want = want.map(|(uid, gid, home)| (uid, gid, PathBuf::from(home)));
-            assert_eq!(got, want, "{value}");
-        };
-        check("1000:100:/home/u", Some((1000, 100, "/home/u")));
-        check("1000:100:/srv/a:b", Some((1000, 100, "/srv/a:b")));
-        check("", None);
-        check("1000:100", None);
-        check("1000:100:home", None);
-        check("-1:100:/home/u", None);
-        check("4294967296:100:/home/u", None);
-        check("u:100:/home/u", None);
+    fn a_table_knows_its_users_alone() {
+        let table = Table::mapping([("u", "1000:100:/home/u"), ("../u", "1:1:/")]);
+        let user = User::of_table(&table, "u").unwrap();
+        assert_eq!(
+            (user.name.as_str(), user.uid, user.gid, user.home.to_str()),
+            ("u", 1000, 100, Some("/home/u"))
+        );
+        assert_eq!(User::of_table(&table, "root"), None);
+        assert_eq!(User::of_table(&table, "../u"), None);
     }
 
     #[test]
@@ -163,7 +157,7 @@ mod tests {
 
     #[tokio::test]
     async fn the_system_knows_root_and_not_everybody() {
-        let users = SystemUsers::default();
+        let users = Users::default();
         for _ in 0..2 {
             let root = users.find("root").await.unwrap().unwrap();
             assert_eq!((root.uid, root.gid), (0, 0));

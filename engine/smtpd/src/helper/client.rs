@@ -6,7 +6,7 @@
 //! [`Helper::gone`] returns; the daemon then has to stop.
 
 use super::protocol::{self, Answer, Exit, Job, Reply, Request, Verb};
-use super::{Connection, HelperError};
+use super::{Connection, HelperError, Identity};
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
 use std::io;
@@ -28,6 +28,7 @@ pub struct Helper {
 
 #[derive(Debug)]
 struct Shared {
+    identity: Identity,
     /// A socket of sequenced packets; to tokio that is much like one of datagrams.
     socket: UnixDatagram,
     waiting: Mutex<Waiting>,
@@ -58,6 +59,7 @@ impl Helper {
         let socket = std::os::unix::net::UnixDatagram::from(connection.socket);
         socket.set_nonblocking(true)?;
         let shared = Arc::new(Shared {
+            identity: connection.identity,
             socket: UnixDatagram::from_std(socket)?,
             waiting: Mutex::new(Waiting {
                 last: 0,
@@ -79,6 +81,11 @@ impl Helper {
             gone,
             _reader: Arc::new(AbortOnDropHandle::new(reader)),
         })
+    }
+
+    /// Whose rights programs have.
+    pub fn identity(&self) -> Identity {
+        self.shared.identity
     }
 
     /// Starts a program. `stdin` are the reading end of a pipe and its writing end, which the
@@ -106,7 +113,11 @@ impl Helper {
     /// Opens a listening socket, non-blocking; for ports below 1024.
     pub async fn bind(&self, address: SocketAddr) -> Result<TcpListener, HelperError> {
         let (id, answer) = self.shared.open()?;
-        self.shared.send(id, Verb::Bind(address), &[]).await?;
+        let sent = self.shared.send(id, Verb::Bind(address), &[]).await;
+        if sent.is_err() {
+            self.shared.forget(id);
+        }
+        sent?;
         let (answer, attached) = answer.await.map_err(|_| HelperError::Gone)?;
         match (answer, attached.into_iter().next()) {
             (Answer::Bound, Some(listener)) => Ok(listener.into()),
@@ -128,6 +139,11 @@ impl Running {
         self.shared.send(self.id, Verb::Finish, &[]).await
     }
 
+    /// Kills the program, whose end is still to be waited for.
+    pub async fn stop(&self) -> Result<(), HelperError> {
+        self.shared.send(self.id, Verb::Stop, &[]).await
+    }
+
     /// Waits for the end of the program. Cancel-safe.
     pub async fn exited(&mut self) -> Result<Exit, HelperError> {
         let answer = (&mut self.answer).await;
@@ -142,6 +158,7 @@ impl Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
+        self.shared.forget(self.id);
         if self.ended {
             return;
         }
@@ -167,6 +184,13 @@ impl Shared {
         Ok((id, receiver))
     }
 
+    /// Gives up waiting for an answer.
+    fn forget(&self, id: u64) {
+        if let Some(open) = self.waiting.lock().open.as_mut() {
+            open.remove(&id);
+        }
+    }
+
     async fn send(
         &self,
         id: u64,
@@ -176,11 +200,6 @@ impl Shared {
         let request = Request { id, verb };
         let send = || protocol::send(&self.socket, &request, attached);
         let sent = self.socket.async_io(Interest::WRITABLE, send).await;
-        if sent.is_err()
-            && let Some(open) = self.waiting.lock().open.as_mut()
-        {
-            open.remove(&id);
-        }
         sent.map_err(|cause| match cause.kind() {
             io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset => HelperError::Gone,
             _ => HelperError::Io(cause.to_string()),

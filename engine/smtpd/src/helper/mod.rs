@@ -88,6 +88,7 @@ impl Options {
 #[derive(Debug)]
 pub struct Connection {
     socket: OwnedFd,
+    identity: Identity,
     /// Its process.
     pub pid: u32,
 }
@@ -165,6 +166,7 @@ pub fn start(options: &Options) -> Result<Connection, StartError> {
         .map_err(failed)?;
     Ok(Connection {
         socket: here,
+        identity: options.identity,
         pid: helper.id(),
     })
 }

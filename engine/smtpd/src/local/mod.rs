@@ -8,6 +8,7 @@
 //! Fails: with a [`Fault`]; its text is the one line a program prints, which becomes the error
 //! text of the envelope. Everything a retry may mend is temporary.
 
+pub mod lmtp;
 pub mod maildir;
 pub mod mbox;
 
