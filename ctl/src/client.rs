@@ -130,8 +130,8 @@ impl Client {
         let sent = self.stream.write_all(&request);
         loop {
             let reply = match (self.reply(), &sent) {
-                (Err(Trouble::Closed | Trouble::Read(_)), Err(cause)) => {
-                    return Err(self.broken(cause.kind(), Trouble::Write, cause));
+                (Err(Trouble::Closed), Err(cause)) if cause.kind() != ErrorKind::BrokenPipe => {
+                    return Err(self.broken(Trouble::Write, cause));
                 }
                 (reply, _) => reply?,
             };
@@ -163,7 +163,7 @@ impl Client {
                 Ok(0) => return Err(Trouble::Closed),
                 Ok(count) => break count,
                 Err(cause) if cause.kind() == ErrorKind::Interrupted => {}
-                Err(cause) => return Err(self.broken(cause.kind(), Trouble::Read, &cause)),
+                Err(cause) => return Err(self.broken(Trouble::Read, &cause)),
             }
         };
         self.buffer
@@ -171,13 +171,8 @@ impl Client {
         Ok(())
     }
 
-    fn broken(
-        &self,
-        kind: ErrorKind,
-        trouble: fn(io::Error) -> Trouble,
-        cause: &io::Error,
-    ) -> Trouble {
-        match (kind, cause.raw_os_error()) {
+    fn broken(&self, trouble: fn(io::Error) -> Trouble, cause: &io::Error) -> Trouble {
+        match (cause.kind(), cause.raw_os_error()) {
             (ErrorKind::WouldBlock | ErrorKind::TimedOut, _) => {
                 Trouble::Silent(self.path.clone(), self.timeout)
             }

@@ -10,22 +10,20 @@ const WIDTH: usize = 79;
 
 /// What the words so far mean and what can follow.
 pub(crate) fn text(node: &Node) -> String {
-    let commands = node.commands();
-    let body = match commands.as_slice() {
+    let (path, commands) = (node.path(), node.commands());
+    let mut help = match commands.as_slice() {
         [command] => one(command),
-        several => list(several),
+        several => {
+            let blank = if path.is_empty() { "" } else { " " };
+            let list = list(several);
+            format!("Usage: smtpctl [options] {path}{blank}<command>\n\n{list}\n")
+        }
     };
-    let path = match node.path() {
-        path if path.is_empty() => String::new(),
-        path => format!(" {path}"),
-    };
-    let more = if commands.len() > 1 { " <command>" } else { "" };
-    let mut help = format!("Usage: smtpctl [options]{path}{more}\n\n{body}\n");
     if path.is_empty() {
-        help.push_str(
-            "Every word may be abbreviated as long as only one word begins so. \
-             `--help` after\nsome words explains them.\n\n",
-        );
+        let hint = "Every word may be abbreviated as long as only one word begins so. `--help` \
+                    after some words explains them.";
+        fill(&mut help, "", hint);
+        help.push('\n');
     }
     help.push_str("Options:\n");
     help.push_str(&Options::help());
@@ -35,19 +33,22 @@ pub(crate) fn text(node: &Node) -> String {
 /// Everything about a command.
 fn one(command: &Command) -> String {
     let mut text = String::new();
+    let mut label = "Usage: ";
     for pattern in command.patterns {
-        text.push_str(pattern);
-        text.push('\n');
+        let _ = writeln!(text, "{label}smtpctl [options] {pattern}");
+        label = "       ";
     }
-    fill(&mut text, "    ", command.manual);
+    text.push('\n');
+    fill(&mut text, "", command.manual);
     let who = match command.privilege {
         Privilege::Operator => "For root and the user smtpd runs as.",
         Privilege::Anyone => "For everybody.",
     };
-    fill(&mut text, "    ", who);
+    fill(&mut text, "", who);
     if command.service.is_none() {
-        fill(&mut text, "    ", "Not served by this version.");
+        fill(&mut text, "", "Not served by this version.");
     }
+    text.push('\n');
     text
 }
 

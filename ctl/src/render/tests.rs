@@ -17,7 +17,7 @@ fn written(render: Render, replies: Vec<Reply>) -> String {
         let written = renderer.reply(reply);
         text.push_str(&String::from_utf8(written.out).unwrap());
         for remark in written.remarks {
-            text.push_str(&format!("[{remark}]\n"));
+            text.extend(["[", &remark, "]\n"]);
         }
         if written.failed {
             text.push_str("[failed]\n");

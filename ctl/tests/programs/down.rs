@@ -1,0 +1,390 @@
+//! The built programs without a daemon, and the command line by itself.
+
+use crate::place::{Place, program};
+use expect_test::expect;
+use std::os::unix::net::UnixListener;
+
+#[test]
+fn commands_for_the_daemon_say_that_it_is_down() {
+    let place = Place::new();
+    let absent = expect![[r"
+        [stderr]
+        smtpctl: smtpd doesn't seem to be running: DIR/smtpd.sock: No such file or directory (os error 2); start it, or name another with --socket or --spool
+        [exit 1]
+    "]];
+    for line in [
+        "show status",
+        "show stats",
+        "schedule all",
+        "remove all",
+        "remove 11111111",
+        "pause envelope all",
+        "resume envelope 7c84c73004ce2e31",
+        "pause mda",
+        "pause mta",
+        "pause smtp",
+        "resume mda",
+        "resume mta",
+        "resume smtp",
+        "log brief",
+        "log verbose",
+        "monitor",
+    ] {
+        let words: Vec<_> = line.split(' ').collect();
+        absent.assert_eq(&place.smtpctl(&words));
+    }
+    // The socket of a daemon that died.
+    drop(UnixListener::bind(place.socket()).unwrap());
+    expect![[r"
+        [stderr]
+        smtpctl: smtpd doesn't seem to be running: DIR/smtpd.sock: Connection refused (os error 111); start it, or name another with --socket or --spool
+        [exit 1]
+    "]]
+    .assert_eq(&place.smtpctl(&["show", "status"]));
+}
+
+#[test]
+fn without_a_daemon_and_a_store_both_are_named() {
+    let place = Place::new();
+    let want = expect![[r"
+        [stderr]
+        smtpctl: smtpd doesn't seem to be running: DIR/smtpd.sock: No such file or directory (os error 2); nor can its store be read: DIR: there is no store here; name it with --spool
+        [exit 1]
+    "]];
+    want.assert_eq(&place.smtpctl(&["show", "queue"]));
+    want.assert_eq(&place.smtpctl(&["show", "envelope", "1111111122222222"]));
+    want.assert_eq(&place.smtpctl(&["show", "message", "11111111"]));
+    let mut mailq = program("mailq");
+    let shown = place.shown(mailq.env("REDSPOOL_SPOOL", place.path()));
+    assert_eq!(
+        shown,
+        place
+            .smtpctl(&["show", "queue"])
+            .replace("smtpctl: ", "mailq: ")
+    );
+}
+
+#[test]
+fn the_store_of_a_daemon_named_by_its_socket_alone_is_not_guessed() {
+    let place = Place::new();
+    let mut command = program("smtpctl");
+    command
+        .arg("-s")
+        .arg(place.socket())
+        .args(["show", "queue"]);
+    expect![[r"
+        [stderr]
+        smtpctl: smtpd doesn't seem to be running: DIR/smtpd.sock: No such file or directory (os error 2); name its spool with --spool to read that instead
+        [exit 1]
+    "]]
+    .assert_eq(&place.shown(&mut command));
+}
+
+#[test]
+fn a_place_that_is_no_socket_is_named() {
+    let place = Place::new();
+    std::fs::write(place.path().join("file"), "").unwrap();
+    let mut command = program("smtpctl");
+    command
+        .arg("-s")
+        .arg(place.path().join("file/smtpd.sock"))
+        .args(["show", "status"]);
+    expect![[r"
+        [stderr]
+        smtpctl: cannot reach smtpd: DIR/file/smtpd.sock: Not a directory (os error 20); name its socket with --socket
+        [exit 1]
+    "]]
+    .assert_eq(&place.shown(&mut command));
+    let mut command = program("smtpctl");
+    command
+        .arg("-s")
+        .arg(format!("/{}", "x".repeat(200)))
+        .args(["show", "status"]);
+    let shown = place.shown(&mut command);
+    assert!(
+        shown.contains("File name too long (os error 36)"),
+        "{shown}"
+    );
+}
+
+#[test]
+fn commands_that_are_not_served_say_so() {
+    let place = Place::new();
+    for line in [
+        "discover 8d3f01aa",
+        "pause mta from ::1 for example.org",
+        "resume mta from ::1 for example.org",
+        "resume route 1",
+        "show mta paused",
+        "show hoststats",
+        "show hosts",
+        "show relays",
+        "show routes",
+        "profile imsg",
+        "trace all",
+        "uncorrupt 8d3f01aa",
+        "unprofile imsg",
+        "untrace all",
+        "update table aliases",
+        "encrypt",
+        "encrypt secret",
+        "spf walk",
+    ] {
+        let words: Vec<_> = line.split(' ').collect();
+        let shown = place.smtpctl(&words);
+        assert!(shown.starts_with("[stderr]\nsmtpctl: "), "{shown}");
+        assert!(
+            shown.ends_with(": not served by this version\n[exit 1]\n"),
+            "{shown}"
+        );
+    }
+    expect![[r"
+        [stderr]
+        smtpctl: update table <str>: not served by this version
+        [exit 1]
+    "]]
+    .assert_eq(&place.smtpctl(&["upd", "t", "aliases"]));
+}
+
+#[test]
+fn words_that_are_no_command_end_with_255() {
+    let place = Place::new();
+    expect![[r"
+        [stderr]
+        possibilities are:
+        remove <evpid>
+        remove <msgid>
+        remove all
+        [exit 255]
+    "]]
+    .assert_eq(&place.smtpctl(&["remove", ""]));
+    expect![[r"
+        [stderr]
+        invalid command
+        [exit 255]
+    "]]
+    .assert_eq(&place.smtpctl(&["monitor", "x"]));
+    expect![[r"
+        [stderr]
+        smtpctl: unexpected argument '--foo' found; try --help
+        [exit 255]
+    "]]
+    .assert_eq(&place.smtpctl(&["show", "queue", "--foo"]));
+    expect![[r"
+        [stderr]
+        smtpctl: invalid value '0' for '--timeout <SECONDS>': expected whole seconds from 1 to 86400; try --help
+        [exit 255]
+    "]]
+    .assert_eq(&place.smtpctl(&["--timeout", "0", "show", "queue"]));
+    expect![[r"
+        [stderr]
+        smtpctl: --interval and --count are for monitor only
+        [exit 1]
+    "]]
+    .assert_eq(&place.smtpctl(&["--count", "1", "show", "queue"]));
+}
+
+#[test]
+fn help_explains_every_level() {
+    let place = Place::new();
+    expect![[r"
+        Usage: smtpctl [options] show queue
+               smtpctl [options] show queue <msgid>
+               smtpctl [options] show queue <evpid>
+
+        List what is queued, one envelope per line, in order of ids. The fourteen
+        fields are separated by `|`: envelope-id, address family of the client, type,
+        flags, sender, recipient, destination, creation, expiration, last attempt (UNIX
+        times), attempts, run state, seconds until due or since the attempt began,
+        error. In the error, unprintable octets are escaped as vis(3) does; in
+        addresses, `|` is shown as `\174`. Works while smtpd is not running, too; the
+        run state is `offline` then.
+        For root and the user smtpd runs as.
+
+        Options:
+          -s, --socket <PATH>       Control socket of smtpd. Default: REDSPOOL_SOCKET;
+                                    smtpd.sock in a spool that was named;
+                                    /var/run/redspool.sock for root;
+                                    redspool/smtpd.sock in XDG_RUNTIME_DIR,
+                                    XDG_DATA_HOME or ~/.local/share for others
+          -q, --spool <DIR>         Spool of smtpd; its daemon is the one that is
+                                    asked, unless --socket names another. Default:
+                                    REDSPOOL_SPOOL; /var/spool/redspool for root;
+                                    redspool/spool in XDG_DATA_HOME or ~/.local/share
+                                    for others
+              --timeout <SECONDS>   Longest wait for a sign of life of smtpd [default:
+                                    10]
+              --interval <SECONDS>  For monitor: time between two lines
+              --count <N>           For monitor: lines to print before it ends
+          -h, --help                Explain the words so far, and what can follow
+          -V, --version             Print the version
+        [exit 0]
+    "]]
+    .assert_eq(&place.smtpctl(&["show", "queue", "--help"]));
+    expect![[r"
+        Usage: smtpctl [options] pause <command>
+
+        pause mta
+            Start no more transfers to other hosts.
+        pause mta from <addr> for <str>
+            Start no more transfers from one local address to one domain. (Not served
+            by this version.)
+        pause envelope <evpid>
+        pause envelope <msgid>
+        pause envelope all
+            Attempt no delivery of an envelope, of all envelopes of a message, or of
+            any envelope.
+        pause mda
+            Start no more local deliveries.
+        pause smtp
+            Accept no more SMTP connections.
+
+        Options:
+          -s, --socket <PATH>       Control socket of smtpd. Default: REDSPOOL_SOCKET;
+                                    smtpd.sock in a spool that was named;
+                                    /var/run/redspool.sock for root;
+                                    redspool/smtpd.sock in XDG_RUNTIME_DIR,
+                                    XDG_DATA_HOME or ~/.local/share for others
+          -q, --spool <DIR>         Spool of smtpd; its daemon is the one that is
+                                    asked, unless --socket names another. Default:
+                                    REDSPOOL_SPOOL; /var/spool/redspool for root;
+                                    redspool/spool in XDG_DATA_HOME or ~/.local/share
+                                    for others
+              --timeout <SECONDS>   Longest wait for a sign of life of smtpd [default:
+                                    10]
+              --interval <SECONDS>  For monitor: time between two lines
+              --count <N>           For monitor: lines to print before it ends
+          -h, --help                Explain the words so far, and what can follow
+          -V, --version             Print the version
+        [exit 0]
+    "]]
+    .assert_eq(&place.smtpctl(&["-h", "pa"]));
+    expect![[r"
+        Usage: smtpctl [options] <command>
+
+        discover <evpid>
+        discover <msgid>
+            Make the schedule notice envelopes that were put into the store by other
+            means. (Not served by this version.)
+        pause mta
+            Start no more transfers to other hosts.
+        pause mta from <addr> for <str>
+            Start no more transfers from one local address to one domain. (Not served
+            by this version.)
+        pause envelope <evpid>
+        pause envelope <msgid>
+        pause envelope all
+            Attempt no delivery of an envelope, of all envelopes of a message, or of
+            any envelope.
+        pause mda
+            Start no more local deliveries.
+        pause smtp
+            Accept no more SMTP connections.
+        resume mta
+            Start transfers to other hosts again.
+        resume mta from <addr> for <str>
+            Start transfers from one local address to one domain again. (Not served by
+            this version.)
+        resume envelope <evpid>
+        resume envelope <msgid>
+        resume envelope all
+            Deliver paused envelopes again, each when it is due.
+        resume mda
+            Start local deliveries again.
+        resume route <routeid>
+            Use a disabled route again at once. (Not served by this version.)
+        resume smtp
+            Accept SMTP connections again.
+        show mta paused
+            List what `pause mta from` has paused. (Not served by this version.)
+        show envelope <evpid>
+            Print everything that is stored about an envelope, one `key: value` per
+            line.
+        show hoststats
+            List recipient domains with the date and text of their last reply. (Not
+            served by this version.)
+        show message <msgid>
+        show message <evpid>
+            Print the content of a message.
+        show queue
+        show queue <msgid>
+        show queue <evpid>
+            List what is queued, one envelope per line, in order of ids.
+        show hosts
+            List the remote hosts in memory. (Not served by this version.)
+        show relays
+            List the relays in memory, each with its connectors. (Not served by this
+            version.)
+        show routes
+            List the routes in memory. (Not served by this version.)
+        show stats
+            Print the counters, one `key=value` per line, in order of keys.
+        show status
+            Print which subsystems are running and which are paused.
+        log brief
+            Log what operators need to know.
+        log verbose
+            Log what developers need to know, too.
+        monitor
+            Print a line of numbers every second: SMTP clients now, connected,
+            disconnected; envelopes now, enqueued, dequeued; deliveries that succeeded,
+            failed for now, failed for good, looped; envelopes expired, removed,
+            bounced.
+        profile <str>
+            Log how long things take: `imsg` or `queue`. (Not served by this version.)
+        remove <evpid>
+        remove <msgid>
+        remove all
+            Take an envelope, all envelopes of a message, or all envelopes out of the
+            queue, without telling the sender.
+        schedule <msgid>
+        schedule <evpid>
+        schedule all
+            Make an envelope, all envelopes of a message, or all envelopes due now.
+        trace <str>
+            Log what a subsystem does: `imsg`, `io`, `smtp`, `filters`, `mta`,
+            `bounce`, `scheduler`, `expand`, `lookup`, `stat`, `rules`, `mproc` or
+            `all`. (Not served by this version.)
+        uncorrupt <msgid>
+            Bring a message back from the corrupt bucket, if it proves sound. (Not
+            served by this version.)
+        unprofile <str>
+            Stop what `profile` began. (Not served by this version.)
+        untrace <str>
+            Stop what `trace` began. (Not served by this version.)
+        update table <str>
+            Read a table again. (Not served by this version.)
+        encrypt
+        encrypt <str>
+            Print the hash of a password for a credentials table. (Not served by this
+            version.)
+        spf walk
+            Print the networks that the SPF records of domains allow. (Not served by
+            this version.)
+
+        Every word may be abbreviated as long as only one word begins so. `--help`
+        after some words explains them.
+
+        Options:
+          -s, --socket <PATH>       Control socket of smtpd. Default: REDSPOOL_SOCKET;
+                                    smtpd.sock in a spool that was named;
+                                    /var/run/redspool.sock for root;
+                                    redspool/smtpd.sock in XDG_RUNTIME_DIR,
+                                    XDG_DATA_HOME or ~/.local/share for others
+          -q, --spool <DIR>         Spool of smtpd; its daemon is the one that is
+                                    asked, unless --socket names another. Default:
+                                    REDSPOOL_SPOOL; /var/spool/redspool for root;
+                                    redspool/spool in XDG_DATA_HOME or ~/.local/share
+                                    for others
+              --timeout <SECONDS>   Longest wait for a sign of life of smtpd [default:
+                                    10]
+              --interval <SECONDS>  For monitor: time between two lines
+              --count <N>           For monitor: lines to print before it ends
+          -h, --help                Explain the words so far, and what can follow
+          -V, --version             Print the version
+        [exit 0]
+    "]]
+    .assert_eq(&place.smtpctl(&["--help"]));
+    let version = format!("redspool {}\n[exit 0]\n", env!("CARGO_PKG_VERSION"));
+    assert_eq!(place.smtpctl(&["--version"]), version);
+}

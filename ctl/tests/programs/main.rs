@@ -1,0 +1,10 @@
+//! The built programs: every command, every way it can end.
+
+#![expect(
+    clippy::unwrap_used,
+    reason = "the configuration spares test functions, not their helpers"
+)]
+
+mod down;
+mod online;
+mod place;
