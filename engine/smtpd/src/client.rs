@@ -205,7 +205,7 @@ impl Talk<'_> {
 
     async fn read_body(&mut self, message: MessageId, index: u32) -> Event {
         let shared = Arc::clone(self.shared);
-        let read = tokio::task::spawn_blocking(move || shared.queue.reader()?.body(message, index));
+        let read = tokio::task::spawn_blocking(move || shared.queue.reader().body(message, index));
         let failed = |text: String| Event::BodyFailed(Failure::new(Status::transient(3, 0), text));
         match read.await {
             Ok(Ok(Some(bytes))) => {

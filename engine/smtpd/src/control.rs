@@ -231,7 +231,7 @@ async fn read<T: Send + 'static>(
     question: impl FnOnce(&dyn Reader) -> Result<T, StoreError> + Send + 'static,
 ) -> Result<T, StoreError> {
     let shared = Arc::clone(shared);
-    let asked = tokio::task::spawn_blocking(move || question(&*shared.queue.reader()?)).await;
+    let asked = tokio::task::spawn_blocking(move || question(&*shared.queue.reader())).await;
     asked.unwrap_or_else(|error| Err(StoreError::Io(error.to_string())))
 }
 

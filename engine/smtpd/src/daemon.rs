@@ -12,7 +12,9 @@ use crate::listener::{self, Listener, Places};
 use crate::listening;
 use crate::session::Listening;
 use crate::log::Log;
-use crate::mda::Programs;
+use crate::helper::{Connection, Helper};
+use crate::mda::Mda;
+use crate::users::Users;
 use crate::resolver::Resolver;
 use crate::settle::Settler;
 use crate::{clock, control};
@@ -25,11 +27,12 @@ use redspool_core::limits::Limits;
 use redspool_core::queue::{Paused, Scheduled, StoreError, Transition};
 use redspool_core::rng::Rng;
 use redspool_core::time::Now;
-use redspool_store::QueueHandle;
+use redspool_store::{GroupCommit, QueueHandle};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::thread::JoinHandle;
 use std::time::Duration;
 use tokio::sync::{oneshot, watch};
@@ -53,8 +56,10 @@ pub struct Shared {
     pub ids: Ids,
     /// Asks the DNS.
     pub resolver: Resolver,
-    /// Runs local deliveries and knows local users.
-    pub programs: Programs,
+    /// Runs programs with the rights they need.
+    pub helper: Helper,
+    /// Knows the system's users.
+    pub users: Users,
     /// Numbers without a single owner.
     pub counters: SharedCounters,
     /// Places for sessions.
@@ -75,6 +80,7 @@ pub struct Shared {
     pub started: Now,
     paused: tokio::sync::Mutex<Paused>,
     seeds: Mutex<Rng>,
+    turns: AtomicU64,
 }
 
 impl Shared {
@@ -86,6 +92,16 @@ impl Shared {
     /// A number nobody can guess, for a session or a seed.
     pub fn draw(&self) -> u64 {
         self.seeds.lock().u64()
+    }
+
+    /// A number that counts up, to take the hosts of a list in turn.
+    pub fn turn(&self) -> u64 {
+        self.turns.fetch_add(1, Relaxed)
+    }
+
+    /// Runs local deliveries, under the limits in force.
+    pub fn mda(&self) -> Mda {
+        Mda::new(self.helper.clone(), self.users.clone(), self.limits())
     }
 
     /// Whether a user may steer the daemon.
@@ -150,15 +166,15 @@ pub struct Setup {
     /// The configuration.
     pub config: Config,
     /// The store, open.
-    pub queue: QueueHandle,
+    pub queue: GroupCommit,
     /// SMTP sockets, bound.
     pub listeners: Vec<Listener>,
     /// The control socket, bound.
     pub control: std::os::unix::net::UnixListener,
     /// Asks the DNS.
     pub resolver: Resolver,
-    /// Runs local deliveries.
-    pub programs: Programs,
+    /// The way to the helper.
+    pub helper: Connection,
     /// Steers the log.
     pub log: Log,
     /// Directory of the queue.
@@ -176,6 +192,7 @@ pub struct Setup {
 /// A running daemon.
 pub struct Daemon {
     shared: Arc<Shared>,
+    store: GroupCommit,
     engine: JoinHandle<()>,
     /// Turns true when nobody is to connect any more.
     closing: watch::Sender<bool>,
@@ -192,9 +209,12 @@ impl Daemon {
     /// Starts. Call within the runtime.
     pub async fn start(setup: Setup) -> Result<Self, StoreError> {
         let mut seeds = Rng::new(setup.seed);
+        let helper = Helper::attach(setup.helper)
+            .map_err(|error| StoreError::Io(format!("privileged helper: {error}")))?;
+        let queue = setup.queue.handle();
         let (handle, inbox) = channel();
-        let ids = Ids::new(setup.queue.clone(), seeds.u64())?;
-        let stored = setup.queue.reader()?.paused()?;
+        let ids = Ids::new(queue.clone(), seeds.u64())?;
+        let stored = queue.reader().paused()?;
         let paused = Paused {
             mda: stored.mda || setup.pause.mda,
             mta: stored.mta || setup.pause.mta,
@@ -204,6 +224,7 @@ impl Daemon {
         let engine = Engine::new(
             Arc::clone(&limits),
             setup.config.bounce_warn.clone(),
+            &setup.config.names.server,
             seeds.u64(),
             paused,
         );
@@ -211,10 +232,12 @@ impl Daemon {
             config: ArcSwap::from_pointee(setup.config),
             limits: ArcSwap::new(Arc::clone(&limits)),
             engine: handle.clone(),
-            queue: setup.queue.clone(),
+            queue: queue.clone(),
             ids,
             resolver: setup.resolver,
-            programs: setup.programs,
+            helper,
+            users: Users::default(),
+            turns: AtomicU64::new(0),
             counters: SharedCounters::default(),
             places: Places::new(limits.sessions, limits.sessions_per_client),
             smtp_paused: watch::Sender::new(paused.smtp),
@@ -227,7 +250,7 @@ impl Daemon {
             paused: tokio::sync::Mutex::new(paused),
             seeds: Mutex::new(seeds),
         });
-        let settler = Settler::start(setup.queue, handle);
+        let settler = Settler::start(queue, handle);
         let drivers = Drivers::new(Arc::clone(&shared), tokio::runtime::Handle::current(), settler);
         let engine = std::thread::Builder::new()
             .name("engine".into())
@@ -236,7 +259,8 @@ impl Daemon {
         learn(&shared).await?;
         let closing = watch::Sender::new(false);
         tokio::spawn(control::run(Arc::clone(&shared), setup.control, closing.subscribe()));
-        let daemon = Self { shared, engine, closing, open: Mutex::default() };
+        let store = setup.queue;
+        let daemon = Self { shared, store, engine, closing, open: Mutex::default() };
         for listener in setup.listeners {
             daemon.listen(listener);
         }
@@ -276,7 +300,7 @@ impl Daemon {
             if self.open.lock().contains_key(&endpoint.address) {
                 kept.insert(endpoint.address, endpoint.listening);
             } else {
-                bound.push(self.shared.programs.bind(endpoint).await?);
+                bound.push(listening::open_later(endpoint, &self.shared.helper).await?);
             }
         }
         self.open.lock().retain(|address, open| match kept.remove(address) {
@@ -320,7 +344,8 @@ impl Daemon {
         self.shared.engine.stop().await;
         let engine = self.engine;
         let _ = tokio::task::spawn_blocking(move || engine.join()).await;
-        self.shared.queue.close();
+        let store = self.store;
+        let _ = tokio::task::spawn_blocking(move || store.close()).await;
         tracing::info!("smtpd stopped");
     }
 }
@@ -333,7 +358,7 @@ async fn learn(shared: &Arc<Shared>) -> Result<(), StoreError> {
         let mut chunk: Vec<Scheduled> = Vec::with_capacity(WALK_CHUNK);
         let mut count = 0_usize;
         let mut damaged = Vec::new();
-        shared.queue.reader()?.walk(&mut |walked| match walked {
+        shared.queue.reader().walk(&mut |walked| match walked {
             Ok(scheduled) => {
                 count += 1;
                 chunk.push(scheduled);

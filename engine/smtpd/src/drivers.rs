@@ -83,12 +83,7 @@ impl Drivers {
 }
 
 fn load(shared: &Arc<Shared>, ids: Vec<EnvelopeId>) -> Vec<(EnvelopeId, Loaded)> {
-    let reader = match shared.queue.reader() {
-        Ok(reader) => reader,
-        Err(error) => {
-            return ids.into_iter().map(|id| (id, unavailable(&error))).collect();
-        }
-    };
+    let reader = shared.queue.reader();
     ids.into_iter()
         .map(|id| {
             let loaded = match load_one(&*reader, id) {

@@ -16,7 +16,7 @@ impl Ids {
     /// Begins with the epoch after the last one the store has seen; in a new store, a random one.
     pub fn new(queue: QueueHandle, seed: u64) -> Result<Self, StoreError> {
         let mut rng = Rng::new(seed);
-        let epoch = match queue.reader()?.epoch()? {
+        let epoch = match queue.reader().epoch()? {
             Some(last) => last.wrapping_add(1),
             None => rng.u16(),
         };
@@ -41,7 +41,7 @@ impl Ids {
 
 /// Keeps the ids of this epoch that are still in use from being drawn.
 fn mark_live(queue: &QueueHandle, ids: &mut MessageIds) -> Result<(), StoreError> {
-    for message in queue.reader()?.live(ids.epoch())? {
+    for message in queue.reader().live(ids.epoch())? {
         ids.taken(message);
     }
     Ok(())

@@ -7,7 +7,6 @@ use crate::daemon::{Daemon, Setup};
 use crate::detach::{self, Side};
 use crate::listening;
 use crate::log::{self, Sink};
-use crate::mda::Programs;
 use crate::options::Options;
 use crate::privileges;
 use crate::profile::Profile;
@@ -15,6 +14,7 @@ use crate::resolver::Resolver;
 use crate::control;
 use redspool_core::control::paths::{self, Environment, Named, Paths};
 use redspool_core::queue::{Paused, StoreError};
+use redspool_store::{GroupCommit, RedbStore};
 use std::path::Path;
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -66,7 +66,7 @@ pub fn run(mut options: Options) -> Result<(), Failed> {
     let rights = privileges::settle(&options.user, &spool)?;
     let sink = if background { Sink::Syslog } else { Sink::Stderr };
     let log = log::start(sink, options.verbose, &traces);
-    let queue = redspool_store::open(&spool).map_err(|error| unopened(&spool, &error))?;
+    let queue = open_store(&spool).map_err(|error| unopened(&spool, &error))?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     let runtime = runtime.map_err(|error| format!("cannot start threads: {error}"))?;
     let resolver = {
@@ -82,7 +82,7 @@ pub fn run(mut options: Options) -> Result<(), Failed> {
         listeners,
         control,
         resolver,
-        programs: Programs::new(rights.helper),
+        helper: rights.helper,
         log,
         spool,
         mx_port: options.mx_port,
@@ -153,6 +153,12 @@ fn traces(words: &[String]) -> Result<Vec<&'static str>, Failed> {
 fn paused(words: &[String]) -> Paused {
     let has = |word: &str| words.iter().any(|given| given == word);
     Paused { mda: has("mda"), mta: has("mta"), smtp: has("smtp") }
+}
+
+/// Opens the store, and opens it anew after an error.
+fn open_store(spool: &Path) -> Result<GroupCommit, StoreError> {
+    let again = spool.to_path_buf();
+    GroupCommit::start(RedbStore::open(spool)?, move || RedbStore::open(&again))
 }
 
 /// What to do about a store that does not open.

@@ -1,6 +1,40 @@
-//! Placeholder head, replaced by the crate.
+//! The mail server: every effect of redspool, around the machines of `redspool_core`.
+//!
+//! What: listeners and sessions, relaying, local delivery through a small helper process, the DNS,
+//! the control socket, and the start and stop of it all.
+//! Promises: decides nothing about mail; waits for nothing without a deadline; 250 follows the
+//! commit.
+//! Absent on purpose: rules of mail (core), bytes on disk (store), text for people (smtpctl).
 
+pub mod addresses;
+pub mod clock;
+pub mod configuration;
+pub mod control;
+pub mod counters;
+pub mod daemon;
+pub mod detach;
 pub mod helper;
+pub mod ids;
+pub mod launch;
+pub mod listener;
+pub mod listening;
 pub mod local;
+pub mod log;
 pub mod mda;
+pub mod options;
+pub mod privileges;
+pub mod profile;
+pub mod resolver;
 pub mod users;
+
+mod client;
+mod deliver;
+mod drivers;
+mod engine;
+mod notes;
+mod notices;
+mod recipients;
+mod replies;
+mod session;
+mod settle;
+mod spoolfile;

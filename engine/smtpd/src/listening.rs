@@ -1,6 +1,7 @@
 //! From the `listen on` lines of smtpd.conf to bound sockets.
 
 use crate::addresses;
+use crate::helper::Helper;
 use crate::listener::{Listener, bind};
 use crate::session::Listening;
 use arc_swap::ArcSwap;
@@ -73,10 +74,29 @@ pub fn open(config: &Config) -> Result<Vec<Listener>, String> {
     endpoints(config)?.into_iter().map(open_one).collect()
 }
 
-/// Binds one address.
-pub fn open_one(endpoint: Endpoint) -> Result<Listener, String> {
+/// Binds one address, with the rights the daemon started with.
+fn open_one(endpoint: Endpoint) -> Result<Listener, String> {
+    let bound = bind(endpoint.address);
+    listener(endpoint, bound)
+}
+
+/// Binds one address when the daemon runs: the helper does it if the daemon may not any more.
+pub async fn open_later(endpoint: Endpoint, helper: &Helper) -> Result<Listener, String> {
+    let bound = match bind(endpoint.address) {
+        Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => {
+            helper.bind(endpoint.address).await.map_err(std::io::Error::other)
+        }
+        bound => bound,
+    };
+    listener(endpoint, bound)
+}
+
+fn listener(
+    endpoint: Endpoint,
+    bound: std::io::Result<std::net::TcpListener>,
+) -> Result<Listener, String> {
     let Endpoint { address, listening, place } = endpoint;
-    let socket = bind(address).map_err(|error| {
+    let socket = bound.map_err(|error| {
         let hint = match error.kind() {
             std::io::ErrorKind::AddrInUse => {
                 "; another program listens there: stop it, or write another port"

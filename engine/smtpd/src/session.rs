@@ -76,7 +76,13 @@ pub async fn run(
     let serving = Serving {
         shared: &shared,
         number,
-        client: Client { source, tag, ..Client::default() },
+        client: Client {
+            source,
+            tag,
+            helo: "".into(),
+            authenticated: false,
+            username: "".into(),
+        },
         machine,
         stream,
         stopping,
@@ -158,8 +164,9 @@ impl Serving<'_> {
                 self.hand_over(event);
             }
             Action::Expand { sender, rcpt } => {
-                let expanded =
-                    recipients::expand(self.shared, &self.client, &sender, &rcpt).await;
+                let mut client = self.client.clone();
+                client.helo = self.machine.helo().into();
+                let expanded = recipients::expand(self.shared, client, sender, rcpt).await;
                 self.hand_over(Event::Expanded(expanded));
             }
             Action::Spool(octets) => {

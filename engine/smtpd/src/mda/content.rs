@@ -7,6 +7,7 @@
 use bytes::Bytes;
 use redspool_core::id::MessageId;
 use redspool_core::queue::{Reader, StoreError};
+use std::sync::Arc;
 
 /// A message's content in CR LF form, read in pieces, once.
 pub trait Content: Send {
@@ -15,16 +16,15 @@ pub trait Content: Send {
 }
 
 /// Content as a store has it. Each piece is read off the runtime's threads.
-#[derive(Debug)]
-pub struct Stored<R> {
-    reader: R,
+pub struct Stored {
+    reader: Arc<dyn Reader>,
     message: MessageId,
     index: u32,
 }
 
-impl<R: Reader + Clone> Stored<R> {
+impl Stored {
     /// The content of `message`, from its start.
-    pub fn new(reader: R, message: MessageId) -> Self {
+    pub fn new(reader: Arc<dyn Reader>, message: MessageId) -> Self {
         Self {
             reader,
             message,
@@ -33,9 +33,9 @@ impl<R: Reader + Clone> Stored<R> {
     }
 }
 
-impl<R: Reader + Clone> Content for Stored<R> {
+impl Content for Stored {
     async fn next(&mut self) -> Result<Option<Bytes>, StoreError> {
-        let (reader, message, index) = (self.reader.clone(), self.message, self.index);
+        let (reader, message, index) = (Arc::clone(&self.reader), self.message, self.index);
         self.index = index.saturating_add(1);
         tokio::task::spawn_blocking(move || reader.body(message, index))
             .await

@@ -318,6 +318,11 @@ impl Session {
         self.params.number
     }
 
+    /// What the client calls itself; empty before HELO or EHLO.
+    pub fn helo(&self) -> &str {
+        self.greeting.as_ref().map_or("", |greeting| &greeting.helo)
+    }
+
     /// Whether the driver should read from the client. While an answer is awaited, one command
     /// buffer worth of pipelined input is enough; while a message arrives, the temporary file
     /// must keep up.
