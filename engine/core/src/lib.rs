@@ -13,11 +13,13 @@
 
 pub mod addr;
 pub mod bounce;
+pub mod config;
 pub mod control;
 pub mod engine;
 pub mod envelope;
 pub mod id;
 pub mod limits;
+pub mod lookup;
 pub mod machine;
 pub mod mda;
 pub mod mta;

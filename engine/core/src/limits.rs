@@ -43,12 +43,16 @@ pub struct Limits {
 
     /// Steps of alias and forward expansion in depth; breaks loops.
     pub expansion_depth: usize,
-    /// Nodes of one expansion; breaks explosions.
+    /// Nodes of one expansion in which a `.forward` file takes part; breaks explosions.
     pub expansion_nodes: usize,
+    /// Nodes of any expansion: alias tables are the administrator's, but loops are still loops.
+    pub alias_nodes: usize,
     /// Octets of a `.forward` file.
     pub forward_size: usize,
     /// Octets of a table or configuration file.
     pub table_size: usize,
+    /// Files one configuration may include; breaks explosions of files that include each other.
+    pub config_files: usize,
 
     /// Envelopes handed to agents at a time; `scheduler limit max-inflight`.
     pub inflight: usize,
@@ -207,8 +211,10 @@ impl Default for Limits {
             sessions_per_client: 4000,
             expansion_depth: 10,
             expansion_nodes: 100,
+            alias_nodes: 10_000,
             forward_size: 4095,
             table_size: 64 << 20,
+            config_files: 256,
             inflight: 5000,
             schedule_batch: 256,
             hold_queue: 1000,

@@ -1,0 +1,600 @@
+//! The grammar of smtpd.conf (spec/smtpd.md 1.2): from the tokens of a directive to its parts.
+//!
+//! Promises: the whole language is recognised, so that what this version does not serve can be
+//! refused by name; a fault says what could have stood there.
+//! Absent on purpose: the meaning of names and values.
+
+use super::source::Span;
+use super::token::Token;
+use chumsky::input::ValueInput;
+use chumsky::prelude::*;
+
+/// A word or string with its place.
+#[derive(Clone, Debug)]
+pub(super) struct Word {
+    pub(super) text: Box<str>,
+    pub(super) span: Span,
+}
+
+/// Anything with its place.
+#[derive(Clone, Debug)]
+pub(super) struct At<T> {
+    pub(super) what: T,
+    pub(super) span: Span,
+}
+
+/// A directive.
+#[derive(Clone, Debug)]
+pub(super) enum Directive {
+    /// Known, but not served.
+    Unserved(Unserved),
+    WarnInterval(Span, Vec<Word>),
+    MessageSize(Span, Word),
+    SubaddressDelimiter(Word),
+    QueueTtl(Span, Word),
+    MaxDeferred(Span, At<i64>),
+    Limits(Scope, Vec<Limit>),
+    Table(Word, TableSource),
+    Listen(Word, Vec<ListenOption>),
+    ListenSocket(Vec<ListenOption>),
+    Action(Word, ActionKind, Option<Word>),
+    Match(Span, Vec<MatchOption>, Verdict),
+}
+
+/// A feature by the word that stands for it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Unserved {
+    pub(super) word: &'static str,
+    pub(super) span: Span,
+}
+
+/// Whose limits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Scope {
+    Smtp,
+    Scheduler,
+    Mda,
+    Mta,
+}
+
+#[derive(Clone, Debug)]
+pub(super) enum Limit {
+    Number(Word, At<i64>),
+    Unserved(Unserved),
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct Entry {
+    pub(super) key: Word,
+    pub(super) value: Option<Word>,
+}
+
+#[derive(Clone, Debug)]
+pub(super) enum TableSource {
+    File(Word),
+    Inline(Span, Vec<Entry>),
+}
+
+/// A table as an argument.
+#[derive(Clone, Debug)]
+pub(super) enum TableArgument {
+    Named(Word),
+    Literal(Word),
+    Inline(Span, Vec<Entry>),
+}
+
+#[derive(Clone, Debug)]
+pub(super) enum ListenOption {
+    Inet4(Span),
+    Inet6(Span),
+    Port(Span, Word),
+    Tag(Span, Word),
+    Hostname(Span, Word),
+    MaskSource(Span),
+    NoDsn(Span),
+    Unserved(Unserved),
+}
+
+#[derive(Clone, Debug)]
+pub(super) enum ActionKind {
+    Local(Method, Vec<LocalOption>),
+    Relay(Vec<RelayOption>),
+}
+
+#[derive(Clone, Debug)]
+pub(super) enum Method {
+    Mbox(Span),
+    Maildir(Option<Word>, bool),
+    Lmtp(Word, bool),
+    Mda(Word),
+    Unserved(Unserved),
+}
+
+#[derive(Clone, Debug)]
+pub(super) enum LocalOption {
+    Alias(Span, TableArgument),
+    Virtual(Span, TableArgument),
+    Userbase(Span, TableArgument),
+    User(Span, Word),
+    Unserved(Unserved),
+}
+
+#[derive(Clone, Debug)]
+pub(super) enum RelayOption {
+    Host(Span, TableArgument),
+    Helo(Span, Word),
+    Unserved(Unserved),
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct MatchOption {
+    pub(super) negated: bool,
+    pub(super) span: Span,
+    pub(super) what: MatchWhat,
+}
+
+#[derive(Clone, Debug)]
+pub(super) enum MatchWhat {
+    FromAny,
+    FromLocal,
+    FromSocket,
+    FromSource(TableArgument),
+    FromAuth(Option<TableArgument>),
+    FromSender(TableArgument),
+    ForAny,
+    ForLocal,
+    ForDomain(TableArgument),
+    ForRcpt(TableArgument),
+    Tag(TableArgument),
+    Helo(TableArgument),
+    Auth(Option<TableArgument>),
+    Sender(TableArgument),
+    Rcpt(TableArgument),
+    Unserved(Unserved),
+}
+
+#[derive(Clone, Debug)]
+pub(super) enum Verdict {
+    Action(Word),
+    Reject,
+}
+
+/// What the parsers read: tokens with their places.
+pub(super) trait Tokens<'t>: ValueInput<'t, Token = Token, Span = Span> {}
+impl<'t, I: ValueInput<'t, Token = Token, Span = Span>> Tokens<'t> for I {}
+
+/// What the parsers report.
+pub(super) type Fault<'t> = Rich<'t, Token, Span>;
+type Extra<'t> = extra::Err<Fault<'t>>;
+
+/// One directive, all of it.
+pub(super) fn directive<'t, I: Tokens<'t>>() -> impl Parser<'t, I, Directive, Extra<'t>> {
+    choice((
+        settings().boxed(),
+        unserved_directive().boxed(),
+        table().boxed(),
+        listen().boxed(),
+        action().boxed(),
+        matching().boxed(),
+    ))
+    .then_ignore(end())
+}
+
+fn settings<'t, I: Tokens<'t>>() -> impl Parser<'t, I, Directive, Extra<'t>> {
+    let delay = || text("a delay such as 4d");
+    let bounce = word("bounce")
+        .ignore_then(word("warn-interval"))
+        .then(
+            delay()
+                .separated_by(just(Token::Comma))
+                .at_least(1)
+                .collect(),
+        )
+        .map(|(span, delays)| Directive::WarnInterval(span, delays));
+    let smtp = word("smtp").ignore_then(choice((
+        word("max-message-size")
+            .then(size())
+            .map(|(span, size)| Directive::MessageSize(span, size)),
+        word("sub-addr-delim")
+            .ignore_then(text("one character in quotes"))
+            .map(Directive::SubaddressDelimiter),
+        limits(Scope::Smtp),
+        refused("ciphers", text("a list of ciphers").ignored()).map(Directive::Unserved),
+    )));
+    let queue = word("queue").ignore_then(choice((
+        word("ttl")
+            .then(delay())
+            .map(|(span, delay)| Directive::QueueTtl(span, delay)),
+        refused("compression", empty()).map(Directive::Unserved),
+        refused("encryption", text("a key").or_not().ignored()).map(Directive::Unserved),
+    )));
+    let wrapper = text("a name").then(text("a command")).ignored();
+    let mda = word("mda").ignore_then(choice((
+        limits(Scope::Mda),
+        refused("wrapper", wrapper).map(Directive::Unserved),
+    )));
+    let mta = word("mta").ignore_then(choice((
+        word("max-deferred")
+            .then(number())
+            .map(|(span, number)| Directive::MaxDeferred(span, number)),
+        limits(Scope::Mta),
+    )));
+    let scheduler = word("scheduler").ignore_then(limits(Scope::Scheduler));
+    choice((bounce, smtp, queue, mda, mta, scheduler))
+}
+
+fn limits<'t, I: Tokens<'t>>(scope: Scope) -> impl Parser<'t, I, Directive, Extra<'t>> {
+    let one = text("the name of a limit")
+        .then(number())
+        .map(|(key, number)| Limit::Number(key, number));
+    let domain = word("domain").then(text("a domain"));
+    let family = choice((refused("inet4", empty()), refused("inet6", empty())));
+    let one = match scope {
+        Scope::Mta => one.or(family.map(Limit::Unserved)).boxed(),
+        _ => one.boxed(),
+    };
+    let domain = match scope {
+        Scope::Mta => refused("for", domain.ignored()).or_not().boxed(),
+        _ => empty().to(None).boxed(),
+    };
+    word("limit")
+        .ignore_then(domain)
+        .then(one.repeated().at_least(1).collect::<Vec<_>>())
+        .map(move |(domain, limits)| match domain {
+            Some(unserved) => Directive::Unserved(unserved),
+            None => Directive::Limits(scope, limits),
+        })
+}
+
+fn unserved_directive<'t, I: Tokens<'t>>() -> impl Parser<'t, I, Directive, Extra<'t>> {
+    let string = |label| text(label).ignored();
+    let pki = choice((
+        word("cert").then(text("a path")).ignored(),
+        word("key").then(text("a path")).ignored(),
+        word("dhe").then(text("none, auto or legacy")).ignored(),
+    ));
+    let srs = choice((
+        word("key")
+            .then(word("backup").or_not())
+            .then(text("a key"))
+            .ignored(),
+        word("ttl").then(text("a delay such as 4d")).ignored(),
+    ));
+    let options = choice((
+        word("user").then(text("a user")).ignored(),
+        word("group").then(text("a group")).ignored(),
+        word("chroot").then(text("a path")).ignored(),
+    ))
+    .repeated();
+    let ca = text("a name")
+        .then(word("cert"))
+        .then(text("a path"))
+        .ignored();
+    // The rest of a filter has a grammar of its own; all of it is refused.
+    let rest = any().repeated();
+    choice((
+        refused("admd", string("a name")),
+        refused("ca", ca),
+        refused(
+            "pki",
+            text("a name").ignore_then(pki.repeated().at_least(1)),
+        ),
+        refused("srs", srs),
+        refused(
+            "proc",
+            text("a name").then(text("a command")).ignore_then(options),
+        ),
+        refused("filter", text("a name").ignore_then(rest)),
+    ))
+    .map(Directive::Unserved)
+}
+
+fn table<'t, I: Tokens<'t>>() -> impl Parser<'t, I, Directive, Extra<'t>> {
+    let source = choice((
+        text("a file as file:/path").map(TableSource::File),
+        entries().map(|(span, entries)| TableSource::Inline(span, entries)),
+    ));
+    word("table")
+        .ignore_then(text("a name"))
+        .then(source)
+        .map(|(name, source)| Directive::Table(name, source))
+}
+
+/// A list or mapping in braces.
+fn entries<'t, I: Tokens<'t>>() -> impl Parser<'t, I, (Span, Vec<Entry>), Extra<'t>> + Clone {
+    let newlines = just(Token::Newline).repeated();
+    let separator = newlines
+        .clone()
+        .then(just(Token::Comma).or_not())
+        .then(newlines.clone());
+    let value = just(Token::Assign).ignore_then(text("a value"));
+    let entry = text("an entry")
+        .then(value.or_not())
+        .map(|(key, value)| Entry { key, value });
+    just(Token::Open)
+        .then(newlines)
+        .ignore_then(entry.then_ignore(separator).repeated().collect())
+        .then_ignore(just(Token::Close))
+        .map_with(|entries, extra| (extra.span(), entries))
+}
+
+/// A table as an argument: by name, or written in place.
+fn table_argument<'t, I: Tokens<'t>>(
+    label: &'static str,
+) -> impl Parser<'t, I, TableArgument, Extra<'t>> + Clone {
+    let name = text("the name of a table")
+        .delimited_by(just(Token::Less), just(Token::Greater))
+        .map(TableArgument::Named);
+    let inline = entries().map(|(span, entries)| TableArgument::Inline(span, entries));
+    choice((name, text(label).map(TableArgument::Literal), inline))
+}
+
+fn listen<'t, I: Tokens<'t>>() -> impl Parser<'t, I, Directive, Extra<'t>> {
+    let on = word("listen").then(word("on"));
+    let socket = word("socket")
+        .ignore_then(socket_option().repeated().collect())
+        .map(Directive::ListenSocket);
+    let interface = text("an interface, address or host name")
+        .then(interface_option().repeated().collect())
+        .map(|(interface, options)| Directive::Listen(interface, options));
+    on.ignore_then(socket.or(interface))
+}
+
+fn socket_option<'t, I: Tokens<'t>>() -> impl Parser<'t, I, ListenOption, Extra<'t>> + Clone {
+    choice((
+        word("mask-src").map(ListenOption::MaskSource),
+        word("no-dsn").map(ListenOption::NoDsn),
+        word("tag")
+            .then(text("a tag"))
+            .map(|(span, tag)| ListenOption::Tag(span, tag)),
+        refused("filter", filter_argument()).map(ListenOption::Unserved),
+    ))
+}
+
+fn filter_argument<'t, I: Tokens<'t>>() -> impl Parser<'t, I, (), Extra<'t>> + Clone {
+    choice((text("a filter").ignored(), entries().ignored()))
+}
+
+fn interface_option<'t, I: Tokens<'t>>() -> impl Parser<'t, I, ListenOption, Extra<'t>> {
+    let port = choice((
+        text("a port"),
+        number().map(|number| Word {
+            text: number.what.to_string().into(),
+            span: number.span,
+        }),
+        word("smtp").map(|span| literal("smtp", span)),
+        word("smtps").map(|span| literal("smtps", span)),
+    ));
+    let verify = word("verify").or_not().ignored();
+    let users = || table_argument("a table").or_not().ignored();
+    let senders = table_argument("a table").then(word("masquerade").or_not());
+    choice((
+        socket_option(),
+        word("inet4").map(ListenOption::Inet4),
+        word("inet6").map(ListenOption::Inet6),
+        word("port")
+            .then(port)
+            .map(|(span, port)| ListenOption::Port(span, port)),
+        word("hostname")
+            .then(text("a host name"))
+            .map(|(span, name)| ListenOption::Hostname(span, name)),
+        choice((
+            refused("tls", empty()),
+            refused("tls-require", verify.clone()),
+            refused("smtps", verify),
+            refused("auth", users()),
+            refused("auth-optional", users()),
+            refused("hostnames", table_argument("a table").ignored()),
+            refused("received-auth", empty()),
+            refused("proxy-v2", empty()),
+            refused("senders", senders.ignored()),
+            tls_parameter(),
+        ))
+        .map(ListenOption::Unserved),
+    ))
+}
+
+/// Options of TLS that listeners and relays share.
+fn tls_parameter<'t, I: Tokens<'t>>() -> impl Parser<'t, I, Unserved, Extra<'t>> + Clone {
+    choice((
+        refused("pki", text("a name").ignored()),
+        refused("ca", text("a name").ignored()),
+        refused("ciphers", text("a list of ciphers").ignored()),
+        refused("protocols", text("a list of protocols").ignored()),
+    ))
+}
+
+fn action<'t, I: Tokens<'t>>() -> impl Parser<'t, I, Directive, Extra<'t>> {
+    let ttl = word("ttl").ignore_then(text("a delay such as 4d"));
+    word("action")
+        .ignore_then(text("a name"))
+        .then(choice((local().boxed(), relay().boxed())))
+        .then(ttl.or_not())
+        .map(|((name, kind), ttl)| Directive::Action(name, kind, ttl))
+}
+
+fn local<'t, I: Tokens<'t>>() -> impl Parser<'t, I, ActionKind, Extra<'t>> {
+    let flag = |keyword| word(keyword).or_not().map(|found| found.is_some());
+    let method = choice((
+        word("mbox").map(Method::Mbox),
+        word("maildir")
+            .ignore_then(text("a path").or_not())
+            .then(flag("junk"))
+            .map(|(path, junk)| Method::Maildir(path, junk)),
+        word("lmtp")
+            .ignore_then(text("a server as host:port or \"/socket\""))
+            .then(flag("rcpt-to"))
+            .map(|(dest, rcpt_to)| Method::Lmtp(dest, rcpt_to)),
+        word("mda").ignore_then(text("a command")).map(Method::Mda),
+        refused("forward-only", empty()).map(Method::Unserved),
+        refused("expand-only", empty()).map(Method::Unserved),
+    ));
+    let table = || table_argument("a table as <name>");
+    let option = choice((
+        word("alias")
+            .then(table())
+            .map(|(span, table)| LocalOption::Alias(span, table)),
+        word("virtual")
+            .then(table())
+            .map(|(span, table)| LocalOption::Virtual(span, table)),
+        word("userbase")
+            .then(table())
+            .map(|(span, table)| LocalOption::Userbase(span, table)),
+        word("user")
+            .then(text("a user"))
+            .map(|(span, user)| LocalOption::User(span, user)),
+        refused("wrapper", text("a name").ignored()).map(LocalOption::Unserved),
+    ));
+    method
+        .then(option.repeated().collect())
+        .map(|(method, options)| ActionKind::Local(method, options))
+}
+
+fn relay<'t, I: Tokens<'t>>() -> impl Parser<'t, I, ActionKind, Extra<'t>> {
+    let table = || table_argument("a table").ignored();
+    let backup = word("mx").then(text("a host name")).or_not().ignored();
+    let option = choice((
+        word("host")
+            .then(table_argument("a URL as smtp://host:port"))
+            .map(|(span, table)| RelayOption::Host(span, table)),
+        word("helo")
+            .then(text("a host name"))
+            .map(|(span, name)| RelayOption::Helo(span, name)),
+        choice((
+            refused("domain", table()),
+            refused("backup", backup),
+            refused("auth", table()),
+            refused("mail-from", text("an address").ignored()),
+            refused("src", table()),
+            refused("helo-src", table()),
+            refused("tls", word("no-verify").or_not().ignored()),
+            tls_parameter(),
+            refused("filter", filter_argument()),
+            refused("srs", empty()),
+        ))
+        .map(RelayOption::Unserved),
+    ));
+    word("relay")
+        .ignore_then(option.repeated().collect())
+        .map(ActionKind::Relay)
+}
+
+fn matching<'t, I: Tokens<'t>>() -> impl Parser<'t, I, Directive, Extra<'t>> {
+    let from = word("from").ignore_then(choice((
+        word("any").to(MatchWhat::FromAny),
+        word("local").to(MatchWhat::FromLocal),
+        word("socket").to(MatchWhat::FromSocket),
+        criterion("src", "an address or network", MatchWhat::FromSource),
+        criterion("mail-from", "an address", MatchWhat::FromSender),
+        optional("auth", MatchWhat::FromAuth),
+        refused("rdns", patterns().or_not().ignored()).map(MatchWhat::Unserved),
+    )));
+    let to = word("for").ignore_then(choice((
+        word("any").to(MatchWhat::ForAny),
+        word("local").to(MatchWhat::ForLocal),
+        criterion("domain", "a domain", MatchWhat::ForDomain),
+        criterion("rcpt-to", "an address", MatchWhat::ForRcpt),
+    )));
+    let transaction = choice((
+        criterion("tag", "a tag", MatchWhat::Tag),
+        criterion("helo", "a host name", MatchWhat::Helo),
+        criterion("mail-from", "an address", MatchWhat::Sender),
+        criterion("rcpt-to", "an address", MatchWhat::Rcpt),
+        optional("auth", MatchWhat::Auth),
+        refused("tls", empty()).map(MatchWhat::Unserved),
+    ));
+    let option = just(Token::Not)
+        .or_not()
+        .then(choice((from.boxed(), to.boxed(), transaction.boxed())))
+        .map_with(|(not, what), extra| MatchOption {
+            negated: not.is_some(),
+            span: extra.span(),
+            what,
+        });
+    let verdict = choice((
+        word("action")
+            .ignore_then(text("the name of an action"))
+            .map(Verdict::Action),
+        word("reject").to(Verdict::Reject),
+    ));
+    word("match")
+        .then(option.repeated().collect())
+        .then(verdict)
+        .map(|((span, options), verdict)| Directive::Match(span, options, verdict))
+}
+
+/// A criterion with a table, or with regular expressions, which are refused.
+fn criterion<'t, I: Tokens<'t>>(
+    keyword: &'static str,
+    label: &'static str,
+    make: fn(TableArgument) -> MatchWhat,
+) -> impl Parser<'t, I, MatchWhat, Extra<'t>> + Clone {
+    let regex = refused("regex", table_argument(label).ignored()).map(MatchWhat::Unserved);
+    word(keyword).ignore_then(regex.or(table_argument(label).map(make)))
+}
+
+/// A criterion that can do without a table.
+fn optional<'t, I: Tokens<'t>>(
+    keyword: &'static str,
+    make: fn(Option<TableArgument>) -> MatchWhat,
+) -> impl Parser<'t, I, MatchWhat, Extra<'t>> + Clone {
+    let regex = refused("regex", table_argument("a user").ignored()).map(MatchWhat::Unserved);
+    word(keyword).ignore_then(regex.or(table_argument("a user").or_not().map(make)))
+}
+
+fn patterns<'t, I: Tokens<'t>>() -> impl Parser<'t, I, (), Extra<'t>> + Clone {
+    word("regex")
+        .or_not()
+        .then(table_argument("a host name"))
+        .ignored()
+}
+
+/// A feature that is not served, with its arguments.
+fn refused<'t, I: Tokens<'t>>(
+    keyword: &'static str,
+    arguments: impl Parser<'t, I, (), Extra<'t>> + Clone,
+) -> impl Parser<'t, I, Unserved, Extra<'t>> + Clone {
+    word(keyword)
+        .then_ignore(arguments)
+        .map(move |span| Unserved {
+            word: keyword,
+            span,
+        })
+}
+
+fn word<'t, I: Tokens<'t>>(keyword: &'static str) -> impl Parser<'t, I, Span, Extra<'t>> + Clone {
+    just(Token::Keyword(keyword)).map_with(|_, extra| extra.span())
+}
+
+fn text<'t, I: Tokens<'t>>(label: &'static str) -> impl Parser<'t, I, Word, Extra<'t>> + Clone {
+    select! { Token::Text(text) => text }
+        .map_with(|text, extra| Word {
+            text,
+            span: extra.span(),
+        })
+        .labelled(label)
+}
+
+fn number<'t, I: Tokens<'t>>() -> impl Parser<'t, I, At<i64>, Extra<'t>> + Clone {
+    select! { Token::Number(number) => number }
+        .map_with(|what, extra| At {
+            what,
+            span: extra.span(),
+        })
+        .labelled("a number")
+}
+
+fn size<'t, I: Tokens<'t>>() -> impl Parser<'t, I, Word, Extra<'t>> + Clone {
+    let octets = number().map(|number| Word {
+        text: number.what.to_string().into(),
+        span: number.span,
+    });
+    text("a size such as 35M").or(octets)
+}
+
+fn literal(text: &str, span: Span) -> Word {
+    Word {
+        text: text.into(),
+        span,
+    }
+}

@@ -1,0 +1,60 @@
+//! What smtpd.conf can ask for and this version does not do, and what to do instead.
+
+/// What to do instead of the feature that the word stands for.
+pub(super) fn advice(word: &str) -> &'static str {
+    match word {
+        "tls" | "tls-require" | "smtps" | "pki" | "ca" | "ciphers" | "protocols" => {
+            "remove it to exchange mail in clear text, and put a TLS proxy in front if that \
+             must not be"
+        }
+        "auth" | "auth-optional" | "senders" | "received-auth" => {
+            "remove it, and admit clients by their address: match from src { \"192.0.2.0/24\" }"
+        }
+        "filter" | "proc" => {
+            "remove it, and let mail pass through the filtering server first: relay host to it, \
+             and take its mail back on another port"
+        }
+        "srs" | "mail-from" => "remove it: the return path stays as the sender gave it",
+        "admd" => "remove it: only filters are told of it, and there are none yet",
+        "compression" | "encryption" => {
+            "remove it, and put the spool on a file system that does this"
+        }
+        "wrapper" => "remove it, and write the wrapping command into the mda command itself",
+        "forward-only" | "expand-only" => {
+            "use mbox, maildir, lmtp or mda, and reject users who must not receive mail"
+        }
+        "domain" => "write one relay action per smart host, and match for domain to choose it",
+        "backup" => "write relay host with the URL of the primary server",
+        "src" | "helo-src" => {
+            "remove it: the system chooses the source address, and helo sets one name"
+        }
+        "hostnames" => "write one listener per address, each with its hostname",
+        "proxy-v2" => "remove it, and let clients connect without a proxy",
+        "rdns" => "match from src with the addresses of the hosts you mean",
+        "regex" => "write the names one by one; a * stands for any part of a domain",
+        "for" => "write mta limit without for domain: the limits hold for all domains",
+        "inet4" | "inet6" => "remove it: both address families are used where a host has both",
+        _ => "remove it",
+    }
+}
+
+/// Why a key of `limit` is not served; `None` for one that does not exist.
+pub(super) fn limit_advice(key: &str) -> Option<&'static str> {
+    Some(match key {
+        "max-msg-batch-size" => "remove it: listings have one page size, max-evp-batch-size",
+        "max-conn-per-route" | "max-conn-per-source" | "max-conn-per-connector" => {
+            "use max-conn-per-host, max-conn-per-relay and max-conn-per-domain"
+        }
+        "conn-delay-host"
+        | "conn-delay-route"
+        | "conn-delay-source"
+        | "conn-delay-connector"
+        | "conn-delay-relay"
+        | "conn-delay-domain"
+        | "reconn-delay-route" => {
+            "remove it: connections are made as they are needed, within the limits on their number"
+        }
+        "session-transaction-delay" => "remove it: transactions follow each other at once",
+        _ => return None,
+    })
+}
