@@ -16,7 +16,8 @@ pub struct Limits {
     pub message_size: u64,
     /// Octets of message text kept in memory per session; more goes to a temporary file.
     pub message_in_memory: usize,
-    /// Octets of the header section that is looked through for trace and fix-ups.
+    /// Octets of the header section, all of which is looked through for trace and fix-ups; a
+    /// larger one is refused.
     pub header_size: usize,
     /// Recipients of one transaction; `smtp limit max-rcpt`. RFC 5321 4.5.3.1.8: at least 100.
     pub recipients: usize,

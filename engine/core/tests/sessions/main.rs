@@ -2,7 +2,11 @@
 //! every stream.
 
 #[cfg(test)]
+mod bounds;
+#[cfg(test)]
 mod driver;
+#[cfg(test)]
+mod envelopes;
 #[cfg(test)]
 mod properties;
 #[cfg(test)]

@@ -315,9 +315,8 @@ impl Session {
         self.close(Ending::Disconnected);
     }
 
-    /// Refuses a message after its final dot.
+    /// Refuses a message after its final dot; the phase is idle by then.
     fn reject(&mut self, transaction: &Transaction, flaw: Flaw) {
-        self.phase = Phase::Idle;
         self.actions.push_back(Action::Discard(transaction.message));
         let (reply, over) = match flaw {
             Flaw::BareLineEnd => (replies::bare_line_end(), true),
