@@ -7,8 +7,11 @@ use std::net::{IpAddr, ToSocketAddrs as _};
 /// in this order. Fails with the reason if it stands for none.
 pub fn of(word: &str) -> Result<Vec<IpAddr>, String> {
     let interfaces = interfaces();
-    let own: Vec<_> =
-        interfaces.iter().filter(|(name, _)| name == word).map(|(_, address)| *address).collect();
+    let own: Vec<_> = interfaces
+        .iter()
+        .filter(|(name, _)| name == word)
+        .map(|(_, address)| *address)
+        .collect();
     if !own.is_empty() {
         return Ok(own);
     }
@@ -25,18 +28,30 @@ pub fn of(word: &str) -> Result<Vec<IpAddr>, String> {
 
 /// Every address of this machine.
 pub fn own() -> Vec<IpAddr> {
-    interfaces().into_iter().map(|(_, address)| address).collect()
+    interfaces()
+        .into_iter()
+        .map(|(_, address)| address)
+        .collect()
 }
 
 /// The name of this machine in mail: the first line of the `mailname` file, else the host name.
 pub fn server_name() -> String {
-    let named = ["/etc/mail/mailname", "/etc/mailname"].into_iter().find_map(|path| {
-        let text = std::fs::read_to_string(path).ok()?;
-        let name = text.lines().next()?.trim().to_owned();
-        (!name.is_empty()).then_some(name)
-    });
-    let host = || nix::unistd::gethostname().ok().and_then(|name| name.into_string().ok());
-    named.or_else(host).filter(|name| !name.is_empty()).unwrap_or_else(|| "localhost".into())
+    let named = ["/etc/mail/mailname", "/etc/mailname"]
+        .into_iter()
+        .find_map(|path| {
+            let text = std::fs::read_to_string(path).ok()?;
+            let name = text.lines().next()?.trim().to_owned();
+            (!name.is_empty()).then_some(name)
+        });
+    let host = || {
+        nix::unistd::gethostname()
+            .ok()
+            .and_then(|name| name.into_string().ok())
+    };
+    named
+        .or_else(host)
+        .filter(|name| !name.is_empty())
+        .unwrap_or_else(|| "localhost".into())
 }
 
 fn interfaces() -> Vec<(String, IpAddr)> {

@@ -25,7 +25,7 @@ use tokio::sync::mpsc;
 const READ_BUFFER: usize = 4096;
 
 /// Whom to call.
-pub struct Call {
+pub(crate) struct Call {
     /// Number for the events.
     pub session: SessionId,
     /// Where to.
@@ -37,7 +37,7 @@ pub struct Call {
 }
 
 /// What the engine wants of a session that is ready.
-pub enum Order {
+pub(crate) enum Order {
     /// Send a message.
     Transfer(Transaction),
     /// Say goodbye.
@@ -45,7 +45,7 @@ pub enum Order {
 }
 
 /// Calls, sends what is ordered, and reports how it went.
-pub async fn run(shared: Arc<Shared>, call: Call, orders: mpsc::Receiver<Order>) {
+pub(crate) async fn run(shared: Arc<Shared>, call: Call, orders: mpsc::Receiver<Order>) {
     let session = call.session;
     let failure = match connect(&shared, &call).await {
         Ok(stream) => {
@@ -53,20 +53,39 @@ pub async fn run(shared: Arc<Shared>, call: Call, orders: mpsc::Receiver<Order>)
             let machine = Client::new(params(&shared, &call));
             let reading = BytesMut::with_capacity(READ_BUFFER);
             let orders = Some(orders);
-            let talk = Talk { shared: &shared, session, machine, stream, orders, reading, left: 0 };
+            let talk = Talk {
+                shared: &shared,
+                session,
+                machine,
+                stream,
+                orders,
+                reading,
+                left: 0,
+            };
             talk.run().await
         }
         Err(failure) => Some(failure),
     };
     if let Some(failure) = &failure {
-        tracing::info!("{:016x} mta error reason=\"{}\"", session.0, crate::log::Shown(&failure.text));
+        tracing::info!(
+            "{:016x} mta error reason=\"{}\"",
+            session.0,
+            crate::log::Shown(&failure.text)
+        );
     }
-    shared.engine.tell(EngineEvent::Disconnected { session, failure }).await;
+    shared
+        .engine
+        .tell(EngineEvent::Disconnected { session, failure })
+        .await;
 }
 
 fn params(shared: &Shared, call: &Call) -> Params {
     let config = shared.config.load();
-    let helo = if call.relay.helo.is_empty() { config.names.server.clone() } else { call.relay.helo.clone() };
+    let helo = if call.relay.helo.is_empty() {
+        config.names.server.clone()
+    } else {
+        call.relay.helo.clone()
+    };
     Params {
         helo,
         lmtp: is_lmtp(&call.relay),
@@ -76,7 +95,10 @@ fn params(shared: &Shared, call: &Call) -> Params {
 }
 
 fn is_lmtp(relay: &Relay) -> bool {
-    relay.host.as_ref().is_some_and(|host| host.scheme == Scheme::Lmtp)
+    relay
+        .host
+        .as_ref()
+        .is_some_and(|host| host.scheme == Scheme::Lmtp)
 }
 
 async fn connect(shared: &Shared, call: &Call) -> Result<TcpStream, Failure> {
@@ -100,7 +122,10 @@ async fn connect(shared: &Shared, call: &Call) -> Result<TcpStream, Failure> {
         Ok(Err(error)) => error.to_string(),
         Err(_) => "connection timed out".into(),
     };
-    Err(Failure::new(Status::transient(4, 1), format!("Network error: {target}: {why}")))
+    Err(Failure::new(
+        Status::transient(4, 1),
+        format!("Network error: {target}: {why}"),
+    ))
 }
 
 /// A conversation under way.
@@ -185,10 +210,18 @@ impl Talk<'_> {
                 let event = self.read_body(message, index).await;
                 self.hand_over(event);
             }
-            Action::Ready => self.shared.engine.tell(EngineEvent::Ready(self.session)).await,
+            Action::Ready => {
+                self.shared
+                    .engine
+                    .tell(EngineEvent::Ready(self.session))
+                    .await
+            }
             Action::Attempted(outcomes) => {
                 let session = self.session;
-                self.shared.engine.tell(EngineEvent::Attempted { session, outcomes }).await;
+                self.shared
+                    .engine
+                    .tell(EngineEvent::Attempted { session, outcomes })
+                    .await;
             }
             Action::Close(_) => {}
         }
@@ -210,9 +243,15 @@ impl Talk<'_> {
         match read.await {
             Ok(Ok(Some(bytes))) => {
                 self.left = self.left.saturating_sub(bytes.len() as u64);
-                Event::Body { bytes, last: self.left == 0 }
+                Event::Body {
+                    bytes,
+                    last: self.left == 0,
+                }
             }
-            Ok(Ok(None)) if self.left == 0 => Event::Body { bytes: Bytes::new(), last: true },
+            Ok(Ok(None)) if self.left == 0 => Event::Body {
+                bytes: Bytes::new(),
+                last: true,
+            },
             Ok(Ok(None)) => failed("content is shorter than it should be, or was removed".into()),
             Ok(Err(error)) => {
                 if let StoreError::Corrupt { reason, .. } = &error {

@@ -11,19 +11,32 @@ use std::io::{IsTerminal as _, Read as _};
 use std::path::{Path, PathBuf};
 
 /// What is wrong with a configuration.
-pub struct Faults(Vec<Diagnostic>);
+pub enum Faults {
+    /// The file itself cannot be read, for this reason.
+    Unreadable(String),
+    /// It has these faults.
+    Found(Vec<Diagnostic>),
+}
 
 impl Faults {
     /// Shows them on standard error.
     pub fn report(&self) {
-        show(&self.0);
+        match self {
+            Self::Unreadable(why) => eprintln!("smtpd: {why}"),
+            Self::Found(faults) => show(faults),
+        }
     }
 
     /// Writes them to the log: the old configuration stays.
     pub fn log(&self) {
-        for fault in &self.0 {
-            let place = fault.place();
-            tracing::error!("configuration {}:{}: {}", place.file, place.line, fault.message());
+        match self {
+            Self::Unreadable(why) => tracing::error!("{why}"),
+            Self::Found(faults) => {
+                for fault in faults {
+                    let place = fault.place();
+                    tracing::error!("{}:{}: {}", place.file, place.line, fault.message());
+                }
+            }
         }
         tracing::error!("configuration not changed");
     }
@@ -32,14 +45,21 @@ impl Faults {
 /// Where the configuration is when nobody says: the first of these files that exists, or the
 /// first of them.
 pub fn default_file() -> PathBuf {
-    let home = std::env::var_os("XDG_CONFIG_HOME").map(PathBuf::from).or_else(|| {
-        std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".config"))
-    });
+    let home = std::env::var_os("XDG_CONFIG_HOME")
+        .map(PathBuf::from)
+        .or_else(|| std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".config")));
     let own = home.map(|home| home.join("redspool/smtpd.conf"));
     let system = ["/etc/mail/smtpd.conf", "/etc/smtpd.conf"].map(PathBuf::from);
     let root = nix::unistd::geteuid().is_root();
-    let candidates: Vec<_> = if root { system.into() } else { own.into_iter().chain(system).collect() };
-    let found = candidates.iter().find(|path| path.exists()).or(candidates.first());
+    let candidates: Vec<_> = if root {
+        system.into()
+    } else {
+        own.into_iter().chain(system).collect()
+    };
+    let found = candidates
+        .iter()
+        .find(|path| path.exists())
+        .or(candidates.first());
     found.cloned().unwrap_or_default()
 }
 
@@ -49,19 +69,29 @@ pub fn load(file: &Path, macros: &[(String, String)]) -> Result<Config, Faults> 
     let most = Limits::default().table_size;
     let text = match read(file, most) {
         Ok(text) => text,
-        Err(why) => return Err(Faults(vec![Diagnostic::unreadable(&name, &why)])),
+        Err(why) => {
+            let why = format!("configuration {name}: {why}; write it, or name another with -f");
+            return Err(Faults::Unreadable(why));
+        }
     };
-    let names =
-        LocalNames { server: addresses::server_name().into(), addresses: addresses::own() };
+    let names = LocalNames {
+        server: addresses::server_name().into(),
+        addresses: addresses::own(),
+    };
     let directory = file.parent().unwrap_or(Path::new(".")).to_path_buf();
     let mut load = |path: &str| read(&directory.join(path), most);
-    let input = Input { file: &name, text: &text, macros, names };
+    let input = Input {
+        file: &name,
+        text: &text,
+        macros,
+        names,
+    };
     match config::parse(&input, &mut load) {
         Ok((config, warnings)) => {
             show(&warnings);
             Ok(config)
         }
-        Err(faults) => Err(Faults(faults)),
+        Err(faults) => Err(Faults::Found(faults)),
     }
 }
 
@@ -70,7 +100,10 @@ fn show(diagnostics: &[Diagnostic]) {
     for diagnostic in diagnostics {
         eprintln!("{}\n", diagnostic.render(color).trim_end());
     }
-    let errors = diagnostics.iter().filter(|one| one.severity() == Severity::Error).count();
+    let errors = diagnostics
+        .iter()
+        .filter(|one| one.severity() == Severity::Error)
+        .count();
     if errors > 0 {
         let noun = if errors == 1 { "fault" } else { "faults" };
         eprintln!("smtpd: {errors} {noun} in the configuration; nothing was started");
@@ -82,7 +115,9 @@ fn read(path: &Path, most: usize) -> Result<String, String> {
     let mut text = String::new();
     let bound = u64::try_from(most).unwrap_or(u64::MAX);
     let mut reader = file.take(bound.saturating_add(1));
-    reader.read_to_string(&mut text).map_err(|error| error.to_string())?;
+    reader
+        .read_to_string(&mut text)
+        .map_err(|error| error.to_string())?;
     if text.len() > most {
         return Err(format!("larger than {most} octets"));
     }

@@ -10,11 +10,13 @@ use crate::drivers::set_aside;
 use bytes::{Buf as _, BytesMut};
 use parking_lot::Mutex;
 use redspool_core::control::{
-    EnvelopeRecord, EnvelopeRow, Reply, Request, Subsystem, chunks, frame,
+    EnvelopeRecord, EnvelopeRow, Reply, Request, Runstate, Subsystem, chunks, frame,
 };
+use redspool_core::engine;
 use redspool_core::envelope::Envelope;
 use redspool_core::id::{EnvelopeId, MessageId};
 use redspool_core::queue::{Reader, Receipt, Selector, StoreError, Transition, Walked};
+use redspool_core::time::Timestamp;
 use std::collections::HashMap;
 use std::io;
 use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _};
@@ -33,7 +35,10 @@ const IDLE: Duration = Duration::from_mins(10);
 pub fn bind(path: &Path) -> io::Result<std::os::unix::net::UnixListener> {
     if let Ok(found) = std::fs::symlink_metadata(path) {
         if !found.file_type().is_socket() {
-            return Err(io::Error::new(io::ErrorKind::AlreadyExists, "it is not a socket"));
+            return Err(io::Error::new(
+                io::ErrorKind::AlreadyExists,
+                "it is not a socket",
+            ));
         }
         if std::os::unix::net::UnixStream::connect(path).is_ok() {
             let why = "another smtpd answers on it: stop that one, or name another --socket";
@@ -95,7 +100,10 @@ impl Users {
             return None;
         }
         *count += 1;
-        Some(Connected { users: Arc::clone(self), uid })
+        Some(Connected {
+            users: Arc::clone(self),
+            uid,
+        })
     }
 }
 
@@ -133,7 +141,10 @@ async fn client(shared: Arc<Shared>, users: Arc<Users>, stream: UnixStream) {
     };
     let uid = credentials.uid();
     let limits = shared.limits();
-    let mut peer = Peer { stream, limit: limits.control_frame };
+    let mut peer = Peer {
+        stream,
+        limit: limits.control_frame,
+    };
     let Some(_connected) = users.connect(uid, limits.control_connections_per_user) else {
         let reason = "too many connections of this user to the control socket".into();
         let _ = peer.send(&Reply::Fail { reason }).await;
@@ -203,7 +214,10 @@ async fn answer(shared: &Arc<Shared>, peer: &mut Peer, request: Request) -> io::
             Ok(selector) => remove(shared, selector).await,
             Err(_) => Reply::Unknown,
         },
-        Request::Suspend { selector, suspended } => match selected(selector) {
+        Request::Suspend {
+            selector,
+            suspended,
+        } => match selected(selector) {
             Ok(selector) => suspend(shared, selector, suspended).await,
             Err(_) => Reply::Unknown,
         },
@@ -218,11 +232,15 @@ async fn answer(shared: &Arc<Shared>, peer: &mut Peer, request: Request) -> io::
 }
 
 fn fail(error: &StoreError) -> Reply {
-    Reply::Fail { reason: format!("queue: {error}") }
+    Reply::Fail {
+        reason: format!("queue: {error}"),
+    }
 }
 
 fn ending() -> Reply {
-    Reply::Fail { reason: "smtpd is stopping".into() }
+    Reply::Fail {
+        reason: "smtpd is stopping".into(),
+    }
 }
 
 /// Reads from the store on a thread that may wait for the disk.
@@ -254,7 +272,11 @@ async fn list(shared: &Arc<Shared>, peer: &mut Peer, selector: Selector) -> io::
         for error in damaged {
             if let StoreError::Corrupt { message, reason } = error {
                 set_aside(shared, message, &reason);
-                peer.send(&Reply::Damaged { message: message.get(), reason }).await?;
+                peer.send(&Reply::Damaged {
+                    message: message.get(),
+                    reason,
+                })
+                .await?;
             }
         }
         let Some(rows) = rows(shared, envelopes).await else {
@@ -262,13 +284,17 @@ async fn list(shared: &Arc<Shared>, peer: &mut Peer, selector: Selector) -> io::
         };
         // Half a frame leaves room for what the frame adds to its rows.
         for part in chunks(rows, peer.limit / 2) {
-            peer.send(&Reply::Rows(part)).await?;
+            peer.send(&Reply::EnvelopeRows(part)).await?;
         }
         if !full {
             break;
         }
     }
-    let end = if any || selector == Selector::All { Reply::End } else { Reply::Unknown };
+    let end = if any || selector == Selector::All {
+        Reply::End
+    } else {
+        Reply::Unknown
+    };
     peer.send(&end).await
 }
 
@@ -277,7 +303,10 @@ fn last_of(page: &[Walked<Envelope>]) -> Option<EnvelopeId> {
     page.last().map(|walked| match walked {
         Ok(envelope) => envelope.id,
         Err(StoreError::Corrupt { message, .. }) => *message.envelopes().end(),
-        Err(_) => *MessageId::new(u32::MAX).expect("not zero").envelopes().end(),
+        Err(_) => *MessageId::new(u32::MAX)
+            .expect("not zero")
+            .envelopes()
+            .end(),
     })
 }
 
@@ -296,16 +325,36 @@ fn sorted_out(page: Vec<Walked<Envelope>>) -> (Vec<Envelope>, Vec<StoreError>) {
 async fn rows(shared: &Arc<Shared>, envelopes: Vec<Envelope>) -> Option<Vec<EnvelopeRow>> {
     let ids: Vec<_> = envelopes.iter().map(|envelope| envelope.id).collect();
     let states = shared.engine.ask(move |engine, now| {
-        ids.into_iter().map(|id| engine.runstate(now, id)).collect::<Vec<_>>()
+        ids.into_iter()
+            .map(|id| engine.runstate(now, id))
+            .collect::<Vec<_>>()
     });
     let states = states.await?;
+    let wall = crate::clock::now().wall;
     let joined = envelopes.iter().zip(states);
-    Some(joined.filter_map(|(envelope, state)| Some(EnvelopeRow::new(envelope, state?.into()))).collect())
+    let row =
+        |(envelope, state): (_, Option<_>)| Some(EnvelopeRow::new(envelope, shown(state?, wall)));
+    Some(joined.filter_map(row).collect())
+}
+
+/// Where the schedule has an envelope, as dates.
+fn shown(state: engine::Runstate, now: Timestamp) -> Runstate {
+    let due = match state.phase {
+        engine::Phase::Inflight { since } => return Runstate::inflight(since),
+        engine::Phase::Pending { due } => {
+            Timestamp::from_secs(now.as_secs().saturating_add_signed(due))
+        }
+    };
+    if state.held {
+        Runstate::held(due)
+    } else {
+        Runstate::pending(due)
+    }
 }
 
 async fn record(shared: &Arc<Shared>, id: EnvelopeId) -> Reply {
     match read(shared, move |reader| reader.envelope(id)).await {
-        Ok(Some(envelope)) => Reply::Record(Box::new(EnvelopeRecord::from(&envelope))),
+        Ok(Some(envelope)) => Reply::EnvelopeRecord(Box::new(EnvelopeRecord::from(&envelope))),
         Ok(None) => Reply::Unknown,
         Err(error) => fail(&error),
     }
@@ -329,7 +378,10 @@ async fn content(shared: &Arc<Shared>, peer: &mut Peer, id: MessageId) -> io::Re
 }
 
 async fn schedule(shared: &Arc<Shared>, selector: Selector) -> Reply {
-    let count = shared.engine.ask(move |engine, now| engine.schedule(now, selector)).await;
+    let count = shared
+        .engine
+        .ask(move |engine, now| engine.schedule(now, selector))
+        .await;
     match count {
         Some(count) => affected(shared, selector, count, 0).await,
         None => ending(),
@@ -337,7 +389,12 @@ async fn schedule(shared: &Arc<Shared>, selector: Selector) -> Reply {
 }
 
 /// The count, or that the id names nothing.
-async fn affected(shared: &Arc<Shared>, selector: Selector, count: usize, inflight: usize) -> Reply {
+async fn affected(
+    shared: &Arc<Shared>,
+    selector: Selector,
+    count: usize,
+    inflight: usize,
+) -> Reply {
     if count == 0 && selector != Selector::All {
         let known = read(shared, move |reader| reader.page(selector, None, 1)).await;
         match known {
@@ -346,24 +403,29 @@ async fn affected(shared: &Arc<Shared>, selector: Selector, count: usize, inflig
             Err(error) => return fail(&error),
         }
     }
-    Reply::Affected { count: count as u64, inflight: inflight as u64 }
+    Reply::Affected {
+        count: count as u64,
+        inflight: inflight as u64,
+    }
 }
 
 async fn remove(shared: &Arc<Shared>, selector: Selector) -> Reply {
     let (done, wait) = oneshot::channel();
     let engine = shared.engine.clone();
-    shared.queue.commit(Transition::Remove(selector), move |receipt| match receipt {
-        Ok(Receipt::Affected(ids)) => engine.instruct_blocking(move |engine, now| {
-            let inflight = engine.removed(now, &ids);
-            let _ = done.send(Ok((ids.len(), inflight)));
-        }),
-        Ok(_) => {
-            let _ = done.send(Ok((0, 0)));
-        }
-        Err(error) => {
-            let _ = done.send(Err(error));
-        }
-    });
+    shared
+        .queue
+        .commit(Transition::Remove(selector), move |receipt| match receipt {
+            Ok(Receipt::Affected(ids)) => engine.instruct_blocking(move |engine, now| {
+                let inflight = engine.removed(now, &ids);
+                let _ = done.send(Ok((ids.len(), inflight)));
+            }),
+            Ok(_) => {
+                let _ = done.send(Ok((0, 0)));
+            }
+            Err(error) => {
+                let _ = done.send(Err(error));
+            }
+        });
     match wait.await {
         Ok(Ok((0, _))) if selector != Selector::All => Reply::Unknown,
         Ok(Ok((count, inflight))) => affected(shared, Selector::All, count, inflight).await,
@@ -375,19 +437,24 @@ async fn remove(shared: &Arc<Shared>, selector: Selector) -> Reply {
 async fn suspend(shared: &Arc<Shared>, selector: Selector, suspended: bool) -> Reply {
     let (done, wait) = oneshot::channel();
     let engine = shared.engine.clone();
-    let transition = Transition::Suspend { selector, suspended };
-    shared.queue.commit(transition, move |receipt| match receipt {
-        Ok(Receipt::Affected(ids)) => engine.instruct_blocking(move |engine, now| {
-            engine.suspended(now, &ids, suspended);
-            let _ = done.send(Ok(ids.len()));
-        }),
-        Ok(_) => {
-            let _ = done.send(Ok(0));
-        }
-        Err(error) => {
-            let _ = done.send(Err(error));
-        }
-    });
+    let transition = Transition::Suspend {
+        selector,
+        suspended,
+    };
+    shared
+        .queue
+        .commit(transition, move |receipt| match receipt {
+            Ok(Receipt::Affected(ids)) => engine.instruct_blocking(move |engine, now| {
+                engine.suspended(now, &ids, suspended);
+                let _ = done.send(Ok(ids.len()));
+            }),
+            Ok(_) => {
+                let _ = done.send(Ok(0));
+            }
+            Err(error) => {
+                let _ = done.send(Err(error));
+            }
+        });
     match wait.await {
         Ok(Ok(count)) => affected(shared, selector, count, 0).await,
         Ok(Err(error)) => fail(&error),
@@ -403,9 +470,9 @@ async fn pause(shared: &Arc<Shared>, subsystem: Subsystem, paused: bool) -> Repl
             tracing::info!("{} {verb}", subsystem.word());
             Reply::Done
         }
-        Ok(false) => {
-            Reply::Fail { reason: format!("{} is {state} already", subsystem.word()) }
-        }
+        Ok(false) => Reply::Fail {
+            reason: format!("{} is {state} already", subsystem.word()),
+        },
         Err(error) => fail(&error),
     }
 }

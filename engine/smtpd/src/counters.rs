@@ -42,7 +42,10 @@ impl SharedCounters {
 
     /// Adds these numbers to those of the engine.
     pub fn report(&self, counters: &mut Counters) {
-        let (opened, closed) = (self.smtp_opened.load(Relaxed), self.smtp_closed.load(Relaxed));
+        let (opened, closed) = (
+            self.smtp_opened.load(Relaxed),
+            self.smtp_closed.load(Relaxed),
+        );
         let changed = [
             (Counter::SmtpSessionInet4, self.inet4.load(Relaxed)),
             (Counter::SmtpSessionInet6, self.inet6.load(Relaxed)),

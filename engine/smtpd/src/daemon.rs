@@ -7,16 +7,16 @@
 use crate::counters::SharedCounters;
 use crate::drivers::Drivers;
 use crate::engine::{EngineHandle, channel, run as run_engine};
+use crate::helper::{Connection, Helper};
 use crate::ids::Ids;
 use crate::listener::{self, Listener, Places};
 use crate::listening;
-use crate::session::Listening;
 use crate::log::Log;
-use crate::helper::{Connection, Helper};
 use crate::mda::Mda;
-use crate::users::Users;
 use crate::resolver::Resolver;
+use crate::session::Listening;
 use crate::settle::Settler;
+use crate::users::Users;
 use crate::{clock, control};
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
@@ -128,11 +128,16 @@ impl Shared {
             return Ok(false);
         }
         let (done, wait) = oneshot::channel();
-        self.queue.commit(Transition::Pause(wanted), move |receipt| drop(done.send(receipt)));
+        self.queue
+            .commit(Transition::Pause(wanted), move |receipt| {
+                drop(done.send(receipt))
+            });
         wait.await.unwrap_or(Err(StoreError::Poisoned))?;
         *current = wanted;
         self.smtp_paused.send_replace(wanted.smtp);
-        self.engine.ask(move |engine, now| engine.pause(now, wanted)).await;
+        self.engine
+            .ask(move |engine, now| engine.pause(now, wanted))
+            .await;
         Ok(true)
     }
 
@@ -143,9 +148,14 @@ impl Shared {
             Some(mut counters) => {
                 self.counters.report(&mut counters);
                 let rows = counters.listed().into_iter();
-                Reply::Stats { uptime, rows: rows.map(|(key, value)| (key.into(), value)).collect() }
+                Reply::Stats {
+                    uptime,
+                    rows: rows.map(|(key, value)| (key.into(), value)).collect(),
+                }
             }
-            None => Reply::Fail { reason: "smtpd is stopping".into() },
+            None => Reply::Fail {
+                reason: "smtpd is stopping".into(),
+            },
         }
     }
 
@@ -156,7 +166,9 @@ impl Shared {
                 self.counters.digest(&mut digest);
                 Reply::Digest(digest.into())
             }
-            None => Reply::Fail { reason: "smtpd is stopping".into() },
+            None => Reply::Fail {
+                reason: "smtpd is stopping".into(),
+            },
         }
     }
 }
@@ -251,16 +263,30 @@ impl Daemon {
             seeds: Mutex::new(seeds),
         });
         let settler = Settler::start(queue, handle);
-        let drivers = Drivers::new(Arc::clone(&shared), tokio::runtime::Handle::current(), settler);
+        let drivers = Drivers::new(
+            Arc::clone(&shared),
+            tokio::runtime::Handle::current(),
+            settler,
+        );
         let engine = std::thread::Builder::new()
             .name("engine".into())
             .spawn(move || run_engine(engine, inbox, drivers))
             .map_err(|error| StoreError::Io(error.to_string()))?;
         learn(&shared).await?;
         let closing = watch::Sender::new(false);
-        tokio::spawn(control::run(Arc::clone(&shared), setup.control, closing.subscribe()));
+        tokio::spawn(control::run(
+            Arc::clone(&shared),
+            setup.control,
+            closing.subscribe(),
+        ));
         let store = setup.queue;
-        let daemon = Self { shared, store, engine, closing, open: Mutex::default() };
+        let daemon = Self {
+            shared,
+            store,
+            engine,
+            closing,
+            open: Mutex::default(),
+        };
         for listener in setup.listeners {
             daemon.listen(listener);
         }
@@ -274,9 +300,16 @@ impl Daemon {
             tracing::info!("smtp listening address={address}");
         }
         let stop = watch::Sender::new(false);
-        let open = Open { listening: Arc::clone(&listener.listening), stop: stop.clone() };
+        let open = Open {
+            listening: Arc::clone(&listener.listening),
+            stop: stop.clone(),
+        };
         self.open.lock().insert(listener.address, open);
-        tokio::spawn(listener::run(Arc::clone(&self.shared), listener, stop.subscribe()));
+        tokio::spawn(listener::run(
+            Arc::clone(&self.shared),
+            listener,
+            stop.subscribe(),
+        ));
     }
 
     /// Puts a new configuration in force: sessions that run keep the old one. Binds what is new
@@ -290,7 +323,10 @@ impl Daemon {
         let warns = config.bounce_warn.clone();
         self.shared.limits.store(Arc::clone(&limits));
         self.shared.config.store(Arc::new(config));
-        self.shared.engine.ask(move |engine, now| engine.configure(now, limits, warns)).await;
+        self.shared
+            .engine
+            .ask(move |engine, now| engine.configure(now, limits, warns))
+            .await;
         tracing::info!("configuration reloaded");
     }
 
@@ -303,17 +339,19 @@ impl Daemon {
                 bound.push(listening::open_later(endpoint, &self.shared.helper).await?);
             }
         }
-        self.open.lock().retain(|address, open| match kept.remove(address) {
-            Some(listening) => {
-                open.listening.store(Arc::new(listening));
-                true
-            }
-            None => {
-                tracing::info!("smtp not listening any more address={address}");
-                open.stop.send_replace(true);
-                false
-            }
-        });
+        self.open
+            .lock()
+            .retain(|address, open| match kept.remove(address) {
+                Some(listening) => {
+                    open.listening.store(Arc::new(listening));
+                    true
+                }
+                None => {
+                    tracing::info!("smtp not listening any more address={address}");
+                    open.stop.send_replace(true);
+                    false
+                }
+            });
         for listener in bound {
             self.listen(listener);
         }
@@ -376,7 +414,9 @@ async fn learn(shared: &Arc<Shared>) -> Result<(), StoreError> {
         }
         Ok(count)
     });
-    let count = walk.await.unwrap_or_else(|error| Err(StoreError::Io(error.to_string())))?;
+    let count = walk
+        .await
+        .unwrap_or_else(|error| Err(StoreError::Io(error.to_string())))?;
     tracing::info!("queue loaded envelopes={count}");
     Ok(())
 }

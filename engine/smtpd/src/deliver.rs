@@ -7,7 +7,7 @@ use redspool_core::envelope::{Delivery, Envelope};
 use std::sync::Arc;
 
 /// Delivers, and reports how it went.
-pub async fn run(shared: Arc<Shared>, envelope: Box<Envelope>) {
+pub(crate) async fn run(shared: Arc<Shared>, envelope: Box<Envelope>) {
     let config = shared.config.load_full();
     let userbase = match &envelope.delivery {
         Delivery::Mda(mda) => config.table_named(&mda.userbase).map(|named| named.table()),
@@ -15,6 +15,14 @@ pub async fn run(shared: Arc<Shared>, envelope: Box<Envelope>) {
     };
     let content = Stored::new(shared.queue.reader(), envelope.id.message());
     let mda = shared.mda();
-    let outcome = mda.deliver(&envelope, userbase, config.subaddress_delimiter, content).await;
-    shared.engine.tell(Event::Ran { envelope: envelope.id, outcome }).await;
+    let outcome = mda
+        .deliver(&envelope, userbase, config.subaddress_delimiter, content)
+        .await;
+    shared
+        .engine
+        .tell(Event::Ran {
+            envelope: envelope.id,
+            outcome,
+        })
+        .await;
 }

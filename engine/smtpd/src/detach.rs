@@ -51,7 +51,10 @@ pub fn ready() -> io::Result<()> {
     let mut output = io::stdout();
     writeln!(output, "{READY}")?;
     output.flush()?;
-    let nowhere = OpenOptions::new().read(true).write(true).open("/dev/null")?;
+    let nowhere = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .open("/dev/null")?;
     nix::unistd::dup2_stdout(&nowhere)?;
     nix::unistd::dup2_stderr(&nowhere)?;
     Ok(())

@@ -18,7 +18,7 @@ use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 
 /// Everything that acts for the engine. Owned by the engine's thread.
-pub struct Drivers {
+pub(crate) struct Drivers {
     shared: Arc<Shared>,
     runtime: Handle,
     settler: Settler,
@@ -27,12 +27,17 @@ pub struct Drivers {
 
 impl Drivers {
     /// Drivers that start their tasks on `runtime`.
-    pub fn new(shared: Arc<Shared>, runtime: Handle, settler: Settler) -> Self {
-        Self { shared, runtime, settler, sessions: HashMap::new() }
+    pub(crate) fn new(shared: Arc<Shared>, runtime: Handle, settler: Settler) -> Self {
+        Self {
+            shared,
+            runtime,
+            settler,
+            sessions: HashMap::new(),
+        }
     }
 
     /// Carries out one action.
-    pub fn carry_out(&mut self, action: Action) {
+    pub(crate) fn carry_out(&mut self, action: Action) {
         let shared = Arc::clone(&self.shared);
         match action {
             Action::Load(ids) => {
@@ -42,20 +47,37 @@ impl Drivers {
                 });
             }
             Action::Settle(settlements) => self.settler.settle(settlements),
-            Action::Resolve { query, name, lookup } => {
+            Action::Resolve {
+                query,
+                name,
+                lookup,
+            } => {
                 self.runtime.spawn(async move {
                     let answer = shared.resolver.resolve(&name, lookup).await;
                     shared.engine.tell(Event::Resolved { query, answer }).await;
                 });
             }
-            Action::Connect { session, target, host, relay } => {
+            Action::Connect {
+                session,
+                target,
+                host,
+                relay,
+            } => {
                 let (orders, inbox) = mpsc::channel(2);
                 self.sessions.retain(|_, orders| !orders.is_closed());
                 self.sessions.insert(session, orders);
-                let call = client::Call { session, target, host, relay };
+                let call = client::Call {
+                    session,
+                    target,
+                    host,
+                    relay,
+                };
                 self.runtime.spawn(client::run(shared, call, inbox));
             }
-            Action::Transfer { session, transaction } => {
+            Action::Transfer {
+                session,
+                transaction,
+            } => {
                 self.order(session, client::Order::Transfer(transaction));
             }
             Action::Quit(session) => self.order(session, client::Order::Quit),
@@ -77,7 +99,7 @@ impl Drivers {
     }
 
     /// Hands the last settlements to the store.
-    pub fn close(self) {
+    pub(crate) fn close(self) {
         self.settler.close();
     }
 }
@@ -106,7 +128,10 @@ fn load_one(reader: &dyn Reader, id: EnvelopeId) -> Result<Loaded, StoreError> {
     let Some(message) = reader.message(id.message())? else {
         return Ok(Loaded::Gone);
     };
-    let content = Content { size: message.size, eight_bit: message.eight_bit };
+    let content = Content {
+        size: message.size,
+        eight_bit: message.eight_bit,
+    };
     Ok(Loaded::Envelope(Box::new(envelope), content))
 }
 
@@ -115,17 +140,25 @@ fn unavailable(error: &StoreError) -> Loaded {
 }
 
 /// Moves a damaged message to the corrupt bucket and takes its envelopes off the schedule.
-pub fn set_aside(shared: &Arc<Shared>, message: redspool_core::id::MessageId, reason: &str) {
+pub(crate) fn set_aside(shared: &Arc<Shared>, message: redspool_core::id::MessageId, reason: &str) {
     tracing::error!("queue: message {message} is damaged and goes to the corrupt bucket: {reason}");
     let at = crate::clock::now().wall;
-    let transition = Transition::Corrupt { message, reason: reason.into(), at };
+    let transition = Transition::Corrupt {
+        message,
+        reason: reason.into(),
+        at,
+    };
     let engine = shared.engine.clone();
-    shared.queue.commit(transition, move |receipt| match receipt {
-        Ok(Receipt::Affected(ids)) => {
-            let gone = ids.into_iter().map(|id| (id, Loaded::Gone)).collect();
-            engine.tell_blocking(Event::Loaded(gone));
-        }
-        Ok(_) => {}
-        Err(error) => tracing::error!("queue: message {message} could not be set aside: {error}"),
-    });
+    shared
+        .queue
+        .commit(transition, move |receipt| match receipt {
+            Ok(Receipt::Affected(ids)) => {
+                let gone = ids.into_iter().map(|id| (id, Loaded::Gone)).collect();
+                engine.tell_blocking(Event::Loaded(gone));
+            }
+            Ok(_) => {}
+            Err(error) => {
+                tracing::error!("queue: message {message} could not be set aside: {error}")
+            }
+        });
 }

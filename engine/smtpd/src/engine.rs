@@ -29,10 +29,10 @@ enum Message {
 pub struct EngineHandle(mpsc::Sender<Message>);
 
 /// The other end of an [`EngineHandle`], for [`run`].
-pub struct Inbox(mpsc::Receiver<Message>);
+pub(crate) struct Inbox(mpsc::Receiver<Message>);
 
 /// A handle and its other end.
-pub fn channel() -> (EngineHandle, Inbox) {
+pub(crate) fn channel() -> (EngineHandle, Inbox) {
     let (sender, receiver) = mpsc::channel(INBOX);
     (EngineHandle(sender), Inbox(receiver))
 }
@@ -82,8 +82,10 @@ impl EngineHandle {
 }
 
 /// Runs the engine until it is told to stop. Call on a thread of its own.
-pub fn run(mut engine: Engine, inbox: Inbox, mut drivers: Drivers) {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build();
+pub(crate) fn run(mut engine: Engine, inbox: Inbox, mut drivers: Drivers) {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .build();
     let runtime = runtime.expect("a runtime without I/O needs nothing that can be missing");
     runtime.block_on(async {
         let Inbox(mut inbox) = inbox;

@@ -22,7 +22,10 @@ impl Ids {
         };
         let mut ids = MessageIds::new(epoch);
         mark_live(&queue, &mut ids)?;
-        Ok(Self { drawing: Mutex::new((ids, rng)), queue })
+        Ok(Self {
+            drawing: Mutex::new((ids, rng)),
+            queue,
+        })
     }
 
     /// A new message-id. Reads the store once per 16,384 ids.

@@ -3,6 +3,7 @@
 //! Promises: whatever is wrong is said before anything is accepted, with what to do about it.
 
 use crate::configuration;
+use crate::control;
 use crate::daemon::{Daemon, Setup};
 use crate::detach::{self, Side};
 use crate::listening;
@@ -11,7 +12,6 @@ use crate::options::Options;
 use crate::privileges;
 use crate::profile::Profile;
 use crate::resolver::Resolver;
-use crate::control;
 use redspool_core::control::paths::{self, Environment, Named, Paths};
 use redspool_core::queue::{Paused, StoreError};
 use redspool_store::{GroupCommit, RedbStore};
@@ -37,7 +37,10 @@ impl From<String> for Failed {
 pub fn run(mut options: Options) -> Result<(), Failed> {
     let profile = local_profile(&mut options)?;
     let traces = traces(&options.trace)?;
-    let file = options.file.clone().unwrap_or_else(configuration::default_file);
+    let file = options
+        .file
+        .clone()
+        .unwrap_or_else(configuration::default_file);
     let config = configuration::load(&file, &options.define).map_err(|faults| {
         faults.report();
         Failed::Reported
@@ -55,7 +58,10 @@ pub fn run(mut options: Options) -> Result<(), Failed> {
             Side::Background => true,
         }
     };
-    let named = Named { spool: options.spool.clone(), socket: options.socket.clone() };
+    let named = Named {
+        spool: options.spool.clone(),
+        socket: options.socket.clone(),
+    };
     let environment = Environment::collect(|name| std::env::var_os(name));
     let Paths { spool, socket, .. } =
         paths::resolve(nix::unistd::geteuid().as_raw(), &named, &environment)
@@ -64,18 +70,26 @@ pub fn run(mut options: Options) -> Result<(), Failed> {
     let control = control::bind(&socket)
         .map_err(|error| format!("control socket {}: {error}", socket.display()))?;
     let rights = privileges::settle(&options.user, &spool)?;
-    let sink = if background { Sink::Syslog } else { Sink::Stderr };
+    let sink = if background {
+        Sink::Syslog
+    } else {
+        Sink::Stderr
+    };
     let log = log::start(sink, options.verbose, &traces);
     let queue = open_store(&spool).map_err(|error| unopened(&spool, &error))?;
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build();
     let runtime = runtime.map_err(|error| format!("cannot start threads: {error}"))?;
     let resolver = {
         let _context = runtime.enter();
         Resolver::new(options.resolver, config.limits.mta.addresses)
             .map_err(|why| format!("resolver: {why}"))?
     };
-    let addresses: Vec<_> =
-        listeners.iter().filter_map(|listener| listener.socket.local_addr().ok()).collect();
+    let addresses: Vec<_> = listeners
+        .iter()
+        .filter_map(|listener| listener.socket.local_addr().ok())
+        .collect();
     let setup = Setup {
         config,
         queue,
@@ -91,7 +105,9 @@ pub fn run(mut options: Options) -> Result<(), Failed> {
         seed: rand::random(),
     };
     runtime.block_on(async {
-        let daemon = Daemon::start(setup).await.map_err(|error| format!("queue: {error}"))?;
+        let daemon = Daemon::start(setup)
+            .await
+            .map_err(|error| format!("queue: {error}"))?;
         if let Some(profile) = profile {
             eprint!("{}", profile.welcome(&addresses));
         }
@@ -144,7 +160,9 @@ fn traces(words: &[String]) -> Result<Vec<&'static str>, Failed> {
         .map(|word| {
             log::subsystem(word).ok_or_else(|| {
                 let known = log::SUBSYSTEMS.join(", ");
-                Failed::Because(format!("-T {word}: nothing of this name; there are {known}"))
+                Failed::Because(format!(
+                    "-T {word}: nothing of this name; there are {known}"
+                ))
             })
         })
         .collect()
@@ -152,7 +170,11 @@ fn traces(words: &[String]) -> Result<Vec<&'static str>, Failed> {
 
 fn paused(words: &[String]) -> Paused {
     let has = |word: &str| words.iter().any(|given| given == word);
-    Paused { mda: has("mda"), mta: has("mta"), smtp: has("smtp") }
+    Paused {
+        mda: has("mda"),
+        mta: has("mta"),
+        smtp: has("smtp"),
+    }
 }
 
 /// Opens the store, and opens it anew after an error.

@@ -34,7 +34,11 @@ pub struct Listener {
 
 /// Binds a listening socket. Fails with what the system said; the caller knows which directive.
 pub fn bind(address: SocketAddr) -> io::Result<std::net::TcpListener> {
-    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    let socket = Socket::new(
+        Domain::for_address(address),
+        Type::STREAM,
+        Some(Protocol::TCP),
+    )?;
     socket.set_reuse_address(true)?;
     if address.is_ipv6() {
         socket.set_only_v6(true)?;
@@ -65,7 +69,12 @@ impl Places {
     pub fn new(all: usize, per_client: usize) -> Arc<Self> {
         let size = all.min(Semaphore::MAX_PERMITS);
         let all = Arc::new(Semaphore::new(size));
-        Arc::new(Self { all, size, per_client, clients: Mutex::default() })
+        Arc::new(Self {
+            all,
+            size,
+            per_client,
+            clients: Mutex::default(),
+        })
     }
 
     /// Waits until no session is left, once nobody accepts any more.
@@ -85,7 +94,11 @@ impl Places {
             return None;
         }
         *taken += 1;
-        Some(Place { places: Arc::clone(self), client, _permit: permit })
+        Some(Place {
+            places: Arc::clone(self),
+            client,
+            _permit: permit,
+        })
     }
 }
 

@@ -83,9 +83,10 @@ fn open_one(endpoint: Endpoint) -> Result<Listener, String> {
 /// Binds one address when the daemon runs: the helper does it if the daemon may not any more.
 pub async fn open_later(endpoint: Endpoint, helper: &Helper) -> Result<Listener, String> {
     let bound = match bind(endpoint.address) {
-        Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => {
-            helper.bind(endpoint.address).await.map_err(std::io::Error::other)
-        }
+        Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => helper
+            .bind(endpoint.address)
+            .await
+            .map_err(std::io::Error::other),
         bound => bound,
     };
     listener(endpoint, bound)
@@ -95,7 +96,11 @@ fn listener(
     endpoint: Endpoint,
     bound: std::io::Result<std::net::TcpListener>,
 ) -> Result<Listener, String> {
-    let Endpoint { address, listening, place } = endpoint;
+    let Endpoint {
+        address,
+        listening,
+        place,
+    } = endpoint;
     let socket = bound.map_err(|error| {
         let hint = match error.kind() {
             std::io::ErrorKind::AddrInUse => {
@@ -108,5 +113,9 @@ fn listener(
         };
         format!("{place}: cannot listen on {address}: {error}{hint}")
     })?;
-    Ok(Listener { address, socket, listening: Arc::new(ArcSwap::from_pointee(listening)) })
+    Ok(Listener {
+        address,
+        socket,
+        listening: Arc::new(ArcSwap::from_pointee(listening)),
+    })
 }

@@ -16,8 +16,19 @@ use tracing_subscriber::{EnvFilter, Registry, reload};
 
 /// What can be traced: the words of smtpctl(8).
 pub const SUBSYSTEMS: [&str; 13] = [
-    "imsg", "io", "smtp", "filters", "mta", "bounce", "scheduler", "expand", "lookup", "stat",
-    "rules", "mproc", "all",
+    "imsg",
+    "io",
+    "smtp",
+    "filters",
+    "mta",
+    "bounce",
+    "scheduler",
+    "expand",
+    "lookup",
+    "stat",
+    "rules",
+    "mproc",
+    "all",
 ];
 
 /// Steers what is logged while the daemon runs. Cheap to clone.
@@ -35,7 +46,11 @@ struct State {
 
 impl State {
     fn filter(&self) -> EnvFilter {
-        let mut directives = String::from(if self.verbose { "redspool_smtpd=debug,smtpd=debug" } else { "redspool_smtpd=info,smtpd=info" });
+        let mut directives = String::from(if self.verbose {
+            "redspool_smtpd=debug,smtpd=debug"
+        } else {
+            "redspool_smtpd=info,smtpd=info"
+        });
         for trace in &self.traces {
             let _ = match *trace {
                 "all" => write!(directives, ",trace=trace"),
@@ -57,10 +72,15 @@ pub enum Sink {
 
 /// Starts the log for this process. `traces` must be words of [`SUBSYSTEMS`].
 pub fn start(sink: Sink, verbose: bool, traces: &[&'static str]) -> Log {
-    let state = State { verbose, traces: traces.to_vec() };
+    let state = State {
+        verbose,
+        traces: traces.to_vec(),
+    };
     let (filter, handle) = reload::Layer::new(state.filter());
     let registry = tracing_subscriber::registry().with(filter);
-    let lines = tracing_subscriber::fmt::layer().event_format(Lines { dated: sink == Sink::Stderr });
+    let lines = tracing_subscriber::fmt::layer().event_format(Lines {
+        dated: sink == Sink::Stderr,
+    });
     match sink {
         Sink::Stderr => registry.with(lines.with_writer(io::stderr)).init(),
         Sink::Syslog => {
@@ -72,7 +92,10 @@ pub fn start(sink: Sink, verbose: bool, traces: &[&'static str]) -> Log {
             }
         }
     }
-    Log { filter: handle, state: std::sync::Arc::new(parking_lot::Mutex::new(state)) }
+    Log {
+        filter: handle,
+        state: std::sync::Arc::new(parking_lot::Mutex::new(state)),
+    }
 }
 
 impl Log {
@@ -127,7 +150,11 @@ where
         let level = *event.metadata().level();
         if level == Level::TRACE {
             let target = event.metadata().target();
-            write!(writer, "trace {}: ", target.strip_prefix("trace::").unwrap_or(target))?;
+            write!(
+                writer,
+                "trace {}: ",
+                target.strip_prefix("trace::").unwrap_or(target)
+            )?;
         } else if level != Level::INFO {
             let word = match level {
                 Level::ERROR => "error",
@@ -136,7 +163,9 @@ where
             };
             write!(writer, "{word}: ")?;
         }
-        context.field_format().format_fields(writer.by_ref(), event)?;
+        context
+            .field_format()
+            .format_fields(writer.by_ref(), event)?;
         writeln!(writer)
     }
 }
@@ -147,6 +176,9 @@ mod tests {
 
     #[test]
     fn outside_text_stays_on_its_line() {
-        assert_eq!(Shown("a\r\nb\x1b[2J\"").to_string(), "a\\r\\nb\\u{1b}[2J\\\"");
+        assert_eq!(
+            Shown("a\r\nb\x1b[2J\"").to_string(),
+            "a\\r\\nb\\u{1b}[2J\\\""
+        );
     }
 }

@@ -7,9 +7,15 @@ use redspool_core::queue::Outcome;
 use redspool_core::time::short;
 
 /// Writes what the engine found worth a line.
-pub fn write(note: &Note) {
+pub(crate) fn write(note: &Note) {
     match note {
-        Note::Delivery { envelope, session, relay, delay, outcome } => {
+        Note::Delivery {
+            envelope,
+            session,
+            relay,
+            delay,
+            outcome,
+        } => {
             let (result, text) = result(outcome);
             let (from, to) = (envelope.sender.as_str(), envelope.dest.as_str());
             let id = session.map_or(0, |session| session.0);
@@ -47,6 +53,7 @@ pub fn write(note: &Note) {
             envelope.id,
             envelope.dest.as_str()
         ),
+        Note::ClockSet(step) => tracing::warn!("scheduler the wall clock was set: {step:?}"),
     }
 }
 
@@ -61,7 +68,11 @@ fn result(outcome: &Outcome) -> (&'static str, &str) {
 
 /// The recipient as given, if it differs from the destination.
 fn rcpt(envelope: &Envelope) -> &str {
-    if envelope.rcpt == envelope.dest { "-" } else { envelope.rcpt.as_str() }
+    if envelope.rcpt == envelope.dest {
+        "-"
+    } else {
+        envelope.rcpt.as_str()
+    }
 }
 
 fn user(envelope: &Envelope) -> &str {

@@ -13,7 +13,7 @@ use bytes::Bytes;
 use redspool_core::addr::{Address, Source};
 use redspool_core::bounce::{self, Report};
 use redspool_core::engine::Event;
-use redspool_core::envelope::{Dsn, Envelope, Flags};
+use redspool_core::envelope::{Delivery, Dsn, Envelope, Flags};
 use redspool_core::id::MessageId;
 use redspool_core::limits::Limits;
 use redspool_core::lookup::Client;
@@ -27,10 +27,13 @@ use std::sync::Arc;
 use tokio::sync::oneshot;
 
 /// Reports a group of bounce envelopes, and tells the engine how that went.
-pub async fn run(shared: Arc<Shared>, group: Vec<Envelope>) {
+pub(crate) async fn run(shared: Arc<Shared>, group: Vec<Envelope>) {
     let reported = group.iter().map(|envelope| envelope.id).collect();
     let result = report(&shared, &group).await;
-    shared.engine.tell(Event::Notified { reported, result }).await;
+    shared
+        .engine
+        .tell(Event::Notified { reported, result })
+        .await;
 }
 
 async fn report(shared: &Arc<Shared>, group: &[Envelope]) -> Result<(), Failure> {
@@ -59,7 +62,7 @@ async fn report(shared: &Arc<Shared>, group: &[Envelope]) -> Result<(), Failure>
     let number = notice.as_ref().map(|notice| notice.message.id);
     commit(shared, notice, group).await?;
     if let Some(number) = number {
-        let kind = bounce::word_of(first);
+        let kind = kind(first);
         tracing::info!(
             "bounce {kind} msgid={} notice={number} to=<{}> nrcpt={}",
             first.id.message(),
@@ -68,6 +71,14 @@ async fn report(shared: &Arc<Shared>, group: &[Envelope]) -> Result<(), Failure>
         );
     }
     Ok(())
+}
+
+/// The word of what a bounce envelope reports.
+fn kind(envelope: &Envelope) -> &'static str {
+    match envelope.delivery {
+        Delivery::Bounce(bounce) => bounce.word(),
+        Delivery::Mta(_) | Delivery::Mda(_) => "nothing",
+    }
 }
 
 async fn submission(
@@ -79,7 +90,9 @@ async fn submission(
     let now = now().wall;
     let limits = shared.limits();
     let message = first.id.message();
-    let (facts, original) = original(shared, message, &limits).await.map_err(unreadable)?;
+    let (facts, original) = original(shared, message, &limits)
+        .await
+        .map_err(unreadable)?;
     let mut rng = Rng::new(shared.draw());
     let report = Report {
         envelopes: group,
@@ -125,7 +138,11 @@ async fn submission(
         errorline: "".into(),
     };
     let envelopes = recipients.into_iter().map(envelope).collect();
-    Ok(Submission { message, body: Body::Whole(content.into()), envelopes })
+    Ok(Submission {
+        message,
+        body: Body::Whole(content.into()),
+        envelopes,
+    })
 }
 
 /// Facts about the reported message and the beginning of its content.
@@ -147,7 +164,8 @@ async fn original(
         }
         Ok((facts, content))
     });
-    read.await.unwrap_or_else(|error| Err(StoreError::Io(error.to_string())))
+    read.await
+        .unwrap_or_else(|error| Err(StoreError::Io(error.to_string())))
 }
 
 async fn commit(
@@ -160,16 +178,17 @@ async fn commit(
     let reported = group.iter().map(|envelope| envelope.id).collect();
     let (done, wait) = oneshot::channel();
     let engine = shared.engine.clone();
-    shared.queue.commit(Transition::Notify { notice, reported }, move |receipt| {
-        if matches!(receipt, Ok(Receipt::Done | Receipt::Affected(_))) && !scheduled.is_empty() {
-            engine.tell_blocking(Event::Queued(scheduled));
-        }
-        let _ = done.send(receipt);
-    });
+    shared
+        .queue
+        .commit(Transition::Notify { notice, reported }, move |receipt| {
+            if matches!(receipt, Ok(Receipt::Done | Receipt::Affected(_))) && !scheduled.is_empty()
+            {
+                engine.tell_blocking(Event::Queued(scheduled));
+            }
+            let _ = done.send(receipt);
+        });
     match wait.await.unwrap_or(Err(StoreError::Poisoned)) {
-        Ok(Receipt::Refused(_)) => {
-            Err(Failure::new(Status::transient(3, 0), "message id in use"))
-        }
+        Ok(Receipt::Refused(_)) => Err(Failure::new(Status::transient(3, 0), "message id in use")),
         Ok(_) => Ok(()),
         Err(error) => Err(unreadable(error)),
     }

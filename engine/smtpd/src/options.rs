@@ -50,7 +50,12 @@ pub struct Options {
     pub socket: Option<PathBuf>,
 
     /// User to run as when started by root; "root" keeps all rights (not advised)
-    #[arg(long, value_name = "name", env = "REDSPOOL_USER", default_value = "_smtpd")]
+    #[arg(
+        long,
+        value_name = "name",
+        env = "REDSPOOL_USER",
+        default_value = "_smtpd"
+    )]
     pub user: String,
 
     /// Ask this DNS server instead of the system's
@@ -58,7 +63,13 @@ pub struct Options {
     pub resolver: Option<SocketAddr>,
 
     /// Port of mail exchangers, for test networks
-    #[arg(long, value_name = "port", env = "REDSPOOL_MX_PORT", default_value_t = 25, hide = true)]
+    #[arg(
+        long,
+        value_name = "port",
+        env = "REDSPOOL_MX_PORT",
+        default_value_t = 25,
+        hide = true
+    )]
     pub mx_port: u16,
 
     /// Try it out: a private mail server with its own queue and mailboxes under a directory, on a

@@ -29,7 +29,10 @@ pub fn settle(user: &str, spool: &Path) -> Result<Rights, String> {
     let options = |identity| helper::Options::new(identity).map_err(|error| error.to_string());
     if !geteuid().is_root() || user == "root" {
         let helper = helper::start(&options(Identity::Own)?).map_err(|error| error.to_string())?;
-        return Ok(Rights { helper, owner: geteuid().as_raw() });
+        return Ok(Rights {
+            helper,
+            owner: geteuid().as_raw(),
+        });
     }
     let found = User::from_name(user).map_err(|error| format!("user {user}: {error}"))?;
     let Some(found) = found else {
@@ -42,5 +45,8 @@ pub fn settle(user: &str, spool: &Path) -> Result<Rights, String> {
         .map_err(|error| format!("spool {}: {error}", spool.display()))?;
     let options = options(Identity::Recipient)?;
     let helper = helper::start_as_root(user, &options).map_err(|error| error.to_string())?;
-    Ok(Rights { helper, owner: Uid::from_raw(0).as_raw() })
+    Ok(Rights {
+        helper,
+        owner: Uid::from_raw(0).as_raw(),
+    })
 }

@@ -24,10 +24,15 @@ pub struct Profile {
 impl Profile {
     /// Makes the directory and what is missing in it.
     pub fn prepare(directory: &Path) -> io::Result<Self> {
-        DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
+        DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(directory)?;
         let directory = fs::canonicalize(directory)?;
         let profile = Self { directory };
-        let user = nix::unistd::User::from_uid(nix::unistd::getuid()).ok().flatten();
+        let user = nix::unistd::User::from_uid(nix::unistd::getuid())
+            .ok()
+            .flatten();
         let user = user.map_or_else(|| "me".to_owned(), |user| user.name);
         profile.make_directory(&profile.mail())?;
         for name in ["alice", "bob", user.as_str()] {
@@ -72,10 +77,15 @@ impl Profile {
     /// What to tell the user once the server listens at `addresses`: where things are and what to
     /// type next.
     pub fn welcome(&self, addresses: &[SocketAddr]) -> String {
-        let smtpctl = std::env::current_exe().unwrap_or_default().with_file_name("smtpctl");
+        let smtpctl = std::env::current_exe()
+            .unwrap_or_default()
+            .with_file_name("smtpctl");
         let ctl = format!("{} --spool {}", shown(&smtpctl), shown(&self.spool()));
         let mail = self.mail();
-        let server = addresses.first().map(ToString::to_string).unwrap_or_default();
+        let server = addresses
+            .first()
+            .map(ToString::to_string)
+            .unwrap_or_default();
         let hello = shown(&self.hello());
         let mut text = String::new();
         let _ = write!(
@@ -114,14 +124,27 @@ Type next, in another terminal:
 /// A path as it can be typed into a shell, relative to the working directory if it is below it.
 fn shown(path: &Path) -> String {
     let here = std::env::current_dir().unwrap_or_default();
-    let path = path.strip_prefix(&here).unwrap_or(path).to_string_lossy().into_owned();
+    let path = path
+        .strip_prefix(&here)
+        .unwrap_or(path)
+        .to_string_lossy()
+        .into_owned();
     let plain = |b: u8| b.is_ascii_alphanumeric() || b"/._-+:@%".contains(&b);
-    if path.bytes().all(plain) { path } else { format!("'{}'", path.replace('\'', r"'\''")) }
+    if path.bytes().all(plain) {
+        path
+    } else {
+        format!("'{}'", path.replace('\'', r"'\''"))
+    }
 }
 
 /// Writes a file unless it exists.
 fn write_new(path: &Path, text: &str) -> io::Result<()> {
-    match OpenOptions::new().write(true).create_new(true).mode(0o600).open(path) {
+    match OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(path)
+    {
         Ok(mut file) => file.write_all(text.as_bytes()),
         Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(()),
         Err(error) => Err(error),

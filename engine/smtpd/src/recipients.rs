@@ -18,14 +18,19 @@ use std::sync::Arc;
 use tokio::runtime::Handle;
 
 /// Where mail of `client` from `sender` to `rcpt` goes, or why it is refused.
-pub async fn expand(
+pub(crate) async fn expand(
     shared: &Arc<Shared>,
     client: Client,
     sender: Address,
     rcpt: Address,
 ) -> Result<Vec<Recipient>, Reply> {
     let config = shared.config.load_full();
-    let question = Question { client, sender, rcpt, turn: shared.turn() };
+    let question = Question {
+        client,
+        sender,
+        rcpt,
+        turn: shared.turn(),
+    };
     let answer = match immediate(&config, &question) {
         Some(answer) => answer,
         None => local(shared, config, question.clone()).await,
@@ -49,7 +54,11 @@ async fn local(
         tokio::task::spawn_blocking(move || expand_local(&config, &mut directory, &question));
     expanded.await.unwrap_or_else(|error| {
         tracing::error!("expansion failed: {error}");
-        Err(Reply::new(451, Some(Status::transient(3, 0)), "Local problem, try again later"))
+        Err(Reply::new(
+            451,
+            Some(Status::transient(3, 0)),
+            "Local problem, try again later",
+        ))
     })
 }
 
@@ -73,10 +82,13 @@ struct System {
 
 impl Directory for System {
     fn user(&mut self, name: &str) -> Result<Option<User>, Temporary> {
-        let found = self.runtime.block_on(self.users.find(name)).map_err(|error| {
-            tracing::warn!("{error}");
-            Temporary
-        })?;
+        let found = self
+            .runtime
+            .block_on(self.users.find(name))
+            .map_err(|error| {
+                tracing::warn!("{error}");
+                Temporary
+            })?;
         Ok(found.map(|user| User {
             name: user.name.into(),
             uid: user.uid,
@@ -92,7 +104,9 @@ impl Directory for System {
             gid: user.gid,
             home: user.home.clone(),
         };
-        let read = self.runtime.block_on(self.helper.forward(&user, self.limits.forward_size));
+        let read = self
+            .runtime
+            .block_on(self.helper.forward(&user, self.limits.forward_size));
         match read {
             helper::Forward::Absent => Forward::Absent,
             helper::Forward::Text(text) => Forward::Text(text.into()),

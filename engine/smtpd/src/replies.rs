@@ -5,23 +5,31 @@ use redspool_core::reply::{Reply, Status};
 use std::io;
 
 /// The reply for an error of the store.
-pub fn for_store(error: &StoreError) -> Reply {
+pub(crate) fn for_store(error: &StoreError) -> Reply {
     match error {
         StoreError::Full => full(),
-        _ => Reply::new(451, Some(Status::transient(3, 0)), "Local problem, try again later"),
+        _ => Reply::new(
+            451,
+            Some(Status::transient(3, 0)),
+            "Local problem, try again later",
+        ),
     }
 }
 
 /// The reply for an error of the file system.
-pub fn for_io(error: &io::Error) -> Reply {
+pub(crate) fn for_io(error: &io::Error) -> Reply {
     match error.kind() {
-        io::ErrorKind::StorageFull
-        | io::ErrorKind::QuotaExceeded
-        | io::ErrorKind::FileTooLarge => full(),
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge => {
+            full()
+        }
         _ => for_store(&StoreError::Io(String::new())),
     }
 }
 
 fn full() -> Reply {
-    Reply::new(452, Some(Status::transient(3, 1)), "Insufficient system storage, try again later")
+    Reply::new(
+        452,
+        Some(Status::transient(3, 1)),
+        "Insufficient system storage, try again later",
+    )
 }

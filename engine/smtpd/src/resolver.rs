@@ -47,9 +47,16 @@ impl Resolver {
 
     /// Where mail for `name` goes.
     pub async fn resolve(&self, name: &str, lookup: Lookup) -> Result<Resolution, Unresolved> {
-        if let Ok(address) = name.trim_matches(['[', ']']).trim_start_matches("IPv6:").parse() {
+        if let Ok(address) = name
+            .trim_matches(['[', ']'])
+            .trim_start_matches("IPv6:")
+            .parse()
+        {
             let exchanges = vec![exchange(0, name, vec![address])];
-            return Ok(Resolution { exchanges, ttl: Duration::from_hours(1) });
+            return Ok(Resolution {
+                exchanges,
+                ttl: Duration::from_hours(1),
+            });
         }
         match lookup {
             Lookup::Mx => self.exchangers(name).await,
@@ -65,12 +72,16 @@ impl Resolver {
         }
         let asked = tokio::time::timeout(REVERSE_TIMEOUT, self.dns.reverse_lookup(client)).await;
         let name = asked.ok().and_then(Result::ok).and_then(|answer| {
-            answer.answers().iter().find_map(|record| match &record.data {
-                RData::PTR(name) => Some(trimmed(&name.0.to_utf8())),
-                _ => None,
-            })
+            answer
+                .answers()
+                .iter()
+                .find_map(|record| match &record.data {
+                    RData::PTR(name) => Some(trimmed(&name.0.to_utf8())),
+                    _ => None,
+                })
         });
-        name.filter(|name| is_host_name(name)).unwrap_or_else(|| "<unknown>".into())
+        name.filter(|name| is_host_name(name))
+            .unwrap_or_else(|| "<unknown>".into())
     }
 
     async fn exchangers(&self, domain: &str) -> Result<Resolution, Unresolved> {
@@ -119,7 +130,10 @@ impl Resolver {
             }
             (true, _) => {
                 let text = "No MX found for destination";
-                Err(Unresolved::Temporary(Failure::new(Status::transient(4, 4), text)))
+                Err(Unresolved::Temporary(Failure::new(
+                    Status::transient(4, 4),
+                    text,
+                )))
             }
         }
     }
@@ -133,12 +147,19 @@ impl Resolver {
             let failure = Failure::new(Status::permanent(1, 2), "Host not found");
             return Err(Unresolved::Permanent(failure));
         }
-        Ok(Resolution { exchanges: vec![exchange(0, name, addresses)], ttl })
+        Ok(Resolution {
+            exchanges: vec![exchange(0, name, addresses)],
+            ttl,
+        })
     }
 }
 
 fn exchange(preference: u16, name: &str, addresses: Vec<IpAddr>) -> Exchange {
-    Exchange { preference, name: name.into(), addresses }
+    Exchange {
+        preference,
+        name: name.into(),
+        addresses,
+    }
 }
 
 fn given(server: SocketAddr) -> ResolverBuilder<TokioRuntimeProvider> {
@@ -183,5 +204,7 @@ fn trimmed(name: &str) -> String {
 fn is_host_name(name: &str) -> bool {
     !name.is_empty()
         && name.len() <= 255
-        && name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_'))
+        && name
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_'))
 }

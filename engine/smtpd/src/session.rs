@@ -44,7 +44,7 @@ pub struct Listening {
 }
 
 /// Serves one client.
-pub async fn run(
+pub(crate) async fn run(
     shared: Arc<Shared>,
     listening: Arc<ArcSwap<Listening>>,
     stream: TcpStream,
@@ -58,7 +58,10 @@ pub async fn run(
     let listening = listening.load_full();
     let number = shared.draw();
     shared.counters.smtp_opened(source);
-    tracing::info!("{number:016x} smtp connected address={source} host={}", Shown(&rdns));
+    tracing::info!(
+        "{number:016x} smtp connected address={source} host={}",
+        Shown(&rdns)
+    );
     let params = Params {
         settings: Arc::clone(&listening.settings),
         tag: listening.tag.clone(),
@@ -214,7 +217,9 @@ impl Serving<'_> {
                 tracing::error!("{:016x} smtp temporary file failed: {error}", self.number);
                 Event::SpoolFailed(replies::for_io(&error))
             }
-            Err(error) => Event::SpoolFailed(replies::for_store(&StoreError::Io(error.to_string()))),
+            Err(error) => {
+                Event::SpoolFailed(replies::for_store(&StoreError::Io(error.to_string())))
+            }
         }
     }
 
@@ -224,9 +229,9 @@ impl Serving<'_> {
         let scheduled: Vec<_> = incoming.envelopes.iter().map(Scheduled::from).collect();
         let body = match (incoming.content, self.file.take()) {
             (Content::Whole(octets), _) => Ok(Body::Whole(octets)),
-            (Content::Spooled, Some(file)) => {
-                file.pieces(Bytes::new()).map(|pieces| Body::Pieces(Box::new(pieces)))
-            }
+            (Content::Spooled, Some(file)) => file
+                .pieces(Bytes::new())
+                .map(|pieces| Body::Pieces(Box::new(pieces))),
             (Content::Spooled, None) => Err(std::io::ErrorKind::NotFound.into()),
         };
         let body = match body {
@@ -234,8 +239,11 @@ impl Serving<'_> {
             Err(error) => return Event::CommitFailed(replies::for_io(&error)),
         };
         let large = matches!(body, Body::Pieces(_));
-        let submission =
-            Submission { message: incoming.message, body, envelopes: incoming.envelopes };
+        let submission = Submission {
+            message: incoming.message,
+            body,
+            envelopes: incoming.envelopes,
+        };
         let (done, wait) = oneshot::channel();
         let (engine, queue) = (self.shared.engine.clone(), self.shared.queue.clone());
         let hand_in = move || {
@@ -268,14 +276,23 @@ impl Serving<'_> {
     fn note(&self, note: &Note) {
         let number = self.number;
         match note {
-            Note::Message { message, size, recipients, extended } => {
+            Note::Message {
+                message,
+                size,
+                recipients,
+                extended,
+            } => {
                 let protocol = if *extended { "ESMTP" } else { "SMTP" };
                 tracing::info!(
                     "{number:016x} smtp message msgid={message} size={size} nrcpt={recipients} \
                      proto={protocol}"
                 );
             }
-            Note::Envelope { envelope, sender, dest } => tracing::info!(
+            Note::Envelope {
+                envelope,
+                sender,
+                dest,
+            } => tracing::info!(
                 "{number:016x} smtp envelope evpid={envelope} from=<{}> to=<{}>",
                 sender.as_str(),
                 dest.as_str()

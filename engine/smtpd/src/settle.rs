@@ -26,28 +26,41 @@ enum Order {
 }
 
 /// Hands settlements to the store. The thread behind it ends with [`Settler::close`].
-pub struct Settler {
+pub(crate) struct Settler {
     orders: SyncSender<Order>,
     thread: JoinHandle<()>,
 }
 
 impl Settler {
     /// Starts the thread.
-    pub fn start(queue: QueueHandle, engine: EngineHandle) -> Self {
+    pub(crate) fn start(queue: QueueHandle, engine: EngineHandle) -> Self {
         let (orders, inbox) = sync_channel(BACKLOG);
         let back = orders.clone();
-        let work = move || Recording { queue, engine, back, backlog: VecDeque::new() }.run(&inbox);
-        let thread = std::thread::Builder::new().name("settle".into()).spawn(work);
-        Self { orders, thread: thread.expect("a thread can be started at start-up") }
+        let work = move || {
+            Recording {
+                queue,
+                engine,
+                back,
+                backlog: VecDeque::new(),
+            }
+            .run(&inbox)
+        };
+        let thread = std::thread::Builder::new()
+            .name("settle".into())
+            .spawn(work);
+        Self {
+            orders,
+            thread: thread.expect("a thread can be started at start-up"),
+        }
     }
 
     /// Records the results of attempts; answered to the engine with `Settled`.
-    pub fn settle(&self, settlements: Vec<Settlement>) {
+    pub(crate) fn settle(&self, settlements: Vec<Settlement>) {
         let _ = self.orders.send(Order::Settle(settlements));
     }
 
     /// Waits until everything handed over so far was given to the store, and ends the thread.
-    pub fn close(self) {
+    pub(crate) fn close(self) {
         let _ = self.orders.send(Order::Close);
         let _ = self.thread.join();
     }
@@ -84,12 +97,15 @@ impl Recording {
     fn commit(&self, settlements: Vec<Settlement>) {
         let (engine, back) = (self.engine.clone(), self.back.clone());
         let copy = settlements.clone();
-        self.queue.commit(Transition::Settle(settlements), move |receipt| match receipt {
-            Ok(_) => engine.tell_blocking(Event::Settled(ids(&copy))),
-            Err(error) => {
-                let _ = back.send(Order::Failed(copy, error));
-            }
-        });
+        self.queue.commit(
+            Transition::Settle(settlements),
+            move |receipt| match receipt {
+                Ok(_) => engine.tell_blocking(Event::Settled(ids(&copy))),
+                Err(error) => {
+                    let _ = back.send(Order::Failed(copy, error));
+                }
+            },
+        );
     }
 
     fn failed(&mut self, settlements: Vec<Settlement>, error: &StoreError) {
@@ -115,5 +131,8 @@ impl Recording {
 }
 
 fn ids(settlements: &[Settlement]) -> Vec<redspool_core::id::EnvelopeId> {
-    settlements.iter().map(|settlement| settlement.envelope).collect()
+    settlements
+        .iter()
+        .map(|settlement| settlement.envelope)
+        .collect()
 }

@@ -14,29 +14,36 @@ use std::path::Path;
 const PIECE: usize = 64 << 10;
 
 /// A temporary file without a name.
-pub struct SpoolFile {
+pub(crate) struct SpoolFile {
     file: File,
 }
 
 impl SpoolFile {
     /// Makes one in `directory`; `name` is its name for the moment between making and unlinking.
-    pub fn create(directory: &Path, name: u64) -> io::Result<Self> {
+    pub(crate) fn create(directory: &Path, name: u64) -> io::Result<Self> {
         let path = directory.join(format!("incoming.{name:016x}"));
-        let file =
-            OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(&path)?;
+        let file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(&path)?;
         std::fs::remove_file(&path)?;
         Ok(Self { file })
     }
 
     /// Appends.
-    pub fn write(&mut self, content: &[u8]) -> io::Result<()> {
+    pub(crate) fn write(&mut self, content: &[u8]) -> io::Result<()> {
         self.file.write_all(content)
     }
 
     /// The whole content: `head` first, then the file from its start.
-    pub fn pieces(mut self, head: Bytes) -> io::Result<impl Pieces> {
+    pub(crate) fn pieces(mut self, head: Bytes) -> io::Result<impl Pieces> {
         self.file.seek(SeekFrom::Start(0))?;
-        Ok(Content { head: Some(head).filter(|head| !head.is_empty()), file: self.file })
+        Ok(Content {
+            head: Some(head).filter(|head| !head.is_empty()),
+            file: self.file,
+        })
     }
 }
 

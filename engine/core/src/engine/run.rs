@@ -76,12 +76,14 @@ impl Engine {
         self.scheduler.schedule(selector)
     }
 
-    /// These were removed from the store. What an attempt that is running still brings is logged.
-    pub fn removed(&mut self, now: Now, ids: &[EnvelopeId]) {
+    /// These were removed from the store; gives how many of them are being delivered all the same.
+    /// What such an attempt still brings is logged and changes nothing.
+    pub fn removed(&mut self, now: Now, ids: &[EnvelopeId]) -> usize {
         self.advance(now);
+        let mut running = 0;
         for id in ids {
-            if self.scheduler.inflight(*id).is_some() {
-                self.withdraw(now, *id);
+            if self.scheduler.inflight(*id).is_some() && !self.withdraw(now, *id) {
+                running += 1;
             }
             if self.scheduler.forget(*id) {
                 self.left_queue();
@@ -90,6 +92,7 @@ impl Engine {
             }
         }
         self.pump(now);
+        running
     }
 
     /// These were paused or resumed in the store. A delivery that has begun goes on.
