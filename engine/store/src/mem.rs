@@ -56,6 +56,16 @@ impl MemStore {
     }
 }
 
+impl Clone for MemStore {
+    /// A copy of its own, which does not follow the original.
+    fn clone(&self) -> Self {
+        let maps = self.state.read().clone();
+        Self {
+            state: Arc::new(RwLock::new(maps)),
+        }
+    }
+}
+
 impl Store for MemStore {
     type Reader = MemReader;
     type Prepared = Transition;

@@ -1,0 +1,269 @@
+//! Sample mail for the suites, and random envelopes for the codec.
+
+use bytes::Bytes;
+use proptest::collection::vec;
+use proptest::option;
+use proptest::prelude::*;
+use redspool_core::addr::{Address, Source};
+use redspool_core::envelope::{
+    Bounce, Delivery, Dsn, Envelope, Flags, Mda, Method, Notify, Relay, RelayHost, Ret, Scheme,
+};
+use redspool_core::id::{EnvelopeId, MessageId};
+use redspool_core::queue::{Body, Message, Pieces, StoreError, Submission};
+use redspool_core::reply::{Class, Status};
+use redspool_core::time::Timestamp;
+use std::ffi::OsString;
+use std::num::NonZeroU32;
+use std::os::unix::ffi::OsStringExt;
+use std::time::Duration;
+
+/// Message `number` of the samples; they lie in several id epochs.
+pub fn message(number: u32) -> MessageId {
+    MessageId::new(0x0001_0001 + number * 0x8000).expect("samples are few")
+}
+
+/// Envelope `low` of a message; not zero.
+pub fn envelope_id(message: MessageId, low: u32) -> EnvelopeId {
+    message.envelope(NonZeroU32::new(low).expect("no envelope has the lower half 0"))
+}
+
+/// A sample envelope.
+pub fn envelope(message: MessageId, low: u32) -> Envelope {
+    let rcpt = format!("user{low}@example.org");
+    let rcpt: Address = rcpt.parse().expect("a valid address");
+    Envelope {
+        id: envelope_id(message, low),
+        action: "outbound".into(),
+        tag: "".into(),
+        delivery: Delivery::Mta(Relay {
+            host: None,
+            helo: "".into(),
+        }),
+        smtpname: "mx.example.com".into(),
+        helo: "client.example.net".into(),
+        hostname: "<unknown>".into(),
+        username: "".into(),
+        source: Source::Local,
+        sender: "sender@example.net".parse().expect("a valid address"),
+        dest: rcpt.clone(),
+        rcpt,
+        ctime: Timestamp::from_secs(1_700_000_000),
+        last_try: Timestamp::EPOCH,
+        last_bounce: Timestamp::EPOCH,
+        ttl: Duration::from_hours(96),
+        retry: 0,
+        flags: Flags::default(),
+        dsn: Dsn::default(),
+        status: None,
+        errorline: "".into(),
+    }
+}
+
+/// A bounce envelope, as a settlement creates it.
+pub fn bounce(message: MessageId, low: u32) -> Envelope {
+    Envelope {
+        delivery: Delivery::Bounce(Bounce::Failed),
+        ..envelope(message, low)
+    }
+}
+
+/// `length` octets that tell which message they are of, and where in it.
+pub fn content(message: MessageId, length: usize) -> Bytes {
+    let line = |number: usize| format!("{message} line {number}\r\n").into_bytes();
+    let octets = (0..).flat_map(line).take(length);
+    octets.collect()
+}
+
+/// A sample submission with recipients 1 to `recipients`.
+pub fn submission(message: MessageId, recipients: u32, body: Body) -> Submission {
+    Submission {
+        message: Message {
+            id: message,
+            size: 0,
+            ctime: Timestamp::from_secs(1_700_000_000),
+            eight_bit: false,
+        },
+        body,
+        envelopes: (1..=recipients).map(|low| envelope(message, low)).collect(),
+    }
+}
+
+/// A content that comes in pieces of `size` octets and ends, maybe, in an error.
+pub fn pieces(content: Bytes, size: usize, end: Option<StoreError>) -> Body {
+    Body::Pieces(Box::new(Cut { content, size, end }))
+}
+
+struct Cut {
+    content: Bytes,
+    size: usize,
+    end: Option<StoreError>,
+}
+
+impl Pieces for Cut {
+    fn next(&mut self) -> Result<Option<Bytes>, StoreError> {
+        if self.content.is_empty() {
+            return self.end.take().map_or(Ok(None), Err);
+        }
+        let length = self.size.min(self.content.len());
+        Ok(Some(self.content.split_to(length)))
+    }
+}
+
+/// Any envelope there can be.
+pub fn any_envelope() -> impl Strategy<Value = Envelope> {
+    let id = (any::<u32>(), any::<NonZeroU32>()).prop_map(|(message, low)| {
+        let message = MessageId::new(message).unwrap_or(MessageId::MIN);
+        message.envelope(low)
+    });
+    let names = (text(), text(), text(), text(), text(), text());
+    let addresses = (any_address(), any_address(), any_address(), any_source());
+    let times = (date(), date(), date(), duration(), any::<u16>());
+    let rest = (any_flags(), any_dsn(), option::of(any_status()), text());
+    (id, any_delivery(), names, addresses, times, rest).prop_map(
+        |(id, delivery, names, addresses, times, rest)| {
+            let (action, tag, smtpname, helo, hostname, username) = names;
+            let (sender, rcpt, dest, source) = addresses;
+            let (ctime, last_try, last_bounce, ttl, retry) = times;
+            let (flags, dsn, status, errorline) = rest;
+            Envelope {
+                id,
+                action,
+                tag,
+                delivery,
+                smtpname,
+                helo,
+                hostname,
+                username,
+                source,
+                sender,
+                rcpt,
+                dest,
+                ctime,
+                last_try,
+                last_bounce,
+                ttl,
+                retry,
+                flags,
+                dsn,
+                status,
+                errorline,
+            }
+        },
+    )
+}
+
+/// Text as remote hosts send it: anything but invalid UTF-8.
+fn text() -> impl Strategy<Value = Box<str>> {
+    prop_oneof![
+        Just(String::new()),
+        "[a-z0-9.]{1,12}",
+        vec(any::<char>(), 0..40).prop_map(String::from_iter),
+    ]
+    .prop_map(String::into_boxed_str)
+}
+
+fn any_address() -> impl Strategy<Value = Address> {
+    let parse = |text: String| text.parse().expect("a valid address");
+    prop_oneof![
+        Just(Address::null()),
+        "[a-z0-9!#$%&'*+/=?^_`{|}~-]{1,10}@[a-z0-9]{1,10}(\\.[a-z]{2,5}){0,2}".prop_map(parse),
+        "\"[a-z @,|:;]{1,8}\"@[a-z]{1,8}\\.org".prop_map(parse),
+        Just(parse("u@[IPv6:2001:db8::1]".into())),
+    ]
+}
+
+fn any_source() -> impl Strategy<Value = Source> {
+    prop_oneof![
+        Just(Source::Local),
+        any::<[u8; 4]>().prop_map(|ip| Source::Inet4(ip.into())),
+        any::<[u8; 16]>().prop_map(|ip| Source::Inet6(ip.into())),
+    ]
+}
+
+fn date() -> impl Strategy<Value = Timestamp> {
+    any::<u64>().prop_map(Timestamp::from_secs)
+}
+
+fn duration() -> impl Strategy<Value = Duration> {
+    any::<u64>().prop_map(Duration::from_secs)
+}
+
+fn any_flags() -> impl Strategy<Value = Flags> {
+    any::<[bool; 5]>().prop_map(|marks| {
+        let [authenticated, bounce, internal, suspended, maybe_duplicated] = marks;
+        Flags {
+            authenticated,
+            bounce,
+            internal,
+            suspended,
+            maybe_duplicated,
+        }
+    })
+}
+
+fn any_dsn() -> impl Strategy<Value = Dsn> {
+    let notify = any::<[bool; 3]>().prop_map(|[success, failure, delay]| Notify {
+        success,
+        failure,
+        delay,
+    });
+    let ret = prop_oneof![Just(Ret::Full), Just(Ret::Headers)];
+    (option::of(notify), option::of(ret), text(), text()).prop_map(|(notify, ret, envid, orcpt)| {
+        Dsn {
+            notify,
+            ret,
+            envid,
+            orcpt,
+        }
+    })
+}
+
+fn any_status() -> impl Strategy<Value = Status> {
+    let class = prop_oneof![
+        Just(Class::Success),
+        Just(Class::Transient),
+        Just(Class::Permanent)
+    ];
+    (class, any::<u16>(), any::<u16>())
+        .prop_map(|(class, subject, detail)| Status::new(class, subject, detail))
+}
+
+fn any_delivery() -> impl Strategy<Value = Delivery> {
+    let scheme = prop_oneof![
+        Just(Scheme::Smtp),
+        Just(Scheme::SmtpNoTls),
+        Just(Scheme::Lmtp)
+    ];
+    let host = (scheme, text(), any::<u16>()).prop_map(|(scheme, host, port)| RelayHost {
+        scheme,
+        host,
+        port,
+    });
+    let relay = (option::of(host), text()).prop_map(|(host, helo)| Relay { host, helo });
+    let method = prop_oneof![
+        Just(Method::Mbox),
+        text().prop_map(|path| Method::Maildir { path }),
+        (text(), any::<bool>()).prop_map(|(dest, rcpt_to)| Method::Lmtp { dest, rcpt_to }),
+        text().prop_map(Method::Command),
+        vec(any::<u8>(), 0..20).prop_map(|path| Method::File(OsString::from_vec(path).into())),
+    ];
+    let mda = (method, text(), text(), text(), text()).prop_map(
+        |(method, user, userbase, delivery_user, subaddress)| Mda {
+            method,
+            user,
+            userbase,
+            delivery_user,
+            subaddress,
+        },
+    );
+    let bounce = prop_oneof![
+        Just(Bounce::Failed),
+        (duration(), duration()).prop_map(|(delay, ttl)| Bounce::Delayed { delay, ttl }),
+        any::<bool>().prop_map(|relayed| Bounce::Delivered { relayed }),
+    ];
+    prop_oneof![
+        relay.prop_map(Delivery::Mta),
+        mda.prop_map(Delivery::Mda),
+        bounce.prop_map(Delivery::Bounce),
+    ]
+}

@@ -1,0 +1,140 @@
+//! Random transitions on few ids, so that they meet: submissions of ids in use, settlements of
+//! envelopes that are gone, bounces that clash.
+
+use crate::mail;
+use proptest::collection::vec;
+use proptest::option;
+use proptest::prelude::*;
+use proptest::strategy::ValueTree as _;
+use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
+use redspool_core::envelope::Envelope;
+use redspool_core::id::{EnvelopeId, MessageId};
+use redspool_core::queue::{Body, Change, Paused, Selector, Settlement, Transition};
+use redspool_core::reply::Status;
+use redspool_core::time::Timestamp;
+
+/// A transition that can be cloned and shown.
+#[derive(Clone, Debug)]
+pub enum Step {
+    /// A message with this many recipients and octets enters, in pieces of this size if not 0.
+    Submit(MessageId, u32, usize, usize),
+    /// These attempts end.
+    Settle(Vec<Settlement>),
+    /// A notice about these bounces enters, or they just leave.
+    Notify(Option<MessageId>, Vec<EnvelopeId>),
+    /// See the transition of the same name.
+    Remove(Selector),
+    /// See the transition of the same name.
+    Suspend(Selector, bool),
+    /// See the transition of the same name.
+    Pause(Paused),
+    /// See the transition of the same name.
+    Corrupt(MessageId),
+    /// See the transition of the same name.
+    Uncorrupt(MessageId),
+}
+
+impl Step {
+    /// The transition.
+    pub fn transition(&self) -> Transition {
+        match self {
+            Self::Submit(message, recipients, length, piece) => {
+                let content = mail::content(*message, *length);
+                let body = match piece {
+                    0 => Body::Whole(content),
+                    size => mail::pieces(content, *size, None),
+                };
+                Transition::Submit(mail::submission(*message, *recipients, body))
+            }
+            Self::Settle(settlements) => Transition::Settle(settlements.clone()),
+            Self::Notify(notice, reported) => Transition::Notify {
+                notice: notice.map(|message| {
+                    let body = Body::Whole(mail::content(message, 300));
+                    mail::submission(message, 1, body)
+                }),
+                reported: reported.clone(),
+            },
+            Self::Remove(selector) => Transition::Remove(*selector),
+            Self::Suspend(selector, suspended) => Transition::Suspend {
+                selector: *selector,
+                suspended: *suspended,
+            },
+            Self::Pause(paused) => Transition::Pause(*paused),
+            Self::Corrupt(message) => Transition::Corrupt {
+                message: *message,
+                reason: format!("{message} looked odd").into(),
+                at: Timestamp::from_secs(1_700_000_123),
+            },
+            Self::Uncorrupt(message) => Transition::Uncorrupt(*message),
+        }
+    }
+}
+
+/// Any step.
+pub fn any_step() -> impl Strategy<Value = Step> {
+    let length = prop_oneof![4 => 0..3_000usize, 1 => 60_000..140_000usize];
+    let piece = prop_oneof![3 => Just(0usize), 1 => 1_000..70_000usize];
+    prop_oneof![
+        8 => (any_message(), 1..4u32, length, piece)
+            .prop_map(|(message, recipients, length, piece)| {
+                Step::Submit(message, recipients, length, piece)
+            }),
+        8 => vec(any_settlement(), 0..5).prop_map(Step::Settle),
+        2 => (option::of(any_message()), vec(any_envelope_id(), 0..3))
+            .prop_map(|(notice, reported)| Step::Notify(notice, reported)),
+        2 => any_selector().prop_map(Step::Remove),
+        2 => (any_selector(), any::<bool>())
+            .prop_map(|(selector, suspended)| Step::Suspend(selector, suspended)),
+        1 => any::<[bool; 3]>().prop_map(|[mda, mta, smtp]| Step::Pause(Paused { mda, mta, smtp })),
+        2 => any_message().prop_map(Step::Corrupt),
+        2 => any_message().prop_map(Step::Uncorrupt),
+    ]
+}
+
+/// `groups` groups of steps that follow from `seed`.
+pub fn script(seed: u64, groups: usize) -> Vec<Vec<Step>> {
+    let mut octets = [0; 32];
+    octets[..8].copy_from_slice(&seed.to_le_bytes());
+    let rng = TestRng::from_seed(RngAlgorithm::ChaCha, &octets);
+    let mut runner = TestRunner::new_with_rng(Config::default(), rng);
+    let tree = vec(vec(any_step(), 1..5), groups).new_tree(&mut runner);
+    tree.expect("nothing is filtered").current()
+}
+
+fn any_message() -> impl Strategy<Value = MessageId> {
+    (0..6u32).prop_map(mail::message)
+}
+
+fn any_envelope_id() -> impl Strategy<Value = EnvelopeId> {
+    (any_message(), 1..7u32).prop_map(|(message, low)| mail::envelope_id(message, low))
+}
+
+fn any_selector() -> impl Strategy<Value = Selector> {
+    prop_oneof![
+        4 => any_envelope_id().prop_map(Selector::Envelope),
+        4 => any_message().prop_map(Selector::Message),
+        1 => Just(Selector::All),
+    ]
+}
+
+fn any_settlement() -> impl Strategy<Value = Settlement> {
+    let date = || (1_700_000_001..1_700_009_999u64).prop_map(Timestamp::from_secs);
+    let retry = (any::<u16>(), date(), "[a-z \\n]{0,30}", option::of(date())).prop_map(
+        |(retry, last_try, errorline, warned)| Change::Retry {
+            retry,
+            last_try,
+            status: Some(Status::transient(4, retry % 10)),
+            errorline: errorline.into(),
+            warned,
+        },
+    );
+    let change = prop_oneof![Just(Change::Done), retry];
+    // Ids 4 to 6 belong to no recipient, but two settlements may choose the same.
+    let bounce = option::weighted(0.3, 3..7u32);
+    (any_envelope_id(), change, bounce).prop_map(|(envelope, change, bounce)| Settlement {
+        envelope,
+        change,
+        bounce: bounce
+            .map(|low| -> Box<Envelope> { Box::new(mail::bounce(envelope.message(), low)) }),
+    })
+}
