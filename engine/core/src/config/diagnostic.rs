@@ -56,6 +56,19 @@ pub struct Mark {
 pub(super) struct Source {
     pub(super) name: Arc<str>,
     pub(super) text: Arc<str>,
+    /// Offsets at which lines begin, the first one apart.
+    lines: Arc<[usize]>,
+}
+
+impl Source {
+    pub(super) fn new(name: &str, text: &str) -> Self {
+        let lines = text.match_indices('\n').map(|(at, _)| at + 1).collect();
+        Self {
+            name: name.into(),
+            text: text.into(),
+            lines,
+        }
+    }
 }
 
 impl Mark {
@@ -90,8 +103,8 @@ impl Mark {
 
     /// The line, from 1 on.
     pub fn line(&self) -> usize {
-        let before = self.text().get(..self.span.start).unwrap_or_default();
-        before.matches('\n').count() + 1
+        let lines = &self.source.lines;
+        lines.partition_point(|start| *start <= self.span.start) + 1
     }
 
     fn place(&self) -> Place {
@@ -142,6 +155,15 @@ impl Diagnostic {
     pub(super) fn related(&mut self, mark: Mark) -> &mut Self {
         self.related = Some(mark);
         self
+    }
+
+    /// The main file cannot be read, so there is nothing to mark.
+    pub fn unreadable(file: &str, why: &str) -> Self {
+        let mark = Mark::new(Source::new(file, ""), 0..0, "");
+        let message = format!("cannot read the configuration: {why}");
+        let mut fault = Self::new(Severity::Error, message, mark);
+        fault.help("create the file, make it readable, or name another one with -f");
+        fault
     }
 
     /// How bad it is.

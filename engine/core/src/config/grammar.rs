@@ -104,7 +104,8 @@ pub(super) enum ActionKind {
 #[derive(Clone, Debug)]
 pub(super) enum Method {
     Mbox(Span),
-    Maildir(Option<Word>, bool),
+    /// The path, and `junk`.
+    Maildir(Option<Word>, Option<Unserved>),
     Lmtp(Word, bool),
     Mda(Word),
     Unserved(Unserved),
@@ -364,7 +365,8 @@ fn interface_option<'t, I: Tokens<'t>>() -> impl Parser<'t, I, ListenOption, Ext
         }),
         word("smtp").map(|span| literal("smtp", span)),
         word("smtps").map(|span| literal("smtps", span)),
-    ));
+    ))
+    .labelled("a port");
     let verify = word("verify").or_not().ignored();
     let users = || table_argument("a table").or_not().ignored();
     let senders = table_argument("a table").then(word("masquerade").or_not());
@@ -419,7 +421,7 @@ fn local<'t, I: Tokens<'t>>() -> impl Parser<'t, I, ActionKind, Extra<'t>> {
         word("mbox").map(Method::Mbox),
         word("maildir")
             .ignore_then(text("a path").or_not())
-            .then(flag("junk"))
+            .then(refused("junk", empty()).or_not())
             .map(|(path, junk)| Method::Maildir(path, junk)),
         word("lmtp")
             .ignore_then(text("a server as host:port or \"/socket\""))

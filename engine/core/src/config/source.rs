@@ -23,10 +23,7 @@ impl Report {
             Some((base, last)) => base + last.text.len() + 1,
             None => 0,
         };
-        let source = Source {
-            name: name.into(),
-            text: text.into(),
-        };
+        let source = Source::new(name, text);
         self.files.push((base, source));
         base
     }
@@ -112,13 +109,7 @@ impl Report {
                 source.clone(),
                 span.start - base..span.end.max(*base) - base,
             ),
-            None => (
-                Source {
-                    name: "".into(),
-                    text: "".into(),
-                },
-                0..0,
-            ),
+            None => (Source::new("", ""), 0..0),
         }
     }
 }

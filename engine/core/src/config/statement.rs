@@ -227,11 +227,27 @@ impl Reader<'_, '_> {
     /// Text that may only stand in quotes. It is taken as if it did.
     fn stray(&mut self, slice: &str, span: Span, current: &mut Current) {
         let first = slice.chars().next().unwrap_or(' ');
-        let message = format!("a word cannot begin with `{}`", first.escape_debug());
+        // `h` and what follows it without a blank were meant as one word.
+        let before = match current.tokens.pop() {
+            Some((Token::Text(text), at)) if at.end == span.start => Some((text, at)),
+            other => {
+                current.tokens.extend(other);
+                None
+            }
+        };
+        let (text, span, where_) = match before {
+            Some((text, at)) => {
+                let span = Span::from(at.start..span.end);
+                (format!("{text}{slice}"), span, "hold")
+            }
+            None => (slice.to_owned(), span, "begin with"),
+        };
+        let message = format!("a word cannot {where_} `{}`", first.escape_debug());
         let fault = self.report.error(span, message, "must be in quotes");
-        fault.help(format!("write \"{slice}\""));
+        fault.help(format!("write \"{text}\""));
         current.fresh = false;
-        current.tokens.push((Token::Text(slice.into()), span));
+        current.spoiled |= current.tokens.is_empty();
+        current.tokens.push((Token::Text(text.into()), span));
     }
 
     fn close_braces(&mut self, current: &mut Current) {

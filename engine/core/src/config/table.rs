@@ -469,3 +469,178 @@ fn network(text: &str) -> Option<IpNet> {
         Err(_) => plain.parse().ok(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn pairs(text: &str) -> Result<Vec<(String, String)>, String> {
+        let table = Table::parse_file(text).map_err(|fault| fault.to_string())?;
+        let entry = |entry: &Entry| (entry.key.to_string(), entry.value.to_string());
+        Ok(table.entries.iter().map(entry).collect())
+    }
+
+    fn pair(key: &str, value: &str) -> (String, String) {
+        (key.to_owned(), value.to_owned())
+    }
+
+    #[test]
+    fn the_first_entry_of_a_file_decides_its_shape() {
+        let mapping = "# aliases\n\n Root:\tbob, alice \nbob  bob@example.org\n[::1]: x\na :b";
+        let want = [
+            pair("root", "bob, alice"),
+            pair("bob", "bob@example.org"),
+            pair("[::1]", "x"),
+            pair("a", "b"),
+        ];
+        assert_eq!(pairs(mapping).unwrap(), want);
+        let list = "example.org\r\nexample.net other\n";
+        let want = [pair("example.org", ""), pair("example.net other", "")];
+        assert_eq!(pairs(list).unwrap(), want);
+        let marked = "# @list\na b\n";
+        assert_eq!(pairs(marked).unwrap(), [pair("a b", "")]);
+        assert_eq!(pairs("").unwrap(), []);
+        assert_eq!(
+            Table::parse_file("# none\n").unwrap().shape(),
+            Shape::Mapping
+        );
+    }
+
+    #[test]
+    fn a_missing_value_is_reported_with_its_line() {
+        let fault = Table::parse_file("a: b\n# c\n  d \n").unwrap_err();
+        assert_eq!((fault.line, fault.span), (3, 11..12));
+        assert!(pairs("a: b\nc:\n").unwrap_err().starts_with("line 2: "));
+        let long = format!("{}: b\n", "a".repeat(1024));
+        assert!(pairs(&long).is_err());
+    }
+
+    #[test]
+    fn the_last_of_equal_keys_counts() {
+        let table = Table::mapping([("a", "1"), ("A", "2")]);
+        assert_eq!((table.value("a"), table.value("b")), (Some("2"), None));
+    }
+
+    #[test]
+    fn domains_are_matched_with_globs() {
+        let table = Table::list(["Example.org", "*.example.net", "mail*.a.*"]);
+        let check = |domain, want| assert_eq!(table.matches_domain(domain), want, "{domain}");
+        check("EXAMPLE.ORG", true);
+        check("a.example.org", false);
+        check("a.b.example.net", true);
+        check("example.net", false);
+        check("mail17.a.b", true);
+        check("mail.b.a.c", true);
+        check("mail.b", false);
+        check("", false);
+        assert!(Table::list(["*"]).matches_domain(""));
+    }
+
+    #[test]
+    fn mail_addresses_are_matched_by_user_domain_or_both() {
+        let table = Table::list(["a@x.org", "b+t@x.org", "@y.org", "c", "d@*.z.org"]);
+        let check = |local, domain, want| {
+            assert_eq!(
+                table.matches_mailaddr(local, domain, '+'),
+                want,
+                "{local}@{domain}"
+            );
+        };
+        check("a", "x.org", true);
+        check("A+tag", "X.org", true);
+        check("b+t", "x.org", true);
+        check("b", "x.org", false);
+        check("b+u", "x.org", false);
+        check("anybody", "y.org", true);
+        check("c+tag", "w.org", true);
+        check("d", "q.z.org", true);
+        check("e", "q.z.org", false);
+        check("", "", false);
+        assert!(Table::list(["@"]).matches_mailaddr("", "", '+'));
+    }
+
+    #[test]
+    fn networks_are_matched_by_prefix() {
+        let mut table = Table::list([
+            "192.0.2.0/24",
+            "10.1.2.3",
+            "[2001:db8::]/32",
+            "::1",
+            "local",
+        ]);
+        table.serve(Service::Netaddr).unwrap();
+        let check = |ip: &str, want| {
+            let source = Source::from(ip.parse::<IpAddr>().unwrap());
+            assert_eq!(table.matches_netaddr(source), want, "{ip}");
+        };
+        check("192.0.2.255", true);
+        check("192.0.3.0", false);
+        check("10.1.2.3", true);
+        check("10.1.2.4", false);
+        check("::ffff:10.1.2.3", true);
+        check("2001:db8:ffff::1", true);
+        check("2001:db9::1", false);
+        check("::1", true);
+        assert!(table.matches_netaddr(Source::Local));
+        for bad in ["192.0.2.0/33", "[192.0.2.1]", "example.org", "[::1", ""] {
+            assert!(Table::list([bad]).serve(Service::Netaddr).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn smart_hosts_take_turns() {
+        let mut table = Table::list(["a:1", "b:2", "c:3"]);
+        assert_eq!(table.relay(0), None);
+        table.serve(Service::Relayhost).unwrap();
+        let port = |turn| table.relay(turn).map(|relay| relay.port);
+        assert_eq!([port(0), port(1), port(5)], [Some(1), Some(2), Some(3)]);
+        assert!(Table::list([]).serve(Service::Relayhost).is_err());
+    }
+
+    #[test]
+    fn a_userbase_needs_numbers_and_a_home() {
+        let good = "1000: 100:/home/bob:x";
+        let want = Userinfo {
+            uid: 1000,
+            gid: 100,
+            home: "/home/bob:x".into(),
+        };
+        assert_eq!(Userinfo::parse(good), Some(want));
+        for bad in [
+            "",
+            "1000",
+            "1000:100",
+            "1000:100:",
+            "1000:100:home",
+            "-1:1:/",
+            "x:1:/",
+        ] {
+            assert_eq!(Userinfo::parse(bad), None, "{bad}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_is_a_table_or_has_a_fault_in_it(text in "(.|[\n:#* \\[\\]@]){0,200}") {
+            match Table::parse_file(&text) {
+                Ok(mut table) => {
+                    table.matches_domain(&text);
+                    table.matches_mailaddr(&text, "x", '+');
+                    let _ = table.serve(Service::Netaddr);
+                    let _ = table.serve(Service::Relayhost);
+                }
+                Err(fault) => prop_assert!(text.get(fault.span).is_some()),
+            }
+        }
+
+        #[test]
+        fn a_glob_covers_what_it_was_made_from(parts in prop::collection::vec("[ab.]{0,3}", 1..5)) {
+            let pattern = parts.join("*");
+            prop_assert!(glob(&pattern, &parts.concat()));
+            prop_assert!(glob(&pattern, &parts.join("ab")));
+            let longer = format!("{pattern}*z");
+            prop_assert!(!glob(&longer, &parts.concat()));
+        }
+    }
+}

@@ -1,8 +1,20 @@
 //! What smtpd.conf can ask for and this version does not do, and what to do instead.
 
+/// Where a feature is asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Part {
+    Setting,
+    Listener,
+    Local,
+    Relay,
+    Match,
+}
+
 /// What to do instead of the feature that the word stands for.
-pub(super) fn advice(word: &str) -> &'static str {
+pub(super) fn advice(part: Part, word: &str) -> &'static str {
     match word {
+        "tls" if part == Part::Match => "remove it: no session has TLS in this version",
+        "auth" if part == Part::Relay => "remove it, and let the smart host know us by our address",
         "tls" | "tls-require" | "smtps" | "pki" | "ca" | "ciphers" | "protocols" => {
             "remove it to exchange mail in clear text, and put a TLS proxy in front if that \
              must not be"
@@ -20,6 +32,7 @@ pub(super) fn advice(word: &str) -> &'static str {
             "remove it, and put the spool on a file system that does this"
         }
         "wrapper" => "remove it, and write the wrapping command into the mda command itself",
+        "junk" => "remove it: all mail goes to the inbox, where a mail program can sort it",
         "forward-only" | "expand-only" => {
             "use mbox, maildir, lmtp or mda, and reject users who must not receive mail"
         }

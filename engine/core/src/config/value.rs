@@ -201,3 +201,115 @@ pub(super) fn lmtp_destination(dest: &str) -> Result<(), Fault> {
         )
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn delays_have_one_unit() {
+        let check = |text, want: Option<u64>| {
+            assert_eq!(delay(text).ok(), want.map(Duration::from_secs), "{text}");
+        };
+        check("1s", Some(1));
+        check("90m", Some(5400));
+        check("4h", Some(14_400));
+        check("4d", Some(345_600));
+        check("24855d", Some(24_855 * 86_400));
+        for bad in [
+            "", "4", "s", "0d", "-1d", "1d2h", "1.5h", "4D", "24856d", "\u{e9}",
+        ] {
+            check(bad, None);
+        }
+        check("99999999999999999999d", None);
+    }
+
+    #[test]
+    fn sizes_may_have_a_fraction_before_a_unit() {
+        let check = |text, want: Option<u64>| assert_eq!(size(text).ok(), want, "{text}");
+        check("1000", Some(1000));
+        check("35M", Some(36_700_160));
+        check("1.5k", Some(1536));
+        check(".5G", Some(1 << 29));
+        check("15E", Some(15 << 60));
+        check("16E", None);
+        check("18446744073709551616", None);
+        for bad in [
+            "",
+            "M",
+            ".M",
+            "1.5",
+            "-1",
+            "1,5M",
+            "35MB",
+            "1.5.5M",
+            "+1K",
+            "35\u{41c}",
+        ] {
+            check(bad, None);
+        }
+    }
+
+    #[test]
+    fn relay_urls_name_a_host_we_can_speak_to() {
+        let check = |url, want: Option<(Scheme, &str, u16)>| {
+            let got = relay_url(url).ok();
+            let got = got
+                .as_ref()
+                .map(|relay| (relay.scheme, &*relay.host, relay.port));
+            assert_eq!(got, want, "{url}");
+        };
+        check("mx.example.org", Some((Scheme::Smtp, "mx.example.org", 25)));
+        check(
+            "smtp://MX.example.org:2525",
+            Some((Scheme::Smtp, "mx.example.org", 2525)),
+        );
+        check(
+            "smtp+notls://[192.0.2.1]",
+            Some((Scheme::SmtpNoTls, "192.0.2.1", 25)),
+        );
+        check(
+            "smtp://127.0.0.1:2626",
+            Some((Scheme::Smtp, "127.0.0.1", 2626)),
+        );
+        check(
+            "lmtp://[IPv6:2001:db8::1]:24",
+            Some((Scheme::Lmtp, "2001:db8::1", 24)),
+        );
+        check("[2001:db8::1]:26", Some((Scheme::Smtp, "2001:db8::1", 26)));
+        for bad in [
+            "",
+            "smtp://",
+            "smtp://a:0",
+            "smtp://a:65536",
+            "smtp://a:",
+            "smtp://2001:db8::1",
+            "smtp://[x]",
+            "smtp://-a",
+            "smtp://label@a",
+            "lmtp://a",
+            "smtps://a",
+            "smtp+tls://a",
+            "tls+auth://label@a",
+            "http://a",
+        ] {
+            check(bad, None);
+        }
+    }
+
+    #[test]
+    fn lmtp_servers_are_sockets_or_hosts() {
+        for good in [
+            "/var/run/lmtp",
+            "localhost:24",
+            "localhost",
+            "[::1]:24",
+            "[::1]",
+        ] {
+            assert_eq!(lmtp_destination(good), Ok(()), "{good}");
+        }
+        for bad in ["", "var/run/lmtp", "a b", "localhost:x", "localhost:"] {
+            assert!(lmtp_destination(bad).is_err(), "{bad}");
+        }
+    }
+}

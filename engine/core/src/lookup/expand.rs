@@ -1,7 +1,7 @@
 //! From a recipient to its deliveries (spec/smtpd.md 5.1 to 5.3).
 //!
 //! Promises: ends, whatever aliases and forward files say, within the limits on depth and nodes;
-//! either all deliveries of a recipient, or one reply that refuses it; equal deliveries once.
+//! gives either all deliveries of a recipient, or one reply that refuses it.
 //! Absent on purpose: the system's users and their files. A [`Directory`] is asked for them, and
 //! only if the recipient is delivered here: [`immediate`] answers relays and refusals without one,
 //! so a caller can run [`expand`] on a thread that may block.
@@ -38,9 +38,7 @@ pub struct Expanded {
     pub dest: Address,
     /// Name of the action.
     pub action: Box<str>,
-    /// Who delivers, with the action's parameters. In an `Mda` whose `user` and `delivery_user`
-    /// are both empty an alias names a file or command: run it as the daemon's own
-    /// unprivileged user.
+    /// Who delivers, with the action's parameters.
     pub delivery: Delivery,
     /// Life of the envelope.
     pub ttl: Duration,
@@ -84,6 +82,10 @@ pub enum Forward {
 pub trait Directory {
     /// The system user with this name, if there is one.
     fn user(&mut self, name: &str) -> Result<Option<User>, Temporary>;
+
+    /// Name of the daemon's own unprivileged user: files and commands that an alias names are
+    /// delivered as this user.
+    fn unprivileged(&self) -> &str;
 
     /// The user's `.forward` file, after the checks of spec/smtpd.md 5.3.
     fn forward(&mut self, user: &User) -> Forward;
@@ -455,9 +457,11 @@ impl<'c> Expansion<'c, '_> {
         };
         let (user, subaddress) = match self.real_user(node) {
             Some((user, tag)) => (user.name.clone(), tag.clone()),
-            None => Default::default(),
+            None => (self.directory.unprivileged().into(), Box::default()),
         };
-        let userbase = local.userbase.map(|table| self.config.table_name(table));
+        // The daemon's user is the system's, whoever the other users are.
+        let userbase = local.userbase.filter(|_| self.real_user(node).is_some());
+        let userbase = userbase.map(|table| self.config.table_name(table));
         let mda = Mda {
             method,
             user,

@@ -6,6 +6,8 @@
 pub mod expand;
 mod item;
 pub mod rules;
+#[cfg(test)]
+mod tests;
 
 pub use crate::config::{format, table};
 pub use expand::{Directory, Expanded, Forward, Question, Temporary, User, expand};

@@ -4,6 +4,7 @@ use super::Builder;
 use crate::config::grammar::{self, LocalOption, RelayOption, TableArgument, Word};
 use crate::config::source::Span;
 use crate::config::table::Service;
+use crate::config::unserved::Part;
 use crate::config::{
     Action, ActionKind, Local, NextHop, RelayAction, Rewriting, TableId, format, value,
 };
@@ -77,7 +78,7 @@ impl Builder<'_> {
                     }
                     self.once(&mut user, "user", span, word.text);
                 }
-                LocalOption::Unserved(what) => self.unserved(what),
+                LocalOption::Unserved(what) => self.unserved(Part::Local, what),
             }
         }
         Some(Local {
@@ -116,6 +117,9 @@ impl Builder<'_> {
         match method {
             grammar::Method::Mbox(_) => Some(Method::Mbox),
             grammar::Method::Maildir(path, junk) => {
+                if let Some(junk) = junk {
+                    self.unserved(Part::Local, junk);
+                }
                 let path = match path {
                     Some(path) => self.template(path)?,
                     None => "~/Maildir".into(),
@@ -134,7 +138,7 @@ impl Builder<'_> {
             },
             grammar::Method::Mda(command) => self.template(command).map(Method::Command),
             grammar::Method::Unserved(what) => {
-                self.unserved(what);
+                self.unserved(Part::Local, what);
                 None
             }
         }
@@ -168,7 +172,7 @@ impl Builder<'_> {
                     self.check_hostname(&name);
                     self.once(&mut helo, "helo", span, name.text);
                 }
-                RelayOption::Unserved(what) => self.unserved(what),
+                RelayOption::Unserved(what) => self.unserved(Part::Relay, what),
             }
         }
         Some(RelayAction {

@@ -3,6 +3,7 @@
 use super::Builder;
 use crate::config::grammar::{ListenOption, Word};
 use crate::config::source::Span;
+use crate::config::unserved::Part;
 use crate::config::{Family, Interface, Listener, SocketListener, value};
 
 /// Longest tag, in octets.
@@ -18,6 +19,8 @@ struct Options {
     hostname: Option<(Span, Box<str>)>,
     mask_source: Option<(Span, ())>,
     no_dsn: Option<(Span, ())>,
+    /// The port or another part was refused.
+    faulty: bool,
 }
 
 impl Builder<'_> {
@@ -28,6 +31,9 @@ impl Builder<'_> {
             (None, Some(_)) => Some(Family::Inet6),
             _ => None,
         };
+        if options.faulty {
+            return;
+        }
         let interface = match plain_address(&on.text).parse() {
             Ok(ip) => Interface::Address(ip),
             Err(_) => Interface::Name(on.text.clone()),
@@ -74,7 +80,10 @@ impl Builder<'_> {
                 ListenOption::Inet6(span) => self.once(&mut options.inet6, "inet6", span, ()),
                 ListenOption::Port(span, word) => match value::port(&word.text) {
                     Ok(port) => self.once(&mut options.port, "port", span, port),
-                    Err(fault) => self.value_fault(word.span, fault),
+                    Err(fault) => {
+                        options.faulty = true;
+                        self.value_fault(word.span, fault);
+                    }
                 },
                 ListenOption::Tag(span, tag) => {
                     if tag.text.len() > TAG_MAX {
@@ -92,7 +101,10 @@ impl Builder<'_> {
                     self.once(&mut options.mask_source, "mask-src", span, ());
                 }
                 ListenOption::NoDsn(span) => self.once(&mut options.no_dsn, "no-dsn", span, ()),
-                ListenOption::Unserved(what) => self.unserved(what),
+                ListenOption::Unserved(what) => {
+                    options.faulty = true;
+                    self.unserved(Part::Listener, what);
+                }
             }
         }
         options

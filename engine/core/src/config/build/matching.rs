@@ -4,6 +4,7 @@ use super::Builder;
 use crate::config::grammar::{MatchOption, MatchWhat, TableArgument, Verdict as Written};
 use crate::config::source::Span;
 use crate::config::table::Service;
+use crate::config::unserved::Part;
 use crate::config::{Criterion, Destination, Origin, Rule, TableId, Verdict};
 
 /// Criteria while they are gathered. The inner `None` is one that is faulty.
@@ -18,6 +19,9 @@ struct Criteria {
     rcpt: Option<(Span, Option<Criterion<TableId>>)>,
 }
 
+/// A part of the rule is faulty, which has been reported.
+struct Faulty;
+
 impl Builder<'_> {
     pub(super) fn matching(&mut self, span: Span, options: Vec<MatchOption>, verdict: &Written) {
         let mut criteria = Criteria::default();
@@ -28,12 +32,14 @@ impl Builder<'_> {
             Written::Reject => Some(Verdict::Reject),
             Written::Action(name) => self.action_named(name).map(Verdict::Action),
         };
-        let rule = self.rule(span, &criteria, verdict);
+        let rule = verdict
+            .ok_or(Faulty)
+            .and_then(|verdict| self.rule(span, &criteria, verdict));
         self.config.rules.extend(rule);
     }
 
     /// The rule, unless a part of it is faulty.
-    fn rule(&self, span: Span, criteria: &Criteria, verdict: Option<Verdict>) -> Option<Rule> {
+    fn rule(&self, span: Span, criteria: &Criteria, verdict: Verdict) -> Result<Rule, Faulty> {
         let local = Criterion {
             negated: false,
             what: Origin::Local,
@@ -42,7 +48,7 @@ impl Builder<'_> {
             negated: false,
             what: Destination::Local,
         };
-        Some(Rule {
+        Ok(Rule {
             place: self.report.place(span),
             from: sound(criteria.from)?.unwrap_or(local),
             to: sound(criteria.to)?.unwrap_or(here),
@@ -51,7 +57,7 @@ impl Builder<'_> {
             auth: sound(criteria.auth)?,
             sender: sound(criteria.sender)?,
             rcpt: sound(criteria.rcpt)?,
-            verdict: verdict?,
+            verdict,
         })
     }
 
@@ -125,7 +131,7 @@ impl Builder<'_> {
                 self.once(&mut criteria.rcpt, "rcpt-to", span, value);
             }
             MatchWhat::Auth(users) => self.auth(criteria, negated, span, users),
-            MatchWhat::Unserved(what) => self.unserved(what),
+            MatchWhat::Unserved(what) => self.unserved(Part::Match, what),
         }
     }
 
@@ -162,10 +168,7 @@ impl Builder<'_> {
     }
 }
 
-/// A criterion that was not given, or is sound; `None` if it is faulty.
-fn sound<T: Copy>(given: Option<(Span, Option<T>)>) -> Option<Option<T>> {
-    match given {
-        None => Some(None),
-        Some((_, value)) => value.map(Some),
-    }
+/// A criterion that was not given, or is sound.
+fn sound<T: Copy>(given: Option<(Span, Option<T>)>) -> Result<Option<T>, Faulty> {
+    given.map(|(_, value)| value.ok_or(Faulty)).transpose()
 }

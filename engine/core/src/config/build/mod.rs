@@ -14,7 +14,7 @@ use super::statement::{self, Statement};
 use super::token::{DIRECTIVES, Token};
 use super::{
     Action, ActionId, Config, Diagnostic, Input, Loader, NamedTable, SocketListener, TableId,
-    unserved,
+    unserved::{self, Part},
 };
 use crate::config::table::{Service, Shape, Table, TableFault};
 use crate::limits::Limits;
@@ -111,7 +111,7 @@ impl Builder<'_> {
 
     fn directive(&mut self, directive: Directive) {
         match directive {
-            Directive::Unserved(what) => self.unserved(what),
+            Directive::Unserved(what) => self.unserved(Part::Setting, what),
             Directive::Table(name, source) => self.table(&name, source),
             Directive::Listen(interface, options) => self.listen(&interface, options),
             Directive::ListenSocket(options) => self.listen_socket(options),
@@ -163,8 +163,8 @@ impl Builder<'_> {
         }
     }
 
-    fn unserved(&mut self, what: Unserved) {
-        self.unserved_with(what.word, what.span, unserved::advice(what.word));
+    fn unserved(&mut self, part: Part, what: Unserved) {
+        self.unserved_with(what.word, what.span, unserved::advice(part, what.word));
     }
 
     fn unserved_with(&mut self, word: &str, span: Span, advice: &str) {
@@ -223,21 +223,11 @@ impl Builder<'_> {
             Some(token) => format!("unexpected {token}"),
             None => "the directive ends too early".to_owned(),
         };
-        let wants_text = expected.iter().any(|one| one.starts_with("a "));
         let label = format!("expected {}", join(&expected));
+        let help = found.and_then(|token| syntax_help(token, &expected));
         let diagnostic = self.report.error(span, message, label);
-        match found {
-            Some(Token::Keyword(word)) if wants_text => {
-                diagnostic.help(format!(
-                    "`{word}` is a reserved word: to use it as a name or value, write \"{word}\""
-                ));
-            }
-            Some(Token::Number(number)) if wants_text => {
-                diagnostic.help(format!(
-                    "to use a number as a name or value, write \"{number}\""
-                ));
-            }
-            _ => {}
+        if let Some(help) = help {
+            diagnostic.help(help);
         }
     }
 
@@ -489,6 +479,30 @@ fn line_range(text: &str, line: usize) -> std::ops::Range<usize> {
     0..0
 }
 
+/// How to mend what was found in place of what is expected.
+fn syntax_help(found: &Token, expected: &[String]) -> Option<String> {
+    let text_fits = expected.iter().any(|one| !one.starts_with('`'));
+    match found {
+        Token::Keyword(word) if text_fits && !expected.iter().any(|one| one == "end of line") => {
+            Some(format!(
+                "`{word}` is a reserved word: to use it as a name or value, write \"{word}\""
+            ))
+        }
+        Token::Number(number) if expected.iter().any(|one| one.contains("delay")) => Some(format!(
+            "a delay has a unit: {number}s, {number}m, {number}h or {number}d"
+        )),
+        Token::Number(number) if text_fits => Some(format!(
+            "to use a number as a name or value, write \"{number}\""
+        )),
+        Token::Text(word) => {
+            let words = expected.iter().filter(|one| one.starts_with('`'));
+            let words: Vec<&str> = words.map(|one| one.trim_matches('`')).collect();
+            nearest(word, &words).map(|near| format!("did you mean `{near}`?"))
+        }
+        _ => None,
+    }
+}
+
 fn unknown_directive_help(word: Option<&str>) -> String {
     let legacy = match word {
         Some("accept" | "reject" | "deliver") => "action NAME ... and match ... action NAME",
@@ -552,7 +566,10 @@ fn expectation(expected: &[RichPattern<'_, Token>]) -> Vec<String> {
             _ => None,
         })
         .collect();
-    words.sort_by_key(|word| (word == "end of line", word.starts_with('`'), word.clone()));
+    words.sort_by_cached_key(|word| {
+        let plain = word.trim_matches('`').to_owned();
+        (word == "end of line", word.starts_with('`'), plain)
+    });
     words.dedup();
     words
 }

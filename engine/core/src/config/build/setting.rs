@@ -3,7 +3,8 @@
 use super::Builder;
 use crate::config::grammar::{At, Directive, Limit, Scope, Word};
 use crate::config::source::Span;
-use crate::config::{unserved, value};
+use crate::config::unserved::{self, Part};
+use crate::config::value;
 use crate::limits::Limits;
 use std::time::Duration;
 
@@ -38,7 +39,7 @@ impl Builder<'_> {
             Directive::Limits(scope, limits) => {
                 for limit in limits {
                     match limit {
-                        Limit::Unserved(what) => self.unserved(what),
+                        Limit::Unserved(what) => self.unserved(Part::Setting, what),
                         Limit::Number(key, number) => self.limit(scope, &key, &number),
                     }
                 }
