@@ -115,3 +115,154 @@ fn absent(reader: &dyn Reader, id: MessageId) -> Result<Reply, StoreError> {
         },
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bytes::Bytes;
+    use redspool_core::addr::{Address, Source};
+    use redspool_core::control::Selector as Wire;
+    use redspool_core::envelope::{Delivery, Dsn, Envelope, Flags, Relay};
+    use redspool_core::queue::{Body, Message, Store as _, Submission, Transition};
+    use redspool_core::time::Timestamp;
+    use redspool_store::MemStore;
+    use std::num::NonZeroU32;
+    use std::time::Duration;
+
+    fn envelope(message: MessageId, low: u32) -> Envelope {
+        Envelope {
+            id: message.envelope(NonZeroU32::new(low).unwrap()),
+            action: "out".into(),
+            tag: "".into(),
+            delivery: Delivery::Mta(Relay {
+                host: None,
+                helo: "".into(),
+            }),
+            smtpname: "mx.example.org".into(),
+            helo: "client.example.net".into(),
+            hostname: "<unknown>".into(),
+            username: "".into(),
+            source: Source::Local,
+            sender: Address::null(),
+            rcpt: "a@example.org".parse().unwrap(),
+            dest: "a@example.org".parse().unwrap(),
+            ctime: Timestamp::from_secs(1_000),
+            last_try: Timestamp::EPOCH,
+            last_bounce: Timestamp::EPOCH,
+            ttl: Duration::from_hours(96),
+            retry: 0,
+            flags: Flags::default(),
+            dsn: Dsn::default(),
+            status: None,
+            errorline: "".into(),
+        }
+    }
+
+    /// Three messages with two envelopes each; the third one is in the corrupt bucket.
+    fn store() -> MemStore {
+        let mut store = MemStore::new();
+        let submit = |number| {
+            let id = MessageId::new(number).unwrap();
+            Transition::Submit(Submission {
+                message: Message {
+                    id,
+                    size: 0,
+                    ctime: Timestamp::from_secs(1_000),
+                    eight_bit: false,
+                },
+                body: Body::Whole(Bytes::from(vec![b'x'; 100_000])),
+                envelopes: vec![envelope(id, 1), envelope(id, 2)],
+            })
+        };
+        let corrupt = Transition::Corrupt {
+            message: MessageId::new(3).unwrap(),
+            reason: "it smells".into(),
+            at: Timestamp::from_secs(2_000),
+        };
+        let group = vec![submit(2), submit(1), submit(3), corrupt];
+        let group = group
+            .into_iter()
+            .map(|transition| MemStore::prepare(transition).unwrap());
+        store.commit(group.collect()).unwrap();
+        store
+    }
+
+    fn replies(request: &Request) -> Vec<Reply> {
+        let mut replies = Vec::new();
+        let mut each = |reply| {
+            replies.push(reply);
+            true
+        };
+        answer(&store().reader(), request, 3, &mut each).unwrap();
+        replies
+    }
+
+    fn listed(selector: Wire) -> Vec<u64> {
+        let replies = replies(&Request::ShowQueue(selector));
+        assert_eq!(replies.last(), Some(&Reply::End));
+        let rows = replies.into_iter().filter_map(|reply| match reply {
+            Reply::EnvelopeRows(rows) => Some(rows),
+            _ => None,
+        });
+        let rows = rows
+            .flatten()
+            .inspect(|row| assert_eq!(row.runstate, Runstate::Offline));
+        rows.map(|row| row.id).collect()
+    }
+
+    #[test]
+    fn listings_are_in_order_and_heed_the_id() {
+        let (a, b) = (0x1_0000_0001, 0x2_0000_0001);
+        assert_eq!(listed(Wire::All), [a, a + 1, b, b + 1]);
+        assert_eq!(listed(Wire::Message(2)), [b, b + 1]);
+        assert_eq!(listed(Wire::Envelope(a + 1)), [a + 1]);
+    }
+
+    #[test]
+    fn envelopes_and_messages_are_found() {
+        let record = replies(&Request::ShowEnvelope(0x1_0000_0002));
+        assert!(
+            matches!(record.as_slice(), [Reply::EnvelopeRecord(record)] if record.id == 0x1_0000_0002)
+        );
+        let content = replies(&Request::ShowMessage(1));
+        let octets = |reply: &Reply| match reply {
+            Reply::Piece(piece) => piece.len(),
+            _ => 0,
+        };
+        assert_eq!(content.iter().map(octets).sum::<usize>(), 100_000);
+        assert_eq!(content.last(), Some(&Reply::End));
+    }
+
+    #[test]
+    fn what_is_not_queued_is_unknown_or_set_aside() {
+        let aside = [Reply::Fail {
+            reason: "message 00000003 is in the corrupt bucket: it smells".into(),
+        }];
+        let unknown = [Reply::Unknown];
+        for (message, want) in [(3, &aside), (4, &unknown), (0, &unknown)] {
+            let number = u64::from(message) << 32 | 1;
+            for request in [
+                Request::ShowQueue(Wire::Message(message)),
+                Request::ShowQueue(Wire::Envelope(number)),
+                Request::ShowEnvelope(number),
+                Request::ShowMessage(message),
+            ] {
+                assert_eq!(replies(&request), *want, "{request:?}");
+            }
+        }
+        assert_eq!(replies(&Request::ShowEnvelope(0x1_0000_0009)), unknown);
+    }
+
+    #[test]
+    fn whoever_has_enough_is_not_given_more() {
+        for request in [Request::ShowQueue(Wire::All), Request::ShowMessage(1)] {
+            let mut count = 0;
+            let mut each = |_| {
+                count += 1;
+                false
+            };
+            answer(&store().reader(), &request, 1, &mut each).unwrap();
+            assert_eq!(count, 1, "{request:?}");
+        }
+    }
+}

@@ -9,6 +9,11 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
+/// A day: a longer wait is a slip.
+const TIMEOUT_MOST: u64 = 86_400;
+/// Five minutes: smtpd hangs up on connections that are idle for longer than twice that.
+const INTERVAL_MOST: u64 = 300;
+
 /// What the options say.
 #[derive(Clone, Debug, Parser)]
 #[command(
@@ -30,11 +35,11 @@ pub(crate) struct Options {
     pub(crate) spool: Option<PathBuf>,
 
     /// Longest wait for a sign of life of smtpd
-    #[arg(long, value_name = "SECONDS", default_value = "10", value_parser = seconds)]
+    #[arg(long, value_name = "SECONDS", default_value = "10", value_parser = seconds::<TIMEOUT_MOST>)]
     pub(crate) timeout: Duration,
 
     /// For monitor: time between two lines
-    #[arg(long, value_name = "SECONDS", value_parser = seconds)]
+    #[arg(long, value_name = "SECONDS", value_parser = seconds::<INTERVAL_MOST>)]
     pub(crate) interval: Option<Duration>,
 
     /// For monitor: lines to print before it ends
@@ -104,11 +109,9 @@ impl Options {
     }
 }
 
-fn seconds(text: &str) -> Result<Duration, String> {
-    // A day: a longer wait is a slip.
-    const MOST: u64 = 86_400;
+fn seconds<const MOST: u64>(text: &str) -> Result<Duration, String> {
     match text.parse() {
-        Ok(seconds @ 1..=MOST) => Ok(Duration::from_secs(seconds)),
+        Ok(seconds) if (1..=MOST).contains(&seconds) => Ok(Duration::from_secs(seconds)),
         _ => Err(format!("expected whole seconds from 1 to {MOST}")),
     }
 }

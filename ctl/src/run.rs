@@ -11,7 +11,7 @@ use nix::unistd::geteuid;
 use redspool_core::control::paths::{self, Environment, Paths};
 use redspool_core::control::{Reply, Request};
 use redspool_core::limits::Limits;
-use redspool_core::queue::{Reader, StoreError};
+use redspool_store::Offline;
 use std::ffi::OsString;
 use std::io::{self, ErrorKind, IsTerminal as _, Write as _};
 use std::path::Path;
@@ -32,6 +32,7 @@ pub fn run(mut args: impl Iterator<Item = OsString>) -> ExitCode {
     let mut console = Console {
         name,
         status: 0,
+        printed: false,
         gone: false,
     };
     let options = match console.name.as_str() {
@@ -57,6 +58,8 @@ pub fn run(mut args: impl Iterator<Item = OsString>) -> ExitCode {
 struct Console {
     name: String,
     status: u8,
+    /// Something was written to the standard output.
+    printed: bool,
     /// Nobody reads the standard output any more.
     gone: bool,
 }
@@ -75,6 +78,7 @@ impl Console {
 
     /// Writes out what is ready now, so that pipes see every line when it is made.
     fn print(&mut self, text: &[u8]) {
+        self.printed |= !text.is_empty();
         let mut out = io::stdout().lock();
         if let Err(error) = out.write_all(text).and_then(|()| out.flush()) {
             self.gone = true;
@@ -144,54 +148,60 @@ fn serve(console: &mut Console, options: &Options, parsed: &Parsed) {
         io::stdout().is_terminal(),
     );
     let limits = Limits::default();
-    match Client::connect(&paths.socket, options.timeout, limits.control_frame) {
-        Ok(mut client) if service.render == Render::Digests => {
-            monitor(console, &mut client, &request, &mut renderer, options);
-        }
-        Ok(mut client) => {
-            let asked = client.ask(&request, &mut |reply| console.show(&mut renderer, reply));
-            if let Err(trouble) = asked {
-                console.fail(&trouble.to_string());
-            }
-        }
-        Err(trouble) => match reader(service, &trouble, &paths) {
-            Ok(reader) => {
-                let page = limits.listing_page;
-                let read = offline::answer(reader.as_ref(), &request, page, &mut |reply| {
-                    console.show(&mut renderer, reply)
-                });
-                if let Err(error) = read {
-                    console.fail(&format!("{}: {error}", paths.spool.display()));
-                }
-            }
-            Err(reason) => console.fail(&reason),
+    let asked = Client::connect(&paths.socket, options.timeout, limits.control_frame).and_then(
+        |mut client| match service.render {
+            Render::Digests => monitor(console, &mut client, &request, &mut renderer, options),
+            _ => client.ask(&request, &mut |reply| console.show(&mut renderer, reply)),
         },
+    );
+    let Err(trouble) = asked else {
+        return;
+    };
+    match store(console, service, &trouble, &paths) {
+        Ok(store) => {
+            let (reader, page) = (store.reader(), limits.listing_page);
+            let read = offline::answer(&reader, &request, page, &mut |reply| {
+                console.show(&mut renderer, reply)
+            });
+            if let Err(error) = read {
+                console.fail(&format!("{}: {error}", paths.spool.display()));
+            }
+        }
+        Err(reason) => console.fail(&reason),
     }
 }
 
-/// The store itself, if the command can do without a daemon and there is none; else the reason.
-fn reader(service: &Service, trouble: &Trouble, paths: &Paths) -> Result<Box<dyn Reader>, String> {
-    if !matches!(trouble, Trouble::Down(..)) {
-        return Err(trouble.to_string());
+/// The store itself, if the command can do without a daemon and none answers; else the reason.
+fn store(
+    console: &Console,
+    service: &Service,
+    trouble: &Trouble,
+    paths: &Paths,
+) -> Result<Offline, String> {
+    let down = matches!(trouble, Trouble::Down(..));
+    let silent = matches!(trouble, Trouble::Silent(..)) && !console.printed;
+    match (down, service.offline) {
+        (true, false) => {
+            return Err(format!(
+                "{trouble}; start it, or name another with --socket or --spool"
+            ));
+        }
+        (true, true) if paths.spool_assumed => {
+            return Err(format!(
+                "{trouble}; name its spool with --spool to read that instead"
+            ));
+        }
+        (true, true) => {}
+        // It runs and is stuck: what it has queued is worth seeing all the same.
+        (false, true) if silent && !paths.spool_assumed => {
+            console.remark(&format!("{trouble}; this is what its store holds"));
+        }
+        (false, _) => return Err(trouble.to_string()),
     }
-    if !service.offline {
-        return Err(format!(
-            "{trouble}; start it, or name another with --socket or --spool"
-        ));
-    }
-    if paths.spool_assumed {
-        return Err(format!(
-            "{trouble}; name its spool with --spool to read that instead"
-        ));
-    }
-    open(&paths.spool).map_err(|error| {
+    Offline::open(&paths.spool).map_err(|error| {
         let spool = paths.spool.display();
         format!("{trouble}; nor can its store be read: {spool}: {error}; name it with --spool")
     })
-}
-
-fn open(_spool: &Path) -> Result<Box<dyn Reader>, StoreError> {
-    Err(StoreError::Absent)
 }
 
 /// Asks for the numbers again and again.
@@ -201,17 +211,14 @@ fn monitor(
     request: &Request,
     renderer: &mut Renderer,
     options: &Options,
-) {
+) -> Result<(), Trouble> {
     let interval = options.interval.unwrap_or(Duration::from_secs(1));
     let mut left = options.count.unwrap_or(u64::MAX);
     let mut due = Instant::now();
     while left > 0 {
-        let asked = client.ask(request, &mut |reply| console.show(renderer, reply));
-        if let Err(trouble) = asked {
-            console.fail(&trouble.to_string());
-        }
+        client.ask(request, &mut |reply| console.show(renderer, reply))?;
         if console.status != 0 {
-            return;
+            break;
         }
         left = left.saturating_sub(1);
         if left > 0 {
@@ -221,6 +228,7 @@ fn monitor(
             thread::sleep(due.saturating_duration_since(now));
         }
     }
+    Ok(())
 }
 
 /// Seconds since the epoch.

@@ -6,5 +6,6 @@
 )]
 
 mod down;
+mod offline;
 mod online;
 mod place;

@@ -389,7 +389,7 @@ fn monitor_writes_every_line_when_it_is_made() {
     let _told = place.daemon(|_| vec![Reply::Digest(DigestRow::default())]);
     let spool = format!("--spool={}", place.path().display());
     let mut child = program("smtpctl")
-        .args([&spool, "monitor", "--interval", "86400"])
+        .args([&spool, "monitor", "--interval", "300"])
         .stdout(Stdio::piped())
         .spawn()
         .unwrap();
