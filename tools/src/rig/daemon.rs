@@ -59,7 +59,8 @@ pub struct Rig {
 }
 
 impl Rig {
-    /// A new directory with this smtpd.conf. `@DIR@` in the text becomes the directory.
+    /// A new directory with this smtpd.conf. In the text, `@DIR@` becomes the directory, `@UID@`
+    /// and `@GID@` who we are.
     pub fn new(configuration: &str) -> Self {
         let directory = tempfile::Builder::new().prefix("redspool").tempdir();
         let directory = directory.expect("a temporary directory can be made");
@@ -90,7 +91,10 @@ impl Rig {
 
     /// Writes another smtpd.conf.
     pub fn configure(&self, configuration: &str) {
-        let text = configuration.replace("@DIR@", &self.path().to_string_lossy());
+        let text = configuration
+            .replace("@DIR@", &self.path().to_string_lossy())
+            .replace("@UID@", &nix::unistd::getuid().to_string())
+            .replace("@GID@", &nix::unistd::getgid().to_string());
         fs::write(self.config(), text).expect("the configuration can be written");
     }
 
@@ -131,9 +135,7 @@ impl Rig {
 
     /// Starts smtpd and waits until it is ready. Panics with its log if it ends instead.
     pub fn start(&self) -> Daemon {
-        let daemon = Daemon::spawn(self.smtpd());
-        daemon.ready();
-        daemon
+        Daemon::start(self.smtpd())
     }
 
     /// Runs smtpd where it should not come up, and waits for its end.
@@ -210,6 +212,14 @@ pub struct Daemon {
 }
 
 impl Daemon {
+    /// Starts smtpd by this command and waits until it is ready. Panics with its log if it ends
+    /// instead.
+    pub fn start(command: Command) -> Self {
+        let daemon = Self::spawn(command);
+        daemon.ready();
+        daemon
+    }
+
     fn spawn(mut command: Command) -> Self {
         let mut child = command
             .stderr(Stdio::piped())
