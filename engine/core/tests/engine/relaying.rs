@@ -236,6 +236,46 @@ fn equal_preferences_share_the_load() {
 }
 
 #[test]
+fn relays_that_share_a_host_take_turns() {
+    let limits = mta(MtaLimits {
+        connections_per_host: 1,
+        mails_per_session: 5,
+        ..MtaLimits::default()
+    });
+    let mut world = World::new(1, limits);
+    for n in 0..3 {
+        let list = Ok(vec![(10, address(1))]);
+        world.domains.insert(format!("d{n}.example"), list);
+    }
+    for n in 0..30 {
+        let (user, domain) = (n, n % 3);
+        world.send(relay(), &format!("u{user}@d{domain}.example"));
+    }
+    world.run_out(Duration::from_mins(1));
+    assert_eq!(world.diary.delivered.len(), 30);
+}
+
+#[test]
+fn a_domain_gets_no_more_connections_than_it_may() {
+    let limits = mta(MtaLimits {
+        connections_per_domain: 2,
+        ..MtaLimits::default()
+    });
+    let mut world = World::new(1, limits);
+    let list = (1..5).map(|n| (10, address(n))).collect();
+    world.domains.insert("example.net".into(), Ok(list));
+    flood(&mut world, 100, &relay());
+    let Delivery::Mta(mut other) = relay() else {
+        unreachable!("a relay relays");
+    };
+    other.helo = "other.example.org".into();
+    flood(&mut world, 100, &Delivery::Mta(other));
+    world.run_out(HOUR);
+    assert_eq!(world.diary.sessions_max, 2);
+    assert_eq!(world.diary.delivered.len(), 200);
+}
+
+#[test]
 fn a_host_that_wants_fewer_connections_is_not_pestered() {
     let mut world = World::new(1, Limits::default());
     world.hosts.insert(address(1), Host::Crowded(2));

@@ -5,6 +5,7 @@ use crate::world::{
 };
 use redspool_core::engine::Phase;
 use redspool_core::envelope::{Delivery, Notify};
+use redspool_core::id::MessageId;
 use redspool_core::limits::Limits;
 use redspool_core::queue::{Outcome, Selector};
 use redspool_core::reply::Status;
@@ -271,6 +272,39 @@ fn failures_of_one_message_share_a_notice() {
     assert_eq!(world.diary.notices.len(), 1);
     assert_eq!(world.diary.notices[0].len(), 2);
     assert_eq!(world.engine.counters().get(Counter::QueueBounce), 2);
+}
+
+#[test]
+fn reports_wait_a_moment_for_each_other() {
+    let mut world = World::new(9, Limits::default());
+    world.latency = Duration::from_millis(300);
+    let mut envelopes = Vec::new();
+    for n in 1..5u8 {
+        world.hosts.insert(address(n), Host::Rejects);
+        let mut envelope = world.envelope(smart_host(address(n)), "a@example.net");
+        let message = MessageId::new(1).unwrap();
+        envelope.id = message.envelope(u32::from(n).try_into().unwrap());
+        envelopes.push(envelope);
+    }
+    world.submit(envelopes);
+    world.run_out(HOUR);
+    let failed: Vec<_> = world.diary.attempts.iter().map(|(_, at)| *at).collect();
+    assert!(
+        failed[3] - failed[0] > 0.02,
+        "they fail one after the other: {failed:?}"
+    );
+    assert_eq!(world.diary.notices.len(), 1);
+}
+
+#[test]
+fn what_is_not_in_the_store_is_dropped() {
+    let (mut world, delivery) = deferring();
+    world.send(delivery, "a@example.net");
+    world.run(Duration::from_secs(5));
+    world.store.clear();
+    world.run_out(HOUR);
+    let digest = world.engine.digest();
+    assert_eq!((digest.enqueued, digest.dequeued), (1, 1));
 }
 
 #[test]
