@@ -76,6 +76,8 @@ pub struct Shared {
     pub mx_port: u16,
     /// The uid that may control the daemon besides root.
     pub owner: u32,
+    /// The user the daemon runs as.
+    pub user: Box<str>,
     /// When the daemon started.
     pub started: Now,
     paused: tokio::sync::Mutex<Paused>,
@@ -258,6 +260,7 @@ impl Daemon {
             spool: setup.spool,
             mx_port: setup.mx_port,
             owner: setup.owner,
+            user: own_user(),
             started: clock::now(),
             paused: tokio::sync::Mutex::new(paused),
             seeds: Mutex::new(seeds),
@@ -386,6 +389,13 @@ impl Daemon {
         let _ = tokio::task::spawn_blocking(move || store.close()).await;
         tracing::info!("smtpd stopped");
     }
+}
+
+/// The name of the user this process runs as, or its number.
+fn own_user() -> Box<str> {
+    let uid = nix::unistd::geteuid();
+    let user = nix::unistd::User::from_uid(uid).ok().flatten();
+    user.map_or_else(|| uid.to_string(), |user| user.name).into()
 }
 
 /// Shows the engine every queued envelope; sets damaged messages aside.

@@ -66,8 +66,12 @@ pub fn run(mut options: Options) -> Result<(), Failed> {
     let Paths { spool, socket, .. } =
         paths::resolve(nix::unistd::geteuid().as_raw(), &named, &environment)
             .map_err(|error| error.to_string())?;
+    privileges::make_directory(&spool).map_err(|error| {
+        let spool = spool.display();
+        format!("spool {spool}: {error}; make the directory, or name another with --spool")
+    })?;
     let listeners = listening::open(&config)?;
-    let control = control::bind(&socket)
+    let control = open_control(&socket)
         .map_err(|error| format!("control socket {}: {error}", socket.display()))?;
     let rights = privileges::settle(&options.user, &spool)?;
     let sink = if background {
@@ -175,6 +179,14 @@ fn paused(words: &[String]) -> Paused {
         mta: has("mta"),
         smtp: has("smtp"),
     }
+}
+
+/// Binds the control socket, in a directory of its own if that is missing.
+fn open_control(path: &Path) -> std::io::Result<std::os::unix::net::UnixListener> {
+    if let Some(directory) = path.parent() {
+        privileges::make_directory(directory)?;
+    }
+    control::bind(path)
 }
 
 /// Opens the store, and opens it anew after an error.

@@ -18,14 +18,14 @@ pub struct Rights {
     pub owner: u32,
 }
 
-/// Makes the spool, starts the helper and becomes `user`, if we are root and `user` is not. Call
+/// Makes a directory that nobody else may enter, if it is missing.
+pub fn make_directory(path: &Path) -> std::io::Result<()> {
+    DirBuilder::new().recursive(true).mode(0o700).create(path)
+}
+
+/// Gives the spool to `user`, starts the helper and becomes `user`, if we are root and `user` is not. Call
 /// before there is a thread, when everything is open that only root may open.
 pub fn settle(user: &str, spool: &Path) -> Result<Rights, String> {
-    let made = DirBuilder::new().recursive(true).mode(0o700).create(spool);
-    made.map_err(|error| {
-        let spool = spool.display();
-        format!("spool {spool}: {error}; make the directory, or name another with --spool")
-    })?;
     let options = |identity| helper::Options::new(identity).map_err(|error| error.to_string());
     if !geteuid().is_root() || user == "root" {
         let helper = helper::start(&options(Identity::Own)?).map_err(|error| error.to_string())?;

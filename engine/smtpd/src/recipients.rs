@@ -49,6 +49,7 @@ async fn local(
         users: shared.users.clone(),
         limits: shared.limits(),
         runtime: Handle::current(),
+        own: shared.user.clone(),
     };
     let expanded =
         tokio::task::spawn_blocking(move || expand_local(&config, &mut directory, &question));
@@ -78,9 +79,15 @@ struct System {
     users: users::Users,
     limits: Arc<Limits>,
     runtime: Handle,
+    /// The user the daemon runs as.
+    own: Box<str>,
 }
 
 impl Directory for System {
+    fn unprivileged(&self) -> &str {
+        &self.own
+    }
+
     fn user(&mut self, name: &str) -> Result<Option<User>, Temporary> {
         let found = self
             .runtime
