@@ -37,7 +37,7 @@ impl Offline {
         // that needs repair, or a filesystem without locks, is read through the overlay.
         let shared = match beside(open()?) {
             Ok(shared) => shared,
-            Err(StoreError::Locked { holder }) => return Err(StoreError::Locked { holder }),
+            Err(why @ (StoreError::Locked { .. } | StoreError::Unreadable(_))) => return Err(why),
             Err(_) => Overlay::new(open()?)?.open(CACHE_OFFLINE)?,
         };
         match guarded(|| format(&shared))? {
