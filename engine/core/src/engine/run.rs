@@ -80,11 +80,7 @@ impl Engine {
     pub fn removed(&mut self, now: Now, ids: &[EnvelopeId]) {
         self.advance(now);
         for id in ids {
-            if self.scheduler.inflight(*id).is_some() {
-                self.withdraw(now, *id);
-            }
-            if self.scheduler.forget(*id) {
-                self.left_queue();
+            if self.drop_envelope(now, *id) {
                 self.digest.removed += 1;
                 self.counters.add(Counter::SchedulerEnvelopeRemoved, 1);
             }
@@ -201,6 +197,18 @@ impl Engine {
             self.digest.enqueued += 1;
         }
         new
+    }
+
+    /// An envelope was taken out of the store by others; says whether it was known.
+    pub(super) fn drop_envelope(&mut self, now: Now, id: EnvelopeId) -> bool {
+        if self.scheduler.inflight(id).is_some() {
+            self.withdraw(now, id);
+        }
+        let known = self.scheduler.forget(id);
+        if known {
+            self.left_queue();
+        }
+        known
     }
 
     /// An envelope is queued no longer.
