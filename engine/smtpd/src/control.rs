@@ -10,7 +10,7 @@ use crate::drivers::set_aside;
 use bytes::{Buf as _, BytesMut};
 use parking_lot::Mutex;
 use redspool_core::control::{
-    EnvelopeRecord, EnvelopeRow, Reply, Request, Runstate, Subsystem, chunks, frame,
+    EnvelopeRecord, EnvelopeRow, Listing, Reply, Request, Runstate, Subsystem, chunks, frame,
 };
 use redspool_core::engine;
 use redspool_core::envelope::Envelope;
@@ -254,40 +254,35 @@ async fn read<T: Send + 'static>(
 }
 
 async fn list(shared: &Arc<Shared>, peer: &mut Peer, selector: Selector) -> io::Result<()> {
-    let most = shared.limits().listing_page;
-    let mut after = None;
+    let mut listing = Listing::new(selector, shared.limits().listing_page);
     let mut any = false;
     loop {
-        let page = match read(shared, move |reader| reader.page(selector, after, most)).await {
-            Ok(page) => page,
+        let next = read(shared, move |reader| {
+            let page = listing.next(reader)?;
+            Ok((listing, page))
+        });
+        let page = match next.await {
+            Ok((then, Some(page))) => {
+                listing = then;
+                page
+            }
+            Ok((_, None)) => break,
             Err(error) => return peer.send(&fail(&error)).await,
         };
-        let Some(last) = last_of(&page) else {
-            break;
-        };
         any = true;
-        let full = page.len() >= most;
-        after = Some(last);
         let (envelopes, damaged) = sorted_out(page);
         for error in damaged {
             if let StoreError::Corrupt { message, reason } = error {
                 set_aside(shared, message, &reason);
-                peer.send(&Reply::Damaged {
-                    message: message.get(),
-                    reason,
-                })
-                .await?;
+                let message = message.get();
+                peer.send(&Reply::Damaged { message, reason }).await?;
             }
         }
         let Some(rows) = rows(shared, envelopes).await else {
             return peer.send(&ending()).await;
         };
-        // Half a frame leaves room for what the frame adds to its rows.
-        for part in chunks(rows, peer.limit / 2) {
+        for part in chunks(rows, peer.limit) {
             peer.send(&Reply::EnvelopeRows(part)).await?;
-        }
-        if !full {
-            break;
         }
     }
     let end = if any || selector == Selector::All {
@@ -296,18 +291,6 @@ async fn list(shared: &Arc<Shared>, peer: &mut Peer, selector: Selector) -> io::
         Reply::Unknown
     };
     peer.send(&end).await
-}
-
-/// The id a listing goes on after: that of the last envelope, or the end of a damaged message.
-fn last_of(page: &[Walked<Envelope>]) -> Option<EnvelopeId> {
-    page.last().map(|walked| match walked {
-        Ok(envelope) => envelope.id,
-        Err(StoreError::Corrupt { message, .. }) => *message.envelopes().end(),
-        Err(_) => *MessageId::new(u32::MAX)
-            .expect("not zero")
-            .envelopes()
-            .end(),
-    })
 }
 
 fn sorted_out(page: Vec<Walked<Envelope>>) -> (Vec<Envelope>, Vec<StoreError>) {
@@ -361,20 +344,23 @@ async fn record(shared: &Arc<Shared>, id: EnvelopeId) -> Reply {
 }
 
 async fn content(shared: &Arc<Shared>, peer: &mut Peer, id: MessageId) -> io::Result<()> {
-    let mut index = 0;
-    loop {
+    match read(shared, move |reader| reader.message(id)).await {
+        Ok(Some(_)) => {}
+        Ok(None) => return peer.send(&Reply::Unknown).await,
+        Err(error) => return peer.send(&fail(&error)).await,
+    }
+    for index in 0.. {
         let reply = match read(shared, move |reader| reader.body(id, index)).await {
             Ok(Some(piece)) => Reply::Piece(piece.to_vec()),
-            Ok(None) if index == 0 => Reply::Unknown,
             Ok(None) => Reply::End,
             Err(error) => fail(&error),
         };
         peer.send(&reply).await?;
-        if !matches!(reply, Reply::Piece(_)) {
-            return Ok(());
+        if reply.is_last() {
+            break;
         }
-        index += 1;
     }
+    Ok(())
 }
 
 async fn schedule(shared: &Arc<Shared>, selector: Selector) -> Reply {

@@ -395,7 +395,8 @@ impl Daemon {
 fn own_user() -> Box<str> {
     let uid = nix::unistd::geteuid();
     let user = nix::unistd::User::from_uid(uid).ok().flatten();
-    user.map_or_else(|| uid.to_string(), |user| user.name).into()
+    user.map_or_else(|| uid.to_string(), |user| user.name)
+        .into()
 }
 
 /// Shows the engine every queued envelope; sets damaged messages aside.

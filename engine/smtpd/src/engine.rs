@@ -94,7 +94,10 @@ pub(crate) fn run(mut engine: Engine, inbox: Inbox, mut drivers: Drivers) {
         loop {
             act(&mut engine, &mut drivers);
             if !waiting.is_empty() && engine.idle() {
-                waiting.drain(..).for_each(|idle| drop(idle.send(())));
+                for idle in waiting.drain(..) {
+                    // Whoever waited may have given up.
+                    let _ = idle.send(());
+                }
             }
             let received = match engine.deadline() {
                 Some(deadline) => {

@@ -14,22 +14,21 @@ use crate::time::{Now, Timestamp};
 use std::time::Duration;
 
 impl Engine {
-    /// An envelope was read from the store, or could not be.
+    /// An envelope was read from the store, or could not be. One that is gone leaves the schedule,
+    /// asked for or not: its message may have been set aside as damaged.
     pub(super) fn loaded(&mut self, now: Now, id: EnvelopeId, loaded: Loaded) {
-        let Some(inflight) = self.scheduler.inflight(id) else {
-            return;
-        };
-        match loaded {
-            Loaded::Gone => {
-                self.scheduler.forget(id);
-                self.left_queue();
+        let purpose = self.scheduler.inflight(id).map(|inflight| inflight.purpose);
+        match (loaded, purpose) {
+            (Loaded::Gone, _) => {
+                self.drop_envelope(now, id);
             }
-            Loaded::Unavailable(_) => self.scheduler.postpone(id),
-            Loaded::Envelope(envelope, content) => match inflight.purpose {
-                Purpose::Expire => self.expire(now, envelope),
-                Purpose::Warn => self.warn(now, &envelope),
-                Purpose::Attempt => self.start(now, envelope, content),
-            },
+            (_, None) => {}
+            (Loaded::Unavailable(_), Some(_)) => self.scheduler.postpone(id),
+            (Loaded::Envelope(envelope, _), Some(Purpose::Expire)) => self.expire(now, envelope),
+            (Loaded::Envelope(envelope, _), Some(Purpose::Warn)) => self.warn(now, &envelope),
+            (Loaded::Envelope(envelope, content), Some(Purpose::Attempt)) => {
+                self.start(now, envelope, content);
+            }
         }
     }
 

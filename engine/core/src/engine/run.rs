@@ -85,8 +85,7 @@ impl Engine {
             if self.scheduler.inflight(*id).is_some() && !self.withdraw(now, *id) {
                 running += 1;
             }
-            if self.scheduler.forget(*id) {
-                self.left_queue();
+            if self.drop_envelope(now, *id) {
                 self.digest.removed += 1;
                 self.counters.add(Counter::SchedulerEnvelopeRemoved, 1);
             }
@@ -204,6 +203,18 @@ impl Engine {
             self.digest.enqueued += 1;
         }
         new
+    }
+
+    /// An envelope was taken out of the store by others; says whether it was known.
+    pub(super) fn drop_envelope(&mut self, now: Now, id: EnvelopeId) -> bool {
+        if self.scheduler.inflight(id).is_some() {
+            self.withdraw(now, id);
+        }
+        let known = self.scheduler.forget(id);
+        if known {
+            self.left_queue();
+        }
+        known
     }
 
     /// An envelope is queued no longer.

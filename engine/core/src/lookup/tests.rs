@@ -392,9 +392,14 @@ fn forward_files_are_followed_once() {
         "#]],
     );
     let many = (0..100).map(|n| format!("/tmp/{n}\n")).collect::<String>();
-    check(text, &[("bob", &many)], &["bob@localhost"], &expect![[r#"
+    check(
+        text,
+        &[("bob", &many)],
+        &["bob@localhost"],
+        &expect![[r#"
         bob@localhost: 424 4.2.4 Mailing list expansion problem: <bob@localhost>
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
@@ -416,7 +421,8 @@ fn what_cannot_be_read_decides_the_reply() {
         bob@localhost: 424 4.2.4 Mailing list expansion problem: <bob@localhost>
         bob@localhost: 451 4.3.0 Temporary failure: <bob@localhost>
         bob@localhost: 524 5.2.4 Mailing list expansion problem: <bob@localhost>
-    "#]].assert_eq(&got);
+    "#]]
+    .assert_eq(&got);
 }
 
 #[test]

@@ -161,6 +161,15 @@ fn block_of_one<T>(element: T) -> Vec<T> {
 }
 
 #[cfg(test)]
+impl<T> Shelf<T> {
+    /// Memory used, in octets.
+    pub(super) fn octets(&self) -> usize {
+        let elements: usize = self.blocks.iter().map(Vec::capacity).sum();
+        elements * size_of::<T>() + self.blocks.capacity() * size_of::<Vec<T>>()
+    }
+}
+
+#[cfg(test)]
 mod tests {
     use super::*;
     use proptest::prelude::*;

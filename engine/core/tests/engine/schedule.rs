@@ -3,7 +3,7 @@
 use crate::world::{
     DATE, Host, World, address, delivered, failure, is_delay, local, relay, smart_host,
 };
-use redspool_core::engine::Phase;
+use redspool_core::engine::{Event, Loaded, Phase};
 use redspool_core::envelope::{Delivery, Notify};
 use redspool_core::id::MessageId;
 use redspool_core::limits::Limits;
@@ -308,6 +308,16 @@ fn what_is_not_in_the_store_is_dropped() {
 }
 
 #[test]
+fn envelopes_of_a_message_set_aside_leave_the_schedule() {
+    let (mut world, delivery) = deferring();
+    let id = world.send(delivery, "a@example.net");
+    world.run(Duration::from_secs(5));
+    world.store.clear();
+    world.handle(Event::Loaded(vec![(id, Loaded::Gone)]));
+    assert!(world.engine.is_empty());
+}
+
+#[test]
 fn a_notice_that_fails_is_dropped_and_said_so() {
     let mut world = World::new(9, Limits::default());
     world.hosts.insert(address(1), Host::Rejects);
@@ -438,7 +448,7 @@ fn stopping_lets_running_deliveries_end_and_starts_none() {
         assert!(world.step(end));
     }
     let begun = world.diary.attempts.len();
-    world.handle(redspool_core::engine::Event::Stopping);
+    world.handle(Event::Stopping);
     world.run(HOUR);
     assert!(world.engine.idle());
     assert_eq!(world.diary.attempts.len(), begun);

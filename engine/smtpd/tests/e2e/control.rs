@@ -23,8 +23,15 @@ fn the_queue_shows_every_field_of_an_envelope() {
 
     let evpid = field(line, fields::EVPID);
     let envelope = rig.show(&["show", "envelope", evpid]);
-    for wanted in ["sender: sender@example.org", "rcpt: b@far.example", "type: mta"] {
-        assert!(envelope.lines().any(|line| line == wanted), "{wanted} in {envelope}");
+    for wanted in [
+        "sender: sender@example.org",
+        "rcpt: b@far.example",
+        "type: mta",
+    ] {
+        assert!(
+            envelope.lines().any(|line| line == wanted),
+            "{wanted} in {envelope}"
+        );
     }
     for words in [["show", "message", &id], ["show", "message", evpid]] {
         let message = rig.show(&words);
@@ -50,7 +57,10 @@ fn pause_holds_back_and_resume_lets_go() {
     alice.one();
     rig.show(&["resume", "mta"]);
     sink.next();
-    assert_eq!(rig.show(&["show", "status"]), "MDA running\nMTA running\nSMTP running\n");
+    assert_eq!(
+        rig.show(&["show", "status"]),
+        "MDA running\nMTA running\nSMTP running\n"
+    );
 }
 
 #[test]
@@ -67,7 +77,10 @@ fn what_is_paused_stays_paused_over_a_restart() {
     let _daemon = rig.start();
     let line = &rig.queue()[0];
     assert!(field(line, fields::FLAGS).contains("suspend"), "{line}");
-    assert_eq!(rig.show(&["resume", "envelope", &id]), "1 envelope resumed\n");
+    assert_eq!(
+        rig.show(&["resume", "envelope", &id]),
+        "1 envelope resumed\n"
+    );
     sink.next();
 }
 
@@ -115,7 +128,10 @@ fn stats_and_monitor_count_what_happened() {
     });
     let stats = rig.show(&["show", "stats"]);
     for key in ["uptime=", "smtp.session="] {
-        assert!(stats.lines().any(|line| line.starts_with(key)), "{key} in {stats}");
+        assert!(
+            stats.lines().any(|line| line.starts_with(key)),
+            "{key} in {stats}"
+        );
     }
     let monitor = rig.show(&["monitor", "--count", "2"]);
     assert!(monitor.lines().count() >= 2, "{monitor}");
@@ -142,7 +158,10 @@ fn ids_that_name_nothing_fail_and_say_so() {
         let words: Vec<&str> = words.into_iter().filter(|word| !word.is_empty()).collect();
         let output = rig.smtpctl(&words);
         assert_eq!(output.status, Some(1), "{words:?}: {output:?}");
-        assert!(output.stderr.starts_with("smtpctl: no such "), "{words:?}: {output:?}");
+        assert!(
+            output.stderr.starts_with("smtpctl: no such "),
+            "{words:?}: {output:?}"
+        );
     }
 }
 
@@ -152,24 +171,42 @@ fn words_that_are_no_command_list_what_is_possible() {
     rig.show(&["pause", "mta"]);
     queued(&daemon, "b@far.example", "stays");
     // An empty word, from an unset variable in a script, must never match anything.
-    for words in [&["remove", ""][..], &["pause", "envelope", ""], &["show", "host"], &["s"], &[""]]
-    {
+    for words in [
+        &["remove", ""][..],
+        &["pause", "envelope", ""],
+        &["show", "host"],
+        &["s"],
+        &[""],
+    ] {
         let output = rig.smtpctl(words);
         assert_eq!(output.status, Some(255), "{words:?}: {output:?}");
-        assert!(output.stderr.starts_with("possibilities are:\n"), "{words:?}: {output:?}");
+        assert!(
+            output.stderr.starts_with("possibilities are:\n"),
+            "{words:?}: {output:?}"
+        );
     }
     let output = rig.smtpctl(&["show", "queue", "12345678", "extra"]);
-    assert_eq!((output.status, output.stderr.as_str()), (Some(255), "invalid command\n"));
+    assert_eq!(
+        (output.status, output.stderr.as_str()),
+        (Some(255), "invalid command\n")
+    );
     assert_eq!(rig.queue().len(), 1);
 }
 
 #[test]
 fn commands_of_later_versions_say_so() {
     let (_sink, rig, _daemon) = started();
-    for words in [&["show", "routes"][..], &["show", "relays"], &["trace", "mta"]] {
+    for words in [
+        &["show", "routes"][..],
+        &["show", "relays"],
+        &["trace", "mta"],
+    ] {
         let output = rig.smtpctl(words);
         assert_eq!(output.status, Some(1), "{words:?}: {output:?}");
-        assert!(output.stderr.contains("not served"), "{words:?}: {output:?}");
+        assert!(
+            output.stderr.contains("not served"),
+            "{words:?}: {output:?}"
+        );
     }
 }
 
@@ -180,7 +217,10 @@ fn two_daemons_live_side_by_side() {
     let (first, second) = (one.start(), two.start());
     one.show(&["pause", "mta"]);
     two.show(&["pause", "mta"]);
-    assert_eq!(send(&first, "a@far.example", &super::setup::message("first")).code, 250);
+    assert_eq!(
+        send(&first, "a@far.example", &super::setup::message("first")).code,
+        250
+    );
     assert_eq!(one.queue().len(), 1);
     assert_eq!(two.queue().len(), 0);
     drop(second);

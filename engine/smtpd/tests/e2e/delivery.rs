@@ -12,10 +12,16 @@ fn a_message_for_a_local_user_lies_in_the_maildir() {
     let text = alice.one();
     let sent = String::from_utf8(message("hello")).unwrap();
     // A Maildir holds lines as the system has them.
-    assert!(text.replace("\r\n", "\n").ends_with(&sent.replace("\r\n", "\n")), "{text}");
+    assert!(
+        text.replace("\r\n", "\n")
+            .ends_with(&sent.replace("\r\n", "\n")),
+        "{text}"
+    );
     assert!(text.contains("Received: from client.example"), "{text}");
     assert!(text.contains(&id), "the trace names the message-id: {text}");
-    until("the queue is empty", || rig.queue().is_empty().then_some(()));
+    until("the queue is empty", || {
+        rig.queue().is_empty().then_some(())
+    });
 }
 
 #[test]
@@ -30,9 +36,15 @@ fn a_message_for_elsewhere_arrives_there_octet_by_octet() {
     let delivery = sink.next();
     assert_eq!(delivery.sender, "sender@example.org");
     assert_eq!(delivery.rcpts, ["b@far.example"]);
-    assert!(delivery.content.ends_with(&content), "{}", delivery.content.escape_ascii());
+    assert!(
+        delivery.content.ends_with(&content),
+        "{}",
+        delivery.content.escape_ascii()
+    );
     assert!(delivery.content.starts_with(b"Received: "));
-    until("the queue is empty", || rig.queue().is_empty().then_some(()));
+    until("the queue is empty", || {
+        rig.queue().is_empty().then_some(())
+    });
 }
 
 #[test]
@@ -51,15 +63,25 @@ fn one_message_for_many_arrives_for_each_once() {
     let (sink, rig, daemon) = started();
     let alice = mailbox(&rig, "alice");
     let mut dialog = Dialog::hello(daemon.address()).unwrap();
-    let rcpts = ["alice@local.example", "a@far.example", "b@far.example", "c@other.example"];
-    let reply = dialog.submit("sender@example.org", &rcpts, &message("many")).unwrap();
+    let rcpts = [
+        "alice@local.example",
+        "a@far.example",
+        "b@far.example",
+        "c@other.example",
+    ];
+    let reply = dialog
+        .submit("sender@example.org", &rcpts, &message("many"))
+        .unwrap();
     assert_eq!(reply.code, 250, "{reply:?}");
     let mut arrived = Vec::new();
     while arrived.len() < 3 {
         arrived.extend(sink.next().rcpts);
     }
     arrived.sort();
-    assert_eq!(arrived, ["a@far.example", "b@far.example", "c@other.example"]);
+    assert_eq!(
+        arrived,
+        ["a@far.example", "b@far.example", "c@other.example"]
+    );
     alice.one();
 }
 
@@ -68,14 +90,21 @@ fn messages_to_one_host_share_a_connection() {
     let (sink, rig, daemon) = started();
     rig.show(&["pause", "mta"]);
     for number in 0..20 {
-        queued(&daemon, &format!("r{number}@far.example"), &format!("n{number}"));
+        queued(
+            &daemon,
+            &format!("r{number}@far.example"),
+            &format!("n{number}"),
+        );
     }
     rig.show(&["resume", "mta"]);
     for _ in 0..20 {
         sink.next();
     }
     let connections = sink.connections();
-    assert!(connections <= 10, "{connections} connections for 20 messages");
+    assert!(
+        connections <= 10,
+        "{connections} connections for 20 messages"
+    );
 }
 
 #[test]
@@ -87,7 +116,10 @@ fn a_temporary_refusal_waits_and_schedule_tries_again() {
         let line = rig.queue().pop()?;
         (field(&line, fields::ERROR) != "").then_some(line)
     });
-    assert!(field(&line, fields::ERROR).contains("450 4.2.0 Greylisted"), "{line}");
+    assert!(
+        field(&line, fields::ERROR).contains("450 4.2.0 Greylisted"),
+        "{line}"
+    );
     assert_eq!(field(&line, fields::RUNSTATE), "pending");
     assert_eq!(field(&line, fields::ATTEMPTS), "1");
     sink.fail(None);
@@ -102,15 +134,22 @@ fn a_permanent_refusal_comes_back_to_the_sender_as_a_report() {
     sink.answer(Stage::Rcpt, Answer::Reply("550 5.1.1 No such user here"));
     let mut dialog = Dialog::hello(daemon.address()).unwrap();
     let content = message("unwanted");
-    let reply = dialog.submit("bob@local.example", &["nobody@far.example"], &content).unwrap();
+    let reply = dialog
+        .submit("bob@local.example", &["nobody@far.example"], &content)
+        .unwrap();
     assert_eq!(reply.code, 250, "{reply:?}");
     let report = bob.one();
     assert!(report.contains("multipart/report"), "{report}");
     assert!(report.contains("report-type=delivery-status") || report.contains("delivery-status"));
     assert!(report.contains("550 5.1.1 No such user here"), "{report}");
     assert!(report.contains("Final-Recipient: rfc822"), "{report}");
-    assert!(report.contains("Subject: unwanted"), "the original's headers come along: {report}");
-    until("the queue is empty", || rig.queue().is_empty().then_some(()));
+    assert!(
+        report.contains("Subject: unwanted"),
+        "the original's headers come along: {report}"
+    );
+    until("the queue is empty", || {
+        rig.queue().is_empty().then_some(())
+    });
 }
 
 #[test]
@@ -142,7 +181,9 @@ fn mbox_and_command_take_mail() {
     drop(sink);
     let daemon = rig.start();
     queued(&daemon, "alice@command.example", "to a command");
-    let text = until("the command has run", || fs::read_to_string(rig.path().join("taken")).ok());
+    let text = until("the command has run", || {
+        fs::read_to_string(rig.path().join("taken")).ok()
+    });
     assert!(text.contains("Subject: to a command"), "{text}");
 }
 
@@ -160,7 +201,10 @@ fn a_command_that_fails_leaves_the_mail_in_the_queue_with_its_words() {
         let line = rig.queue().pop()?;
         (field(&line, fields::ERROR) != "").then_some(line)
     });
-    assert!(field(&line, fields::ERROR).contains("the disk is full"), "{line}");
+    assert!(
+        field(&line, fields::ERROR).contains("the disk is full"),
+        "{line}"
+    );
 }
 
 #[test]
@@ -171,5 +215,7 @@ fn the_sender_of_a_report_is_empty_and_a_report_is_never_reported() {
     sink.answer(Stage::Rcpt, Answer::Reply("550 5.1.1 Nobody"));
     // Sender and recipient are both refused: the report has nowhere to go and must end.
     queued(&daemon, "b@far.example", "nowhere");
-    until("the queue is empty", || rig.queue().is_empty().then_some(()));
+    until("the queue is empty", || {
+        rig.queue().is_empty().then_some(())
+    });
 }

@@ -13,12 +13,20 @@ impl Small {
     fn new(path: &Path, size: &str) -> Option<Self> {
         fs::create_dir_all(path).unwrap();
         let options = format!("size={size},mode=0700");
-        let mounted =
-            mount(Some("tmpfs"), path, Some("tmpfs"), MsFlags::empty(), Some(options.as_str()));
+        let mounted = mount(
+            Some("tmpfs"),
+            path,
+            Some("tmpfs"),
+            MsFlags::empty(),
+            Some(options.as_str()),
+        );
         match mounted {
             Ok(()) => Some(Self(path.to_owned())),
             Err(error) => {
-                missing(&format!("the right to mount ({error})"), "nothing; run this as root");
+                missing(
+                    &format!("the right to mount ({error})"),
+                    "nothing; run this as root",
+                );
                 None
             }
         }
@@ -37,13 +45,19 @@ fn a_full_disk_puts_clients_off_and_loses_nothing() {
     let sink = Sink::start();
     let rig = Rig::new(&configuration(&sink));
     let place = rig.path().join("small");
-    let Some(_small) = Small::new(&place, "32m") else { return };
+    let Some(_small) = Small::new(&place, "32m") else {
+        return;
+    };
     let rig = rig.with_spool(&place.join("spool"));
     let daemon = rig.start();
     rig.show(&["pause", "mta"]);
     let mut kept = Vec::new();
     for number in 0..5 {
-        kept.push(queued(&daemon, &format!("r{number}@far.example"), &format!("n{number}")));
+        kept.push(queued(
+            &daemon,
+            &format!("r{number}@far.example"),
+            &format!("n{number}"),
+        ));
     }
 
     // Something else eats the disk to the last block.
@@ -51,7 +65,11 @@ fn a_full_disk_puts_clients_off_and_loses_nothing() {
     let mut eaten = fs::File::create(&ballast).unwrap();
     while std::io::Write::write_all(&mut eaten, &[0; 4096]).is_ok() {}
     let mut body = message("too much");
-    body.extend_from_slice("0123456789012345678901234567890\r\n".repeat(4000).as_bytes());
+    body.extend_from_slice(
+        "0123456789012345678901234567890\r\n"
+            .repeat(4000)
+            .as_bytes(),
+    );
     let refused = until("a client is put off", || {
         let reply = send(&daemon, "x@far.example", &body);
         if reply.code == 250 {
@@ -60,7 +78,11 @@ fn a_full_disk_puts_clients_off_and_loses_nothing() {
         (reply.code != 250).then_some(reply)
     });
     assert!([451, 452].contains(&refused.code), "{refused:?}");
-    assert_eq!(rig.queue().len(), kept.len(), "what was acknowledged can be seen");
+    assert_eq!(
+        rig.queue().len(),
+        kept.len(),
+        "what was acknowledged can be seen"
+    );
 
     fs::remove_file(&ballast).unwrap();
     until("service returns with the space", || {
@@ -72,9 +94,16 @@ fn a_full_disk_puts_clients_off_and_loses_nothing() {
     });
     daemon.kill();
     let _daemon = rig.start();
-    let listed: Vec<_> = rig.queue().iter().map(|line| line[..8].to_owned()).collect();
+    let listed: Vec<_> = rig
+        .queue()
+        .iter()
+        .map(|line| line[..8].to_owned())
+        .collect();
     for id in &kept {
-        assert!(listed.contains(id), "message {id} was acknowledged and is gone");
+        assert!(
+            listed.contains(id),
+            "message {id} was acknowledged and is gone"
+        );
     }
     rig.show(&["resume", "mta"]);
     for _ in 0..kept.len() {

@@ -21,10 +21,25 @@ fn all_faults_of_a_configuration_are_shown_at_once() {
          match from any for any action \"nowhere\"\n",
     );
     assert_eq!(output.status, Some(1), "{output:?}");
-    for wanted in ["smtpd.conf:2", "frobnicate", "smtpd.conf:3", "missing", "smtpd.conf:4", "nowhere"] {
-        assert!(output.stderr.contains(wanted), "{wanted} in:\n{}", output.stderr);
+    for wanted in [
+        "smtpd.conf:2",
+        "frobnicate",
+        "smtpd.conf:3",
+        "missing",
+        "smtpd.conf:4",
+        "nowhere",
+    ] {
+        assert!(
+            output.stderr.contains(wanted),
+            "{wanted} in:\n{}",
+            output.stderr
+        );
     }
-    assert!(output.stderr.contains("^"), "the word is underlined:\n{}", output.stderr);
+    assert!(
+        output.stderr.contains("^"),
+        "the word is underlined:\n{}",
+        output.stderr
+    );
 }
 
 #[test]
@@ -40,7 +55,11 @@ fn a_missing_table_file_is_named() {
     let output = rig.start_in_vain();
     assert_ne!(output.status, Some(0));
     let file = rig.path().join("users");
-    assert!(output.stderr.contains(&*file.to_string_lossy()), "{}", output.stderr);
+    assert!(
+        output.stderr.contains(&*file.to_string_lossy()),
+        "{}",
+        output.stderr
+    );
     assert!(output.stderr.contains("smtpd.conf:1"), "{}", output.stderr);
 }
 
@@ -50,7 +69,11 @@ fn a_missing_configuration_is_named() {
     fs::remove_file(rig.config()).unwrap();
     let output = rig.start_in_vain();
     assert_ne!(output.status, Some(0));
-    assert!(output.stderr.contains(&*rig.config().to_string_lossy()), "{}", output.stderr);
+    assert!(
+        output.stderr.contains(&*rig.config().to_string_lossy()),
+        "{}",
+        output.stderr
+    );
 }
 
 #[test]
@@ -60,8 +83,16 @@ fn a_port_in_use_is_named() {
     let rig = Rig::new(&format!("listen on 127.0.0.1 port {port}\n"));
     let output = rig.start_in_vain();
     assert_eq!(output.status, Some(1), "{}", output.stderr);
-    assert!(output.stderr.contains(&format!("127.0.0.1:{port}")), "{}", output.stderr);
-    assert!(output.stderr.to_lowercase().contains("in use"), "{}", output.stderr);
+    assert!(
+        output.stderr.contains(&format!("127.0.0.1:{port}")),
+        "{}",
+        output.stderr
+    );
+    assert!(
+        output.stderr.to_lowercase().contains("in use"),
+        "{}",
+        output.stderr
+    );
 }
 
 #[test]
@@ -73,14 +104,22 @@ fn a_spool_that_cannot_be_written_is_named() {
     let rig = rig.with_spool(&spool);
     let output = rig.start_in_vain();
     assert_eq!(output.status, Some(1), "{}", output.stderr);
-    assert!(output.stderr.contains(&*spool.to_string_lossy()), "{}", output.stderr);
+    assert!(
+        output.stderr.contains(&*spool.to_string_lossy()),
+        "{}",
+        output.stderr
+    );
     if !nix::unistd::geteuid().is_root() {
         let rig = Rig::new("listen on 127.0.0.1 port 0\n");
         fs::create_dir(rig.spool()).unwrap();
         fs::set_permissions(rig.spool(), fs::Permissions::from_mode(0o500)).unwrap();
         let output = rig.start_in_vain();
         assert_eq!(output.status, Some(1), "{}", output.stderr);
-        assert!(output.stderr.contains("ermission denied"), "{}", output.stderr);
+        assert!(
+            output.stderr.contains("ermission denied"),
+            "{}",
+            output.stderr
+        );
     }
 }
 
@@ -91,7 +130,10 @@ fn a_second_daemon_on_a_spool_is_told_who_has_it() {
     second.arg("--socket").arg(rig.path().join("other.sock"));
     let output: Output = second.output().unwrap().into();
     assert_eq!(output.status, Some(1), "{output:?}");
-    assert!(output.stderr.contains(&daemon.id().to_string()), "{output:?}");
+    assert!(
+        output.stderr.contains(&daemon.id().to_string()),
+        "{output:?}"
+    );
     assert_eq!(rig.show(&["show", "queue"]), "");
 }
 
@@ -112,7 +154,11 @@ fn a_queue_that_is_no_queue_is_left_alone() {
     fs::write(&file, b"this is somebody else's file").unwrap();
     let output = rig.start_in_vain();
     assert_eq!(output.status, Some(1), "{}", output.stderr);
-    assert!(output.stderr.contains(&*rig.spool().to_string_lossy()), "{}", output.stderr);
+    assert!(
+        output.stderr.contains(&*rig.spool().to_string_lossy()),
+        "{}",
+        output.stderr
+    );
     assert_eq!(fs::read(&file).unwrap(), b"this is somebody else's file");
 }
 
@@ -134,21 +180,34 @@ fn too_long_too_large_and_too_many_are_refused_and_the_session_goes_on() {
     let announced = dialog.ask("MAIL FROM:<a@b.example> SIZE=70000").unwrap();
     assert_eq!(announced.code, 552, "{announced:?}");
     let mut large = message("large");
-    large.extend_from_slice("0123456789012345678901234567890\r\n".repeat(3000).as_bytes());
-    let reply = dialog.submit("a@b.example", &["c@d.example"], &large).unwrap();
+    large.extend_from_slice(
+        "0123456789012345678901234567890\r\n"
+            .repeat(3000)
+            .as_bytes(),
+    );
+    let reply = dialog
+        .submit("a@b.example", &["c@d.example"], &large)
+        .unwrap();
     assert_eq!(reply.code, 552, "{reply:?}");
     assert_eq!(dialog.ask("NOOP").unwrap().code, 250);
 
     assert_eq!(dialog.ask("MAIL FROM:<a@b.example>").unwrap().code, 250);
     let refused = (0..2000).find_map(|number| {
-        let reply = dialog.ask(&format!("RCPT TO:<r{number}@d.example>")).unwrap();
+        let reply = dialog
+            .ask(&format!("RCPT TO:<r{number}@d.example>"))
+            .unwrap();
         (reply.code != 250).then_some((number, reply))
     });
     let (number, reply) = refused.unwrap();
-    assert!(number >= 100, "RFC 5321 4.5.3.1.8: at least 100 recipients, not {number}");
+    assert!(
+        number >= 100,
+        "RFC 5321 4.5.3.1.8: at least 100 recipients, not {number}"
+    );
     assert_eq!(reply.code, 452, "{reply:?}");
     dialog.ask("RSET").unwrap();
-    let reply = dialog.submit("a@b.example", &["c@d.example"], &message("fine")).unwrap();
+    let reply = dialog
+        .submit("a@b.example", &["c@d.example"], &message("fine"))
+        .unwrap();
     assert_eq!(reply.code, 250, "{reply:?}");
     assert!(sink.next().content.ends_with(&message("fine")));
     assert!(rig.queue().len() <= 1);
@@ -164,7 +223,11 @@ fn an_end_of_data_with_bare_line_feeds_smuggles_nothing() {
     let inside = "Subject: x\r\n\r\nfirst\n.\nMAIL FROM:<evil@b.example>\r\n\
                   RCPT TO:<c@d.example>\r\nDATA\r\nsecond\r\n.\r\n";
     dialog.send(inside.as_bytes()).unwrap();
-    assert_eq!(dialog.reply().unwrap().code / 100, 5, "bare line feeds are refused");
+    assert_eq!(
+        dialog.reply().unwrap().code / 100,
+        5,
+        "bare line feeds are refused"
+    );
     assert_eq!(dialog.ask("NOOP").unwrap().code, 250);
     queued(&daemon, "c@d.example", "only this");
     assert!(sink.next().content.ends_with(&message("only this")));

@@ -1,7 +1,10 @@
 //! The built smtpd and smtpctl from outside: real sockets on loopback, a queue on disk, other ends
 //! that misbehave on demand. Few tests; what can be shown on a machine is shown on the machine.
 
-#![expect(clippy::unwrap_used, reason = "the configuration spares tests, not their helpers")]
+#![expect(
+    clippy::unwrap_used,
+    reason = "the configuration spares tests, not their helpers"
+)]
 
 mod control;
 mod delivery;

@@ -35,7 +35,10 @@ fn look(rig: &Rig) -> [String; 3] {
     let envelope = rig.show(&["show", "envelope", evpid]);
     let message = rig.show(&["show", "message", evpid]);
     let after = state(rig.spool());
-    assert_eq!(before.keys().collect::<Vec<_>>(), after.keys().collect::<Vec<_>>());
+    assert_eq!(
+        before.keys().collect::<Vec<_>>(),
+        after.keys().collect::<Vec<_>>()
+    );
     for (path, was) in before {
         assert!(after[&path] == was, "{} was changed", path.display());
     }
@@ -53,7 +56,11 @@ fn a_stopped_and_a_killed_daemon_leave_a_queue_that_can_be_read() {
     let (_sink, rig, daemon) = started();
     rig.show(&["pause", "mta"]);
     for number in 0..5 {
-        queued(&daemon, &format!("r{number}@far.example"), &format!("n{number}"));
+        queued(
+            &daemon,
+            &format!("r{number}@far.example"),
+            &format!("n{number}"),
+        );
     }
     let online = rig.show(&["show", "queue"]);
     let evpid = field(online.lines().next().unwrap(), fields::EVPID).to_owned();
@@ -67,7 +74,12 @@ fn a_stopped_and_a_killed_daemon_leave_a_queue_that_can_be_read() {
     let stopped = look(&rig);
     for [queue, offline_envelope, offline_message] in [killed, stopped] {
         assert_eq!(lasting(&queue), lasting(&online));
-        assert!(queue.lines().all(|line| field(line, fields::RUNSTATE) == "offline"), "{queue}");
+        assert!(
+            queue
+                .lines()
+                .all(|line| field(line, fields::RUNSTATE) == "offline"),
+            "{queue}"
+        );
         assert_eq!(offline_envelope, envelope);
         assert_eq!(offline_message, message);
     }
@@ -77,10 +89,18 @@ fn a_stopped_and_a_killed_daemon_leave_a_queue_that_can_be_read() {
 fn commands_that_need_the_daemon_say_that_it_is_not_running() {
     let (_sink, rig, daemon) = started();
     assert!(daemon.stop().success());
-    for words in [&["show", "stats"][..], &["schedule", "all"], &["pause", "mta"], &["monitor"]] {
+    for words in [
+        &["show", "stats"][..],
+        &["schedule", "all"],
+        &["pause", "mta"],
+        &["monitor"],
+    ] {
         let output = rig.smtpctl(words);
         assert_eq!(output.status, Some(1), "{words:?}: {output:?}");
-        assert!(output.stderr.contains("smtpd doesn't seem to be running"), "{output:?}");
+        assert!(
+            output.stderr.contains("smtpd doesn't seem to be running"),
+            "{output:?}"
+        );
         assert!(output.stderr.contains("smtpd.sock"), "{output:?}");
     }
 }
@@ -99,6 +119,12 @@ fn without_daemon_and_store_both_are_named() {
     let rig = Rig::new("");
     let output = rig.smtpctl(&["show", "queue"]);
     assert_eq!(output.status, Some(1), "{output:?}");
-    assert!(output.stderr.contains("smtpd doesn't seem to be running"), "{output:?}");
-    assert!(output.stderr.contains(&*rig.spool().to_string_lossy()), "{output:?}");
+    assert!(
+        output.stderr.contains("smtpd doesn't seem to be running"),
+        "{output:?}"
+    );
+    assert!(
+        output.stderr.contains(&*rig.spool().to_string_lossy()),
+        "{output:?}"
+    );
 }

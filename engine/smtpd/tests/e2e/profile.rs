@@ -11,12 +11,19 @@ fn profile() -> Rig {
     assert!(template.contains("port 2525"));
     let user = nix::unistd::User::from_uid(nix::unistd::getuid()).unwrap();
     let user = user.map_or_else(|| "me".to_owned(), |user| user.name);
-    Rig::new(&template.replace("port 2525", "port 0").replace("@USER@", &user))
+    Rig::new(
+        &template
+            .replace("port 2525", "port 0")
+            .replace("@USER@", &user),
+    )
 }
 
 fn start(rig: &Rig) -> Daemon {
     let mut command = Command::new(program("smtpd"));
-    command.arg("--local").arg(rig.path()).env_remove("REDSPOOL_SPOOL");
+    command
+        .arg("--local")
+        .arg(rig.path())
+        .env_remove("REDSPOOL_SPOOL");
     Daemon::start(command)
 }
 
@@ -33,7 +40,9 @@ fn the_profile_says_what_to_type_next_and_its_mail_arrives() {
     let alice = mailbox(&rig, "alice/Maildir");
     let mut dialog = Dialog::hello(daemon.address()).unwrap();
     let hello = fs::read(rig.path().join("hello.eml")).unwrap();
-    let reply = dialog.submit("bob@localhost", &["alice@localhost"], &hello).unwrap();
+    let reply = dialog
+        .submit("bob@localhost", &["alice@localhost"], &hello)
+        .unwrap();
     assert_eq!(reply.code, 250, "{reply:?}");
     assert!(alice.one().contains("Subject: Hello from redspool"));
 }
@@ -44,7 +53,9 @@ fn a_second_start_finds_the_mail_of_the_first() {
     let daemon = start(&rig);
     rig.show(&["pause", "mda"]);
     let mut dialog = Dialog::hello(daemon.address()).unwrap();
-    let reply = dialog.submit("", &["alice@localhost"], &message("kept")).unwrap();
+    let reply = dialog
+        .submit("", &["alice@localhost"], &message("kept"))
+        .unwrap();
     assert_eq!(reply.code, 250, "{reply:?}");
     drop(dialog);
     assert!(daemon.stop().success());

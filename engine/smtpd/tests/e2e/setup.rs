@@ -4,7 +4,10 @@ use redspool_tools::rig::{Daemon, Dialog, Mailbox, Reply, Rig, Sink};
 
 /// Mail for local.example goes to Maildirs, the rest to a sink.
 pub(crate) fn configuration(sink: &Sink) -> String {
-    format!("{}match from any for any action \"out\"\n", without_last(sink))
+    format!(
+        "{}match from any for any action \"out\"\n",
+        without_last(sink)
+    )
 }
 
 /// The same, but nobody takes the rest.
@@ -45,7 +48,9 @@ pub(crate) fn message(subject: &str) -> Vec<u8> {
 /// Sends a message and gives the last reply.
 pub(crate) fn send(daemon: &Daemon, rcpt: &str, content: &[u8]) -> Reply {
     let mut dialog = Dialog::hello(daemon.address()).unwrap();
-    let reply = dialog.submit("sender@example.org", &[rcpt], content).unwrap();
+    let reply = dialog
+        .submit("sender@example.org", &[rcpt], content)
+        .unwrap();
     dialog.ask("QUIT").unwrap();
     reply
 }
@@ -57,13 +62,18 @@ pub(crate) fn queued(daemon: &Daemon, rcpt: &str, subject: &str) -> String {
     // 250 2.0.0 <msgid> Message accepted for delivery
     let text = reply.text();
     let id = text.split_whitespace().nth(1).unwrap_or_default();
-    assert!(id.len() == 8 && id.bytes().all(|b| b.is_ascii_hexdigit()), "{text}");
+    assert!(
+        id.len() == 8 && id.bytes().all(|b| b.is_ascii_hexdigit()),
+        "{text}"
+    );
     id.to_owned()
 }
 
 /// Field `index` of a line of `show queue`.
 pub(crate) fn field(line: &str, index: usize) -> &str {
-    line.split('|').nth(index).unwrap_or_else(|| panic!("no field {index} in {line}"))
+    line.split('|')
+        .nth(index)
+        .unwrap_or_else(|| panic!("no field {index} in {line}"))
 }
 
 /// Fields of a line of `show queue`.

@@ -12,15 +12,24 @@ fn sigterm_finishes_what_runs_and_keeps_the_rest() {
     let (sink, rig, daemon) = started();
     sink.answer(Stage::Dot, Answer::After(Duration::from_millis(300)));
     queued(&daemon, "b@far.example", "under way");
-    until("the attempt runs", || rig.queue().pop()?.contains("|inflight|").then_some(()));
+    until("the attempt runs", || {
+        rig.queue().pop()?.contains("|inflight|").then_some(())
+    });
     rig.show(&["pause", "mda"]);
     queued(&daemon, "alice@local.example", "stays");
     assert!(daemon.stop().success());
     assert!(sink.next().content.ends_with(&message("under way")));
     let queue = rig.queue();
-    assert_eq!(queue.len(), 1, "the finished attempt is recorded: {queue:?}");
+    assert_eq!(
+        queue.len(),
+        1,
+        "the finished attempt is recorded: {queue:?}"
+    );
     assert!(queue[0].contains("alice@local.example"));
-    assert!(!rig.spool().join("smtpd.sock").exists(), "the socket goes with the daemon");
+    assert!(
+        !rig.spool().join("smtpd.sock").exists(),
+        "the socket goes with the daemon"
+    );
 }
 
 #[test]
@@ -55,7 +64,11 @@ fn what_was_acknowledged_before_a_kill_arrives_after_it() {
     let (sink, rig, daemon) = started();
     rig.show(&["pause", "mta"]);
     for number in 0..50 {
-        queued(&daemon, &format!("r{number}@far.example"), &format!("n{number}"));
+        queued(
+            &daemon,
+            &format!("r{number}@far.example"),
+            &format!("n{number}"),
+        );
     }
     daemon.kill();
     let _daemon = rig.start();
