@@ -36,6 +36,10 @@ pub const MAILBOXES: &str = "/var/mail";
 /// Life of the process that reads a `~/.forward`: a recipient waits for it in the SMTP dialogue.
 const FORWARD_TIMEOUT: Duration = Duration::from_secs(30);
 
+/// Octets in which such a process says why it has nothing to print: a path and an error of the
+/// system.
+const REASON_MAX: usize = 8 << 10;
+
 /// Whose rights programs have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Identity {
@@ -205,7 +209,7 @@ impl Helper {
             environment: Vec::new(),
             timeout: FORWARD_TIMEOUT,
         };
-        match self.capture(job, limit.saturating_add(1)).await {
+        match self.capture(job, limit.saturating_add(REASON_MAX)).await {
             Ok((exit, output)) => Forward::from_exit(exit, output),
             Err(why) => Forward::Temporary(why.to_string()),
         }

@@ -21,7 +21,7 @@ use std::collections::BTreeMap;
 use std::ffi::{CString, NulError, OsString};
 use std::io;
 use std::net::SocketAddr;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -43,6 +43,8 @@ struct Server {
     programs: PathBuf,
     /// Where system mailboxes are.
     mailboxes: PathBuf,
+    /// Descriptors that whoever started the daemon left open; ours are all close-on-exec.
+    inherited: Vec<RawFd>,
     /// The home of root, the only one whose `.forward` is read as root.
     root_home: Option<PathBuf>,
     running: BTreeMap<u64, Running>,
@@ -74,6 +76,7 @@ pub fn main(socket: BorrowedFd, arguments: &[OsString]) -> io::Result<()> {
         Identity::Recipient => User::from_uid(Uid::from_raw(0))?.map(|root| root.dir),
     };
     let mut server = Server {
+        inherited: open_descriptors()?,
         identity,
         programs: programs.into(),
         mailboxes: mailboxes.into(),
@@ -206,7 +209,8 @@ impl Server {
             let _ = make_mailbox(&self.mailboxes.join(user), job.uid, job.gid);
         }
         let failed = |cause: io::Error| Answer::Failed(cause.to_string());
-        let pid = spawn(&self.arguments(job), job, &stdin, &output).map_err(failed)?;
+        let arguments = self.arguments(job);
+        let pid = spawn(&arguments, job, &stdin, &output, &self.inherited).map_err(failed)?;
         let pidfd = rustix::process::pidfd_open(pid, PidfdFlags::empty()).map_err(|cause| {
             let _ = rustix::process::kill_process(pid, Signal::KILL);
             failed(cause.into())
@@ -334,10 +338,20 @@ fn answer(socket: BorrowedFd, id: u64, answer: Answer, attached: &[BorrowedFd]) 
 
 /// Starts this same program again as the process that becomes the user and then the program, with
 /// every signal at its default and three descriptors.
-fn spawn(arguments: &[OsString], job: &Job, stdin: &OwnedFd, output: &OwnedFd) -> io::Result<Pid> {
+fn spawn(
+    arguments: &[OsString],
+    job: &Job,
+    stdin: &OwnedFd,
+    output: &OwnedFd,
+    unwanted: &[RawFd],
+) -> io::Result<Pid> {
     let mut actions = PosixSpawnFileActions::init()?;
     for (descriptor, number) in [(stdin, 0), (output, 1), (output, 2)] {
         actions.add_dup2(descriptor.as_raw_fd(), number)?;
+    }
+    // After the others, whose numbers may be among these: the list holds one that was free again.
+    for number in unwanted {
+        actions.add_close(*number)?;
     }
     let mut attributes = PosixSpawnAttr::init()?;
     attributes.set_flags(
@@ -366,6 +380,19 @@ fn spawn(arguments: &[OsString], job: &Job, stdin: &OwnedFd, output: &OwnedFd) -
         &environment,
     )?;
     Pid::from_raw(pid.as_raw()).ok_or_else(|| io::Error::other("no process number"))
+}
+
+/// The numbers of descriptors that are open, but for the first three; and that of the list itself.
+fn open_descriptors() -> io::Result<Vec<RawFd>> {
+    let mut numbers = Vec::new();
+    for entry in std::fs::read_dir("/proc/self/fd")? {
+        let number = entry?
+            .file_name()
+            .to_str()
+            .and_then(|name| name.parse().ok());
+        numbers.extend(number.filter(|number: &RawFd| *number > 2));
+    }
+    Ok(numbers)
 }
 
 /// Makes the mailbox of a user who may not create files in the mailbox directory.
@@ -408,6 +435,7 @@ mod tests {
     fn server(identity: Identity) -> Server {
         Server {
             identity,
+            inherited: Vec::new(),
             programs: "/lib".into(),
             mailboxes: "/mail".into(),
             root_home: Some("/root".into()),

@@ -14,6 +14,7 @@ pub mod mbox;
 
 use nix::sys::signal::{SigSet, Signal};
 use std::fmt;
+use std::io::{self, Write};
 use std::process::ExitCode;
 
 /// Why a delivery program did not do its work: an exit code of sysexits(3) and one line of text.
@@ -75,7 +76,8 @@ pub fn main(work: impl FnOnce() -> Result<(), Fault>) -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(fault) => {
-            eprintln!("{fault}");
+            // The code counts, even if nobody reads the reason.
+            let _ = writeln!(io::stderr(), "{fault}");
             ExitCode::from(fault.code)
         }
     }
