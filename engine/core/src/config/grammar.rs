@@ -161,27 +161,31 @@ pub(super) enum Verdict {
 }
 
 /// What the parsers read: tokens with their places.
-pub(super) trait Tokens<'t>: ValueInput<'t, Token = Token, Span = Span> {}
-impl<'t, I: ValueInput<'t, Token = Token, Span = Span>> Tokens<'t> for I {}
+pub(super) trait Tokens<'t>: ValueInput<'t, Token = Token, Span = Span> + 't {}
+impl<'t, I: ValueInput<'t, Token = Token, Span = Span> + 't> Tokens<'t> for I {}
 
 /// What the parsers report.
 pub(super) type Fault<'t> = Rich<'t, Token, Span>;
 type Extra<'t> = extra::Err<Fault<'t>>;
 
+/// A parser with its type erased: nested as they are, whole types would take minutes to compile.
+type Grammar<'t, I, T> = Boxed<'t, 't, I, T, Extra<'t>>;
+
 /// One directive, all of it.
-pub(super) fn directive<'t, I: Tokens<'t>>() -> impl Parser<'t, I, Directive, Extra<'t>> {
+pub(super) fn directive<'t, I: Tokens<'t>>() -> Grammar<'t, I, Directive> {
     choice((
-        settings().boxed(),
-        unserved_directive().boxed(),
-        table().boxed(),
-        listen().boxed(),
-        action().boxed(),
-        matching().boxed(),
+        settings(),
+        unserved_directive(),
+        table(),
+        listen(),
+        action(),
+        matching(),
     ))
     .then_ignore(end())
+    .boxed()
 }
 
-fn settings<'t, I: Tokens<'t>>() -> impl Parser<'t, I, Directive, Extra<'t>> {
+fn settings<'t, I: Tokens<'t>>() -> Grammar<'t, I, Directive> {
     let delay = || text("a delay such as 4d");
     let bounce = word("bounce")
         .ignore_then(word("warn-interval"))
@@ -221,10 +225,10 @@ fn settings<'t, I: Tokens<'t>>() -> impl Parser<'t, I, Directive, Extra<'t>> {
         limits(Scope::Mta),
     )));
     let scheduler = word("scheduler").ignore_then(limits(Scope::Scheduler));
-    choice((bounce, smtp, queue, mda, mta, scheduler))
+    choice((bounce, smtp, queue, mda, mta, scheduler)).boxed()
 }
 
-fn limits<'t, I: Tokens<'t>>(scope: Scope) -> impl Parser<'t, I, Directive, Extra<'t>> {
+fn limits<'t, I: Tokens<'t>>(scope: Scope) -> Grammar<'t, I, Directive> {
     let one = text("the name of a limit")
         .then(number())
         .map(|(key, number)| Limit::Number(key, number));
@@ -245,9 +249,10 @@ fn limits<'t, I: Tokens<'t>>(scope: Scope) -> impl Parser<'t, I, Directive, Extr
             Some(unserved) => Directive::Unserved(unserved),
             None => Directive::Limits(scope, limits),
         })
+        .boxed()
 }
 
-fn unserved_directive<'t, I: Tokens<'t>>() -> impl Parser<'t, I, Directive, Extra<'t>> {
+fn unserved_directive<'t, I: Tokens<'t>>() -> Grammar<'t, I, Directive> {
     let string = |label| text(label).ignored();
     let pki = choice((
         word("cert").then(text("a path")).ignored(),
@@ -288,9 +293,10 @@ fn unserved_directive<'t, I: Tokens<'t>>() -> impl Parser<'t, I, Directive, Extr
         refused("filter", text("a name").ignore_then(rest)),
     ))
     .map(Directive::Unserved)
+    .boxed()
 }
 
-fn table<'t, I: Tokens<'t>>() -> impl Parser<'t, I, Directive, Extra<'t>> {
+fn table<'t, I: Tokens<'t>>() -> Grammar<'t, I, Directive> {
     let source = choice((
         text("a file as file:/path").map(TableSource::File),
         entries().map(|(span, entries)| TableSource::Inline(span, entries)),
@@ -299,10 +305,11 @@ fn table<'t, I: Tokens<'t>>() -> impl Parser<'t, I, Directive, Extra<'t>> {
         .ignore_then(text("a name"))
         .then(source)
         .map(|(name, source)| Directive::Table(name, source))
+        .boxed()
 }
 
 /// A list or mapping in braces.
-fn entries<'t, I: Tokens<'t>>() -> impl Parser<'t, I, (Span, Vec<Entry>), Extra<'t>> + Clone {
+fn entries<'t, I: Tokens<'t>>() -> Grammar<'t, I, (Span, Vec<Entry>)> {
     let newlines = just(Token::Newline).repeated();
     let separator = newlines
         .clone()
@@ -317,20 +324,19 @@ fn entries<'t, I: Tokens<'t>>() -> impl Parser<'t, I, (Span, Vec<Entry>), Extra<
         .ignore_then(entry.then_ignore(separator).repeated().collect())
         .then_ignore(just(Token::Close))
         .map_with(|entries, extra| (extra.span(), entries))
+        .boxed()
 }
 
 /// A table as an argument: by name, or written in place.
-fn table_argument<'t, I: Tokens<'t>>(
-    label: &'static str,
-) -> impl Parser<'t, I, TableArgument, Extra<'t>> + Clone {
+fn table_argument<'t, I: Tokens<'t>>(label: &'static str) -> Grammar<'t, I, TableArgument> {
     let name = text("the name of a table")
         .delimited_by(just(Token::Less), just(Token::Greater))
         .map(TableArgument::Named);
     let inline = entries().map(|(span, entries)| TableArgument::Inline(span, entries));
-    choice((name, text(label).map(TableArgument::Literal), inline))
+    choice((name, text(label).map(TableArgument::Literal), inline)).boxed()
 }
 
-fn listen<'t, I: Tokens<'t>>() -> impl Parser<'t, I, Directive, Extra<'t>> {
+fn listen<'t, I: Tokens<'t>>() -> Grammar<'t, I, Directive> {
     let on = word("listen").then(word("on"));
     let socket = word("socket")
         .ignore_then(socket_option().repeated().collect())
@@ -338,10 +344,10 @@ fn listen<'t, I: Tokens<'t>>() -> impl Parser<'t, I, Directive, Extra<'t>> {
     let interface = text("an interface, address or host name")
         .then(interface_option().repeated().collect())
         .map(|(interface, options)| Directive::Listen(interface, options));
-    on.ignore_then(socket.or(interface))
+    on.ignore_then(socket.or(interface)).boxed()
 }
 
-fn socket_option<'t, I: Tokens<'t>>() -> impl Parser<'t, I, ListenOption, Extra<'t>> + Clone {
+fn socket_option<'t, I: Tokens<'t>>() -> Grammar<'t, I, ListenOption> {
     choice((
         word("mask-src").map(ListenOption::MaskSource),
         word("no-dsn").map(ListenOption::NoDsn),
@@ -350,13 +356,14 @@ fn socket_option<'t, I: Tokens<'t>>() -> impl Parser<'t, I, ListenOption, Extra<
             .map(|(span, tag)| ListenOption::Tag(span, tag)),
         refused("filter", filter_argument()).map(ListenOption::Unserved),
     ))
+    .boxed()
 }
 
-fn filter_argument<'t, I: Tokens<'t>>() -> impl Parser<'t, I, (), Extra<'t>> + Clone {
-    choice((text("a filter").ignored(), entries().ignored()))
+fn filter_argument<'t, I: Tokens<'t>>() -> Grammar<'t, I, ()> {
+    choice((text("a filter").ignored(), entries().ignored())).boxed()
 }
 
-fn interface_option<'t, I: Tokens<'t>>() -> impl Parser<'t, I, ListenOption, Extra<'t>> {
+fn interface_option<'t, I: Tokens<'t>>() -> Grammar<'t, I, ListenOption> {
     let port = choice((
         text("a port"),
         number().map(|number| Word {
@@ -394,28 +401,31 @@ fn interface_option<'t, I: Tokens<'t>>() -> impl Parser<'t, I, ListenOption, Ext
         ))
         .map(ListenOption::Unserved),
     ))
+    .boxed()
 }
 
 /// Options of TLS that listeners and relays share.
-fn tls_parameter<'t, I: Tokens<'t>>() -> impl Parser<'t, I, Unserved, Extra<'t>> + Clone {
+fn tls_parameter<'t, I: Tokens<'t>>() -> Grammar<'t, I, Unserved> {
     choice((
         refused("pki", text("a name").ignored()),
         refused("ca", text("a name").ignored()),
         refused("ciphers", text("a list of ciphers").ignored()),
         refused("protocols", text("a list of protocols").ignored()),
     ))
+    .boxed()
 }
 
-fn action<'t, I: Tokens<'t>>() -> impl Parser<'t, I, Directive, Extra<'t>> {
+fn action<'t, I: Tokens<'t>>() -> Grammar<'t, I, Directive> {
     let ttl = word("ttl").ignore_then(text("a delay such as 4d"));
     word("action")
         .ignore_then(text("a name"))
-        .then(choice((local().boxed(), relay().boxed())))
+        .then(choice((local(), relay())))
         .then(ttl.or_not())
         .map(|((name, kind), ttl)| Directive::Action(name, kind, ttl))
+        .boxed()
 }
 
-fn local<'t, I: Tokens<'t>>() -> impl Parser<'t, I, ActionKind, Extra<'t>> {
+fn local<'t, I: Tokens<'t>>() -> Grammar<'t, I, ActionKind> {
     let flag = |keyword| word(keyword).or_not().map(|found| found.is_some());
     let method = choice((
         word("mbox").map(Method::Mbox),
@@ -450,9 +460,10 @@ fn local<'t, I: Tokens<'t>>() -> impl Parser<'t, I, ActionKind, Extra<'t>> {
     method
         .then(option.repeated().collect())
         .map(|(method, options)| ActionKind::Local(method, options))
+        .boxed()
 }
 
-fn relay<'t, I: Tokens<'t>>() -> impl Parser<'t, I, ActionKind, Extra<'t>> {
+fn relay<'t, I: Tokens<'t>>() -> Grammar<'t, I, ActionKind> {
     let table = || table_argument("a table").ignored();
     let backup = word("mx").then(text("a host name")).or_not().ignored();
     let option = choice((
@@ -479,9 +490,10 @@ fn relay<'t, I: Tokens<'t>>() -> impl Parser<'t, I, ActionKind, Extra<'t>> {
     word("relay")
         .ignore_then(option.repeated().collect())
         .map(ActionKind::Relay)
+        .boxed()
 }
 
-fn matching<'t, I: Tokens<'t>>() -> impl Parser<'t, I, Directive, Extra<'t>> {
+fn matching<'t, I: Tokens<'t>>() -> Grammar<'t, I, Directive> {
     let from = word("from").ignore_then(choice((
         word("any").to(MatchWhat::FromAny),
         word("local").to(MatchWhat::FromLocal),
@@ -523,6 +535,7 @@ fn matching<'t, I: Tokens<'t>>() -> impl Parser<'t, I, Directive, Extra<'t>> {
         .then(option.repeated().collect())
         .then(verdict)
         .map(|((span, options), verdict)| Directive::Match(span, options, verdict))
+        .boxed()
 }
 
 /// A criterion with a table, or with regular expressions, which are refused.
@@ -530,68 +543,78 @@ fn criterion<'t, I: Tokens<'t>>(
     keyword: &'static str,
     label: &'static str,
     make: fn(TableArgument) -> MatchWhat,
-) -> impl Parser<'t, I, MatchWhat, Extra<'t>> + Clone {
+) -> Grammar<'t, I, MatchWhat> {
     let regex = refused("regex", table_argument(label).ignored()).map(MatchWhat::Unserved);
-    word(keyword).ignore_then(regex.or(table_argument(label).map(make)))
+    word(keyword)
+        .ignore_then(regex.or(table_argument(label).map(make)))
+        .boxed()
 }
 
 /// A criterion that can do without a table.
 fn optional<'t, I: Tokens<'t>>(
     keyword: &'static str,
     make: fn(Option<TableArgument>) -> MatchWhat,
-) -> impl Parser<'t, I, MatchWhat, Extra<'t>> + Clone {
+) -> Grammar<'t, I, MatchWhat> {
     let regex = refused("regex", table_argument("a user").ignored()).map(MatchWhat::Unserved);
-    word(keyword).ignore_then(regex.or(table_argument("a user").or_not().map(make)))
+    word(keyword)
+        .ignore_then(regex.or(table_argument("a user").or_not().map(make)))
+        .boxed()
 }
 
-fn patterns<'t, I: Tokens<'t>>() -> impl Parser<'t, I, (), Extra<'t>> + Clone {
+fn patterns<'t, I: Tokens<'t>>() -> Grammar<'t, I, ()> {
     word("regex")
         .or_not()
         .then(table_argument("a host name"))
         .ignored()
+        .boxed()
 }
 
 /// A feature that is not served, with its arguments.
 fn refused<'t, I: Tokens<'t>>(
     keyword: &'static str,
-    arguments: impl Parser<'t, I, (), Extra<'t>> + Clone,
-) -> impl Parser<'t, I, Unserved, Extra<'t>> + Clone {
+    arguments: impl Parser<'t, I, (), Extra<'t>> + 't,
+) -> Grammar<'t, I, Unserved> {
     word(keyword)
         .then_ignore(arguments)
         .map(move |span| Unserved {
             word: keyword,
             span,
         })
+        .boxed()
 }
 
-fn word<'t, I: Tokens<'t>>(keyword: &'static str) -> impl Parser<'t, I, Span, Extra<'t>> + Clone {
-    just(Token::Keyword(keyword)).map_with(|_, extra| extra.span())
+fn word<'t, I: Tokens<'t>>(keyword: &'static str) -> Grammar<'t, I, Span> {
+    just(Token::Keyword(keyword))
+        .map_with(|_, extra| extra.span())
+        .boxed()
 }
 
-fn text<'t, I: Tokens<'t>>(label: &'static str) -> impl Parser<'t, I, Word, Extra<'t>> + Clone {
+fn text<'t, I: Tokens<'t>>(label: &'static str) -> Grammar<'t, I, Word> {
     select! { Token::Text(text) => text }
         .map_with(|text, extra| Word {
             text,
             span: extra.span(),
         })
         .labelled(label)
+        .boxed()
 }
 
-fn number<'t, I: Tokens<'t>>() -> impl Parser<'t, I, At<i64>, Extra<'t>> + Clone {
+fn number<'t, I: Tokens<'t>>() -> Grammar<'t, I, At<i64>> {
     select! { Token::Number(number) => number }
         .map_with(|what, extra| At {
             what,
             span: extra.span(),
         })
         .labelled("a number")
+        .boxed()
 }
 
-fn size<'t, I: Tokens<'t>>() -> impl Parser<'t, I, Word, Extra<'t>> + Clone {
+fn size<'t, I: Tokens<'t>>() -> Grammar<'t, I, Word> {
     let octets = number().map(|number| Word {
         text: number.what.to_string().into(),
         span: number.span,
     });
-    text("a size such as 35M").or(octets)
+    text("a size such as 35M").or(octets).boxed()
 }
 
 fn literal(text: &str, span: Span) -> Word {

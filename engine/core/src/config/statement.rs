@@ -128,7 +128,11 @@ impl Reader<'_, '_> {
     fn expand(&mut self, slice: &str, following: &str, span: Span, current: &mut Current) {
         let name = slice.trim_start_matches('$');
         let Some(found) = self.macros.get_mut(name) else {
-            let message = format!("no macro is named `{name}`");
+            let message = if name.is_empty() {
+                "a macro has a name".to_owned()
+            } else {
+                format!("no macro is named `{name}`")
+            };
             let fault = self
                 .report
                 .error(span, message, "not defined before this line");
