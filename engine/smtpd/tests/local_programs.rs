@@ -387,7 +387,7 @@ fn t32_programs_link_neither_tokio_nor_tls() {
     for path in [MAILDIR, MBOX, LMTP, env!("CARGO_BIN_EXE_smtpd-priv")] {
         let path = Path::new(path);
         assert!(holds(path, "14redspool_smtpd"), "names are there");
-        for library in ["5tokio", "6rustls", "hickory_resolver"] {
+        for library in ["5tokio", "6rustls", "16hickory_resolver"] {
             assert!(!holds(path, library), "{} holds {library}", path.display());
         }
     }
