@@ -23,6 +23,7 @@ pub mod lookup;
 pub mod machine;
 pub mod mda;
 pub mod mta;
+mod pressure;
 pub mod queue;
 pub mod reply;
 pub mod rng;

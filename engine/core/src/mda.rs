@@ -8,6 +8,8 @@
 use crate::envelope::{Delivery, Envelope};
 use crate::id::EnvelopeId;
 use crate::limits::Limits;
+use crate::pressure::{Marks, Pressure};
+use crate::time::Now;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
@@ -27,7 +29,8 @@ impl UserId {
 pub enum Action {
     /// Run the delivery of this envelope.
     Deliver(Box<Envelope>),
-    /// Take up to so many envelopes of a user off hold.
+    /// Take up to so many envelopes of a user off hold, and tell how many with
+    /// [`Queues::released`].
     Release(UserId, usize),
 }
 
@@ -36,7 +39,7 @@ struct User {
     name: Name,
     waiting: VecDeque<Box<Envelope>>,
     running: usize,
-    on_hold: bool,
+    pressure: Pressure,
     /// Whether it is in the turn.
     queued: bool,
 }
@@ -73,44 +76,44 @@ impl Queues {
     }
 
     /// Uses other limits from now on.
-    pub fn configure(&mut self, limits: Arc<Limits>) {
+    pub fn configure(&mut self, now: Now, limits: Arc<Limits>) {
         self.limits = limits;
-        self.start();
+        self.start(now);
     }
 
     /// Takes an envelope to deliver, or says for which user it must be held.
-    pub fn accept(&mut self, envelope: Box<Envelope>) -> Result<(), UserId> {
+    pub fn accept(&mut self, now: Now, envelope: Box<Envelope>) -> Result<(), UserId> {
         let id = self.user_of(&envelope);
         let Some(user) = self.users.get_mut(&id) else {
             return Err(id);
         };
-        if user.waiting.len() >= self.limits.mda_task_hiwat {
-            user.on_hold = true;
-        }
-        if user.on_hold {
+        if !user
+            .pressure
+            .admits(user.waiting.len(), marks(&self.limits))
+        {
             return Err(id);
         }
         user.waiting.push_back(envelope);
         self.waiting += 1;
         self.enqueue(id);
-        self.start();
+        self.start(now);
         Ok(())
     }
 
     /// A delivery is over; gives its envelope back if it was running.
-    pub fn ran(&mut self, envelope: EnvelopeId) -> Option<Box<Envelope>> {
+    pub fn ran(&mut self, now: Now, envelope: EnvelopeId) -> Option<Box<Envelope>> {
         let (id, envelope) = self.running.remove(&envelope)?;
         if let Some(user) = self.users.get_mut(&id) {
             user.running -= 1;
         }
         self.enqueue(id);
-        self.start();
+        self.start(now);
         self.drop_if_unused(id);
         Some(envelope)
     }
 
     /// Takes an envelope back that has not been started; says whether there was one.
-    pub fn withdraw(&mut self, id: EnvelopeId) -> bool {
+    pub fn withdraw(&mut self, now: Now, id: EnvelopeId) -> bool {
         let mut found = None;
         for (user_id, user) in &mut self.users {
             if let Some(place) = user.waiting.iter().position(|e| e.id == id) {
@@ -123,24 +126,31 @@ impl Queues {
             return false;
         };
         self.waiting -= 1;
-        self.shrunk(user);
+        self.shrunk(now, user);
         self.drop_if_unused(user);
         true
     }
 
     /// Takes everything back that has not been started.
-    pub fn retract(&mut self) -> Vec<EnvelopeId> {
+    pub fn retract(&mut self, now: Now) -> Vec<EnvelopeId> {
         let mut ids = Vec::with_capacity(self.waiting);
         let users: Vec<_> = self.users.keys().copied().collect();
         for user_id in users {
             if let Some(user) = self.users.get_mut(&user_id) {
                 ids.extend(user.waiting.drain(..).map(|envelope| envelope.id));
-                self.shrunk(user_id);
+                self.shrunk(now, user_id);
                 self.drop_if_unused(user_id);
             }
         }
         self.waiting = 0;
         ids
+    }
+
+    /// Of the envelopes [`Action::Release`] asked for, so many are coming.
+    pub fn released(&mut self, now: Now, user: UserId, asked: usize, coming: usize) {
+        if let Some(user) = self.users.get_mut(&user) {
+            user.pressure.released(now.mono, asked, coming);
+        }
     }
 
     /// The next thing to do.
@@ -178,7 +188,7 @@ impl Queues {
             name,
             waiting: VecDeque::new(),
             running: 0,
-            on_hold: false,
+            pressure: Pressure::default(),
             queued: false,
         };
         self.users.insert(id, user);
@@ -197,7 +207,7 @@ impl Queues {
         }
     }
 
-    fn start(&mut self) {
+    fn start(&mut self, now: Now) {
         while self.running.len() < self.limits.mda_sessions {
             let Some(id) = self.turn.pop_front() else {
                 return;
@@ -213,24 +223,19 @@ impl Queues {
             self.waiting -= 1;
             self.running.insert(envelope.id, (id, envelope.clone()));
             self.actions.push_back(Action::Deliver(envelope));
-            self.shrunk(id);
+            self.shrunk(now, id);
             self.enqueue(id);
         }
     }
 
-    /// Takes more off hold when a user's queue has become short.
-    fn shrunk(&mut self, id: UserId) {
+    /// Asks for more of what is held when a user's queue has become short.
+    fn shrunk(&mut self, now: Now, id: UserId) {
         let Some(user) = self.users.get_mut(&id) else {
             return;
         };
-        let left = user.waiting.len();
-        if left == self.limits.mda_task_lowat {
-            user.on_hold = false;
-            let count = self.limits.mda_task_release;
-            self.actions.push_back(Action::Release(id, count));
-        } else if left == 0 {
-            user.on_hold = false;
-            let count = self.limits.mda_task_hiwat;
+        let waiting = user.waiting.len();
+        let count = user.pressure.wants(now.mono, waiting, marks(&self.limits));
+        if count > 0 {
             self.actions.push_back(Action::Release(id, count));
         }
     }
@@ -244,5 +249,13 @@ impl Queues {
             self.names.remove(&user.name);
             self.actions.push_back(Action::Release(id, usize::MAX));
         }
+    }
+}
+
+fn marks(limits: &Limits) -> Marks {
+    Marks {
+        hiwat: limits.mda_task_hiwat,
+        lowat: limits.mda_task_lowat,
+        release: limits.mda_task_release,
     }
 }

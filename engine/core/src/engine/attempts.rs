@@ -47,7 +47,7 @@ impl Engine {
 
     /// A local delivery has ended.
     pub(super) fn ran(&mut self, now: Now, id: EnvelopeId, outcome: Outcome) {
-        let Some(envelope) = self.mda.ran(id) else {
+        let Some(envelope) = self.mda.ran(now, id) else {
             return;
         };
         let finished = Finished {
@@ -102,7 +102,7 @@ impl Engine {
                 let held = self.mta.accept(now, envelope, content);
                 held.map_err(RelayId::get)
             }
-            Agent::Mda => self.mda.accept(envelope).map_err(UserId::get),
+            Agent::Mda => self.mda.accept(now, envelope).map_err(UserId::get),
             Agent::Bounce => {
                 self.bounces.accept(now, *envelope);
                 Ok(())
@@ -113,7 +113,7 @@ impl Engine {
         }
     }
 
-    /// What the end of an attempt leaves behind. Of an envelope that was removed meanwhile, nothing.
+    /// What the end of an attempt leaves behind; nothing if the envelope was removed meanwhile.
     fn settle(&mut self, now: Now, envelope: &Envelope, outcome: Outcome) {
         let id = envelope.id;
         let Some(inflight) = self.scheduler.inflight(id) else {

@@ -123,7 +123,7 @@ impl Engine {
         self.delays.clone_from(&delays);
         self.scheduler.configure(limits.clone(), delays);
         self.mta.configure(now, limits.clone());
-        self.mda.configure(limits.clone());
+        self.mda.configure(now, limits.clone());
         self.bounces.configure(limits.clone());
         self.limits = limits;
         self.pump(now);
@@ -231,7 +231,7 @@ impl Engine {
 
     /// Takes an envelope back from its agent, if no delivery has begun.
     fn withdraw(&mut self, now: Now, id: EnvelopeId) -> bool {
-        self.mta.withdraw(now, id) || self.mda.withdraw(id) || self.bounces.withdraw(id)
+        self.mta.withdraw(now, id) || self.mda.withdraw(now, id) || self.bounces.withdraw(id)
     }
 
     /// Takes everything back from these agents that has not begun; it is due as before.
@@ -241,7 +241,7 @@ impl Engine {
             ids.extend(self.mta.retract(now));
         }
         if mda {
-            ids.extend(self.mda.retract());
+            ids.extend(self.mda.retract(now));
         }
         if bounces {
             ids.extend(self.bounces.retract());
@@ -263,7 +263,8 @@ impl Engine {
                     }
                     mda::Action::Release(user, count) => {
                         let (agent, number) = (Agent::Mda, user.get());
-                        self.scheduler.release(HoldKey { agent, number }, count);
+                        let coming = self.scheduler.release(HoldKey { agent, number }, count);
+                        self.mda.released(now, user, count, coming);
                     }
                 }
             } else {
@@ -308,7 +309,8 @@ impl Engine {
             mta::Action::Quit(session) => Action::Quit(session),
             mta::Action::Finished(finished) => return self.finished(now, *finished),
             mta::Action::Release(relay, count) => {
-                return self.scheduler.release(key(relay), count);
+                let coming = self.scheduler.release(key(relay), count);
+                return self.mta.released(now, relay, count, coming);
             }
             mta::Action::Defer(relay) => return self.scheduler.defer(now, key(relay)),
             mta::Action::Hasten(ids) => {

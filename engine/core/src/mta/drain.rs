@@ -6,8 +6,9 @@ use super::session::{Session, State};
 use super::task::Tasks;
 use super::{
     Action, Counts, Gate, HostRow, HostStat, Lookup, Mta, QueryId, RelayId, RelayKey, RelayRow,
-    RelayState, Resolution, Route, SessionId, Unresolved,
+    RelayState, Resolution, Route, SessionId, Unresolved, marks,
 };
+use crate::pressure::Pressure;
 use crate::queue::{Failure, Outcome};
 use crate::reply::Status;
 use crate::time::Now;
@@ -68,7 +69,7 @@ impl Mta {
                 .domains
                 .get(&relay.key.domain)
                 .is_some_and(|domain| matches!(domain.answer, Answer::Asked)),
-            on_hold: relay.on_hold,
+            on_hold: relay.pressure.is_on_hold(),
         })
     }
 
@@ -129,7 +130,7 @@ impl Mta {
             idle: Vec::new(),
             busy: 0,
             quitting: 0,
-            on_hold: false,
+            pressure: Pressure::default(),
             last_connect: None,
         };
         self.relays.insert(id, relay);
@@ -139,7 +140,7 @@ impl Mta {
     /// Gives tasks to sessions, opens as many as the tasks justify, and drops a relay that has
     /// neither tasks nor sessions.
     pub(super) fn drain(&mut self, now: Now, id: RelayId) {
-        self.feed(id);
+        self.feed(now, id);
         while self.wants_session(id) && self.open(now, id) {}
         self.drop_if_unused(id);
     }
@@ -166,19 +167,16 @@ impl Mta {
         }
     }
 
-    /// Takes more off hold when a relay's queue has become short by a task.
-    pub(super) fn shrunk(&mut self, id: RelayId) {
+    /// Asks for more of what is held when a relay's queue has become short.
+    pub(super) fn shrunk(&mut self, now: Now, id: RelayId) {
         let Some(relay) = self.relays.get_mut(&id) else {
             return;
         };
-        let limits = &self.limits.mta;
-        let count = match relay.tasks.len() {
-            left if left == limits.task_lowat => limits.task_release,
-            0 => limits.task_hiwat,
-            _ => return,
-        };
-        relay.on_hold = false;
-        self.actions.push_back(Action::Release(id, count));
+        let waiting = relay.tasks.len();
+        let count = relay.pressure.wants(now.mono, waiting, marks(&self.limits));
+        if count > 0 {
+            self.actions.push_back(Action::Release(id, count));
+        }
     }
 
     fn number(&mut self) -> u64 {
@@ -186,7 +184,7 @@ impl Mta {
         self.last
     }
 
-    fn feed(&mut self, id: RelayId) {
+    fn feed(&mut self, now: Now, id: RelayId) {
         while let Some(relay) = self.relays.get_mut(&id)
             && let Some(session_id) = relay.idle.last().copied()
             && let Some(task) = relay.tasks.pop()
@@ -208,7 +206,7 @@ impl Mta {
             if let Some(session) = self.sessions.get_mut(&session_id) {
                 session.state = State::Sending(task);
             }
-            self.shrunk(id);
+            self.shrunk(now, id);
         }
     }
 
@@ -263,7 +261,7 @@ impl Mta {
             }
             Choice::Down(failure) => {
                 if self.relays.get(&id).is_some_and(|r| r.sessions() == 0) {
-                    self.fail(now, id, failure);
+                    self.flush(now, id, &Outcome::TempFail(failure));
                 }
                 false
             }
@@ -317,18 +315,17 @@ impl Mta {
         });
     }
 
-    /// No host of the relay can be used: everything fails for now.
-    fn fail(&mut self, now: Now, id: RelayId, failure: Failure) {
-        self.flush(now, id, &Outcome::TempFail(failure));
-        self.actions.push_back(Action::Defer(id));
-    }
-
-    /// Ends all tasks of a relay with one outcome.
+    /// Ends all tasks of a relay with one outcome. What is held for it need not be
+    /// tried to fail for now in turn.
     fn flush(&mut self, now: Now, id: RelayId, outcome: &Outcome) {
         let Some(relay) = self.relays.get_mut(&id) else {
             return;
         };
-        relay.on_hold = false;
+        relay.pressure = Pressure::default();
+        self.actions.push_back(match outcome {
+            Outcome::TempFail(_) => Action::Defer(id),
+            _ => Action::Release(id, usize::MAX),
+        });
         let mut tasks = std::mem::take(&mut relay.tasks);
         self.counts.tasks -= tasks.len();
         while let Some(task) = tasks.pop() {

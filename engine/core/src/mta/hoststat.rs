@@ -1,7 +1,7 @@
 //! What each recipient domain said last, and which envelopes wait for it to answer again.
 //!
-//! Promises: at most `limits.mta.hoststats` domains, the one changed longest ago goes first; at most
-//! `limits.mta.deferred` envelopes each.
+//! Promises: at most `limits.mta.hoststats` domains, the one changed longest ago goes first;
+//! at most `limits.mta.deferred` envelopes each.
 
 use crate::id::EnvelopeId;
 use crate::limits::MtaLimits;

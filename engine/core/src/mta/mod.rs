@@ -22,6 +22,7 @@ pub use route::{Route, RouteId};
 use crate::envelope::{Delivery, Envelope, Relay};
 use crate::id::EnvelopeId;
 use crate::limits::Limits;
+use crate::pressure::{Marks, Pressure};
 use crate::queue::{Failure, Outcome};
 use crate::rng::Rng;
 use crate::smtp::Transaction;
@@ -136,7 +137,8 @@ pub enum Action {
     Quit(SessionId),
     /// An envelope is done with.
     Finished(Box<Finished>),
-    /// Take up to so many envelopes of a relay off hold.
+    /// Take up to so many envelopes of a relay off hold, and tell how many with
+    /// [`Mta::released`].
     Release(RelayId, usize),
     /// The relay failed: let the envelopes held for it wait for their next attempts.
     Defer(RelayId),
@@ -177,7 +179,7 @@ struct RelayState {
     busy: usize,
     /// Sessions that are saying goodbye; they take part in the limits only.
     quitting: usize,
-    on_hold: bool,
+    pressure: Pressure,
     last_connect: Option<Instant>,
 }
 
@@ -331,13 +333,9 @@ impl Mta {
             return Err(id);
         };
         let most = self.limits.mta.recipients_per_transaction;
-        if !relay.tasks.fits(&envelope, most) {
-            if relay.tasks.len() >= self.limits.mta.task_hiwat {
-                relay.on_hold = true;
-            }
-            if relay.on_hold {
-                return Err(id);
-            }
+        let marks = marks(&self.limits);
+        if !relay.pressure.admits(relay.tasks.len(), marks) && !relay.tasks.fits(&envelope, most) {
+            return Err(id);
         }
         self.hoststats.tried(envelope.dest.domain(), envelope.id);
         self.waiting.insert(envelope.id, id);
@@ -355,7 +353,7 @@ impl Mta {
             && relay.tasks.remove(envelope)
         {
             self.counts.tasks -= 1;
-            self.shrunk(id);
+            self.shrunk(now, id);
         }
         self.drain(now, id);
         true
@@ -371,11 +369,18 @@ impl Mta {
             {
                 self.counts.tasks -= relay.tasks.len();
                 relay.tasks = Tasks::default();
-                self.shrunk(id);
+                self.shrunk(now, id);
             }
             self.drain(now, id);
         }
         ids
+    }
+
+    /// Of the envelopes [`Action::Release`] asked for, so many are coming.
+    pub fn released(&mut self, now: Now, relay: RelayId, asked: usize, coming: usize) {
+        if let Some(relay) = self.relays.get_mut(&relay) {
+            relay.pressure.released(now.mono, asked, coming);
+        }
     }
 
     /// Ends all sessions as soon as they have nothing to send.
@@ -425,5 +430,13 @@ impl Mta {
     /// When [`tick`](Self::tick) wants to be called.
     pub fn deadline(&self) -> Option<Instant> {
         self.timers.first().map(|(at, _)| *at)
+    }
+}
+
+fn marks(limits: &Limits) -> Marks {
+    Marks {
+        hiwat: limits.mta.task_hiwat,
+        lowat: limits.mta.task_lowat,
+        release: limits.mta.task_release,
     }
 }

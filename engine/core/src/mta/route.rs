@@ -1,7 +1,7 @@
 //! Routes: addresses and ports we connect to, and how they have behaved.
 //!
-//! Promises: a route that could not be used is disabled for `15 s * p^2`, at most an hour, where `p`
-//! counts failures; the first success clears that, and time forgives it one by one. A route that
+//! Promises: a route that could not be used is disabled for `15 s * p^2`, at most an hour, where
+//! `p` counts failures; the first success clears that, and time forgives it one by one. A route that
 //! has not yet worked gets one connection at a time.
 
 use super::domain::Mx;

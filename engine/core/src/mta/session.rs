@@ -239,7 +239,13 @@ impl Mta {
     /// A keep-alive may be over.
     pub(super) fn end_idle(&mut self, now: Now, id: SessionId) {
         match self.idle_end(id) {
-            Some(at) if at <= now.mono => self.quit(id),
+            Some(at) if at <= now.mono => {
+                let relay = self.sessions.get(&id).map(|session| session.relay);
+                self.quit(id);
+                if let Some(relay) = relay {
+                    self.shrunk(now, relay);
+                }
+            }
             Some(at) => {
                 self.timers.insert((at, Timer::Idle(id)));
             }

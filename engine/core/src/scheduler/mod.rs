@@ -6,7 +6,8 @@
 //! A wall clock that is set back postpones nothing; set forward by more than an hour, it expires
 //! nothing that has not been tried once more.
 //! Absent on purpose: what an envelope says (the store knows), who may connect where.
-//! Cost: 36 octets per envelope, 37 to 60 with the slack of the two [`shelf`]s, plus 8 while due.
+//! Cost: 36 octets per envelope, 37 to 60 with the slack of the two [`shelf`]s; 8 to 16 more
+//! while it is due or held.
 
 mod backoff;
 mod clock;
@@ -107,6 +108,7 @@ pub struct Scheduler {
     lists: [VecDeque<EnvelopeId>; LISTS],
     inflight: BTreeMap<EnvelopeId, Inflight>,
     holds: Holds,
+    held: usize,
     overflows: usize,
     paused: Paused,
 }
@@ -124,6 +126,7 @@ impl Scheduler {
             lists: Default::default(),
             inflight: BTreeMap::new(),
             holds: Holds::default(),
+            held: 0,
             overflows: 0,
             paused,
         }
@@ -180,7 +183,7 @@ impl Scheduler {
         };
         self.note_wake(id, entry.record.wake(&self.clock, &self.delays), NEVER);
         self.inflight.remove(&id);
-        self.holds.take(id);
+        self.held -= usize::from(entry.record.state == State::Held);
         true
     }
 
@@ -281,20 +284,29 @@ impl Scheduler {
         });
     }
 
-    /// Takes up to `count` envelopes off hold; they are due.
-    pub fn release(&mut self, key: HoldKey, count: usize) {
-        for _ in 0..count {
-            let Some(id) = self.holds.release(key) else {
-                return;
-            };
-            self.change(id, |record| record.state = State::Pending);
+    /// Takes up to `count` envelopes off hold; they are due. Gives how many there were.
+    pub fn release(&mut self, key: HoldKey, count: usize) -> usize {
+        let mut left = count;
+        while left > 0
+            && let Some(id) = self.holds.release(key)
+        {
+            let released = self.change(id, |record| {
+                let held = record.state == State::Held;
+                if held {
+                    record.state = State::Pending;
+                }
+                held
+            });
+            left -= usize::from(released == Some(true));
         }
+        count - left
     }
 
     /// Takes all envelopes off hold; they wait for their next slots, because the relay just failed.
     pub fn defer(&mut self, now: Now, key: HoldKey) {
         while let Some(id) = self.holds.release(key) {
-            let Some(entry) = self.records.get(id) else {
+            let held = |entry: &&Entry| entry.record.state == State::Held;
+            let Some(entry) = self.records.get(id).filter(held) else {
                 continue;
             };
             let base = backoff::base(entry.record.agent());
@@ -330,7 +342,6 @@ impl Scheduler {
         let Some(Some((agent, listed))) = waiting else {
             return false;
         };
-        self.holds.take(id);
         if !listed {
             self.list(list_of(agent), id);
         }
@@ -350,15 +361,12 @@ impl Scheduler {
 
     /// The administrator paused or resumed an envelope.
     pub fn suspend(&mut self, id: EnvelopeId, suspended: bool) {
-        let changed = self.change(id, |record| {
+        self.change(id, |record| {
             record.mark(SUSPENDED, suspended);
             if matches!(record.state, State::Scheduled | State::Held) {
                 record.state = State::Pending;
             }
         });
-        if changed.is_some() {
-            self.holds.take(id);
-        }
         if let Some(inflight) = self.inflight.get_mut(&id) {
             inflight.forced = false;
         }
@@ -414,12 +422,12 @@ impl Scheduler {
 
     /// Envelopes held.
     pub fn held_len(&self) -> usize {
-        self.holds.len()
+        self.held
     }
 
     /// Hold queues in use.
     pub fn hold_queues(&self) -> usize {
-        self.holds.queues()
+        self.holds.len()
     }
 
     /// Envelopes a full hold queue turned away.
@@ -460,7 +468,9 @@ impl Scheduler {
     fn change<R>(&mut self, id: EnvelopeId, change: impl FnOnce(&mut Record) -> R) -> Option<R> {
         let entry = self.records.get_mut(id)?;
         let before = entry.record.wake(&self.clock, &self.delays);
+        self.held -= usize::from(entry.record.state == State::Held);
         let result = change(&mut entry.record);
+        self.held += usize::from(entry.record.state == State::Held);
         let after = entry.record.wake(&self.clock, &self.delays);
         if entry.record.state != State::Inflight {
             self.inflight.remove(&id);
@@ -506,6 +516,7 @@ impl Scheduler {
                 continue;
             };
             let record = &mut entry.record;
+            self.held -= usize::from(record.state == State::Held);
             let free = !record.is(PARDONED) && !record.is(POSTPONED);
             let over = |date| free && clock.tick_of(date) <= now;
             let list = if over(record.expiry()) {
@@ -523,10 +534,10 @@ impl Scheduler {
                 record.mark(LISTED, true);
                 (!listed).then(|| list_of(record.agent()))
             };
+            self.held += usize::from(record.state == State::Held);
             let after = record.wake(&self.clock, &self.delays);
             self.note_wake(id, wake.tick, after);
             if let Some(list) = list {
-                self.holds.take(id);
                 self.list(list, id);
             }
         }

@@ -172,6 +172,7 @@ impl<T> Shelf<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::collection::vec;
     use proptest::prelude::*;
     use std::collections::BTreeSet;
 
@@ -185,7 +186,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn behaves_like_a_sorted_set(steps in prop::collection::vec((any::<bool>(), 0..3000u32), 0..6000)) {
+        fn behaves_like_a_sorted_set(steps in vec((any::<bool>(), 0..3000u32), 0..6000)) {
             let (mut shelf, mut model) = (Shelf::new(), BTreeSet::new());
             for (insert, key) in steps {
                 if insert {

@@ -125,6 +125,16 @@ fn a_smart_host_gets_as_many_connections_as_it_may_and_no_pauses() {
 }
 
 #[test]
+fn a_deep_queue_is_read_at_most_twice() {
+    let mut world = World::new(1, Limits::default());
+    world.latency = Duration::from_millis(4);
+    flood(&mut world, 6000, &smart_host(address(1)));
+    world.run_out(HOUR);
+    let loaded = world.diary.loads;
+    assert!(loaded <= 12_000, "{loaded} reads for 6000 envelopes");
+}
+
+#[test]
 fn connections_end_after_their_share_of_messages() {
     let limits = mta(MtaLimits {
         mails_per_session: 10,

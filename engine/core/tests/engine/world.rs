@@ -1,4 +1,5 @@
-//! A world for the engine: answers every action after a while, and checks that none breaks a promise.
+//! A world for the engine: answers every action after a while, and checks that none breaks a
+//! promise.
 
 use redspool_core::addr::Source;
 use redspool_core::engine::{
@@ -68,6 +69,8 @@ pub(crate) struct Diary {
     /// Connections: where to, and seconds since the world began.
     pub(crate) connects: Vec<(SocketAddr, f64)>,
     pub(crate) transactions: Vec<Transaction>,
+    /// Envelopes read for the engine.
+    pub(crate) loads: usize,
     pub(crate) delivered: Vec<EnvelopeId>,
     /// Bounce envelopes created.
     pub(crate) bounces: Vec<Envelope>,
@@ -347,6 +350,7 @@ impl World {
         match action {
             Action::Load(ids) => {
                 assert!(!self.store_failed, "a new attempt while the store fails");
+                self.diary.loads += ids.len();
                 self.later(Step::Load(ids));
             }
             Action::Settle(settlements) => {
