@@ -179,7 +179,7 @@ impl Directory for Users {
         }))
     }
 
-    fn unprivileged(&self) -> &str {
+    fn unprivileged(&self) -> &'static str {
         "_smtpd"
     }
 
@@ -398,7 +398,8 @@ fn forward_files_are_followed_once() {
             root@localhost: 424 4.2.4 Mailing list expansion problem: <root@localhost>
         "]],
     );
-    let many = (0..100).map(|n| format!("/tmp/{n}\n")).collect::<String>();
+    let many: Vec<_> = (0..100).map(|n| format!("/tmp/{n}\n")).collect();
+    let many = many.concat();
     check(
         text,
         &[("bob", &many)],
@@ -450,7 +451,8 @@ fn users_of_a_table_and_delivery_users() {
 
 #[test]
 fn depth_is_limited() {
-    let chain: String = (0..12).map(|n| format!("u{n} = u{}\n", n + 1)).collect();
+    let chain: Vec<_> = (0..12).map(|n| format!("u{n} = u{}\n", n + 1)).collect();
+    let chain = chain.concat();
     check(
         &format!(
             "action in mbox alias {{ {chain} u12 = bob }}\nmatch from any for local action in"
@@ -494,8 +496,9 @@ proptest! {
             };
             lists.entry(from).or_default().push(to);
         }
-        let entries: String =
+        let entries: Vec<_> =
             lists.iter().map(|(from, to)| format!("u{from} = \"{}\"\n", to.join(","))).collect();
+        let entries = entries.concat();
         let config = config(&format!(
             "action in mbox alias {{ x = x\n{entries} }}\nmatch from any for local action in"
         ));
