@@ -100,6 +100,11 @@ pub(super) fn port(text: &str) -> Result<u16, Fault> {
     }
 }
 
+/// A port to listen on; 0 leaves the choice to the system, and the log says which it is.
+pub(super) fn listen_port(text: &str) -> Result<u16, Fault> {
+    if text == "0" { Ok(0) } else { port(text) }
+}
+
 /// Whether the text has the form of a host name (RFC 1123 section 2.1; `_` is tolerated).
 pub(super) fn is_hostname(text: &str) -> bool {
     let label = |label: &str| {

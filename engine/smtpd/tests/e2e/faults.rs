@@ -6,6 +6,9 @@ use std::fs;
 use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt as _;
 
+/// The least that is a configuration.
+const MINIMAL: &str = "listen on 127.0.0.1 port 0\nmatch from any for any reject\n";
+
 /// `smtpd -n` on a configuration.
 fn check(configuration: &str) -> Output {
     let rig = Rig::new(configuration);
@@ -44,14 +47,14 @@ fn all_faults_of_a_configuration_are_shown_at_once() {
 
 #[test]
 fn a_right_configuration_is_called_right() {
-    let output = check("listen on 127.0.0.1 port 0\n");
+    let output = check(MINIMAL);
     assert_eq!(output.status, Some(0), "{output:?}");
     assert!(output.stderr.contains("configuration OK"), "{output:?}");
 }
 
 #[test]
 fn a_missing_table_file_is_named() {
-    let rig = Rig::new("table users file:@DIR@/users\nlisten on 127.0.0.1 port 0\n");
+    let rig = Rig::new(&format!("table users file:@DIR@/users\n{MINIMAL}"));
     let output = rig.start_in_vain();
     assert_ne!(output.status, Some(0));
     let file = rig.path().join("users");
@@ -80,7 +83,7 @@ fn a_missing_configuration_is_named() {
 fn a_port_in_use_is_named() {
     let taken = TcpListener::bind(("127.0.0.1", 0)).unwrap();
     let port = taken.local_addr().unwrap().port();
-    let rig = Rig::new(&format!("listen on 127.0.0.1 port {port}\n"));
+    let rig = Rig::new(&MINIMAL.replace("port 0", &format!("port {port}")));
     let output = rig.start_in_vain();
     assert_eq!(output.status, Some(1), "{}", output.stderr);
     assert!(
@@ -98,7 +101,7 @@ fn a_port_in_use_is_named() {
 #[test]
 fn a_spool_that_cannot_be_written_is_named() {
     // Root may write everywhere but where a file is in the way.
-    let rig = Rig::new("listen on 127.0.0.1 port 0\n");
+    let rig = Rig::new(MINIMAL);
     let spool = rig.path().join("file/spool");
     fs::write(rig.path().join("file"), "").unwrap();
     let rig = rig.with_spool(&spool);
@@ -110,7 +113,7 @@ fn a_spool_that_cannot_be_written_is_named() {
         output.stderr
     );
     if !nix::unistd::geteuid().is_root() {
-        let rig = Rig::new("listen on 127.0.0.1 port 0\n");
+        let rig = Rig::new(MINIMAL);
         fs::create_dir(rig.spool()).unwrap();
         fs::set_permissions(rig.spool(), fs::Permissions::from_mode(0o500)).unwrap();
         let output = rig.start_in_vain();
@@ -148,7 +151,7 @@ fn a_second_daemon_on_a_control_socket_is_told_so() {
 
 #[test]
 fn a_queue_that_is_no_queue_is_left_alone() {
-    let rig = Rig::new("listen on 127.0.0.1 port 0\n");
+    let rig = Rig::new(MINIMAL);
     fs::create_dir(rig.spool()).unwrap();
     let file = rig.spool().join("queue.redb");
     fs::write(&file, b"this is somebody else's file").unwrap();

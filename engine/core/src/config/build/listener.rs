@@ -78,7 +78,7 @@ impl Builder<'_> {
             match option {
                 ListenOption::Inet4(span) => self.once(&mut options.inet4, "inet4", span, ()),
                 ListenOption::Inet6(span) => self.once(&mut options.inet6, "inet6", span, ()),
-                ListenOption::Port(span, word) => match value::port(&word.text) {
+                ListenOption::Port(span, word) => match value::listen_port(&word.text) {
                     Ok(port) => self.once(&mut options.port, "port", span, port),
                     Err(fault) => {
                         options.faulty = true;
