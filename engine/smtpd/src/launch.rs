@@ -118,10 +118,10 @@ pub fn run(mut options: Options) -> Result<(), Failed> {
         if background {
             detach::ready().map_err(|error| format!("cannot leave the terminal: {error}"))?;
         }
-        serve(&daemon, &file, &options).await?;
+        let served = serve(&daemon, &file, &options).await;
         daemon.stop().await;
         let _ = std::fs::remove_file(&socket);
-        Ok(())
+        served
     })
 }
 
@@ -139,6 +139,10 @@ async fn serve(daemon: &Daemon, file: &Path, options: &Options) -> Result<(), Fa
             },
             _ = terminate.recv() => return Ok(()),
             _ = interrupt.recv() => return Ok(()),
+            () = daemon.shared().helper.gone() => {
+                tracing::error!("the helper that runs local deliveries has died: stopping");
+                return Err(Failed::Because("the helper that runs local deliveries died".into()));
+            }
         }
     }
 }

@@ -4,8 +4,8 @@
 //! learns when it cannot, so that no new attempt starts (reliability rule Q9).
 
 use crate::engine::EngineHandle;
-use redspool_core::engine::Event;
-use redspool_core::queue::{Settlement, StoreError, Transition};
+use redspool_core::engine::{Event, Loaded};
+use redspool_core::queue::{Receipt, Settlement, StoreError, Transition};
 use redspool_store::QueueHandle;
 use std::collections::VecDeque;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
@@ -100,7 +100,7 @@ impl Recording {
         self.queue.commit(
             Transition::Settle(settlements),
             move |receipt| match receipt {
-                Ok(_) => engine.tell_blocking(Event::Settled(ids(&copy))),
+                Ok(receipt) => recorded(&engine, &copy, receipt),
                 Err(error) => {
                     let _ = back.send(Order::Failed(copy, error));
                 }
@@ -119,20 +119,33 @@ impl Recording {
     fn retry(&mut self) {
         while let Some(settlements) = self.backlog.front() {
             let transition = Transition::Settle(settlements.clone());
-            if self.queue.commit_wait(transition).is_err() {
+            let Ok(receipt) = self.queue.commit_wait(transition) else {
                 return;
-            }
-            let recorded = self.backlog.pop_front().unwrap_or_default();
-            self.engine.tell_blocking(Event::Settled(ids(&recorded)));
+            };
+            recorded(&self.engine, settlements, receipt);
+            self.backlog.pop_front();
         }
         tracing::info!("queue: results are recorded again");
         self.engine.tell_blocking(Event::StoreRecovered);
     }
 }
 
-fn ids(settlements: &[Settlement]) -> Vec<redspool_core::id::EnvelopeId> {
-    settlements
+/// Tells the engine that settlements are durable, and which envelopes went to the corrupt bucket
+/// with a damaged message on that occasion.
+fn recorded(engine: &EngineHandle, settlements: &[Settlement], receipt: Receipt) {
+    match receipt {
+        Receipt::Done => {}
+        Receipt::Affected(dropped) => {
+            tracing::error!("queue: damaged messages went to the corrupt bucket with {dropped:?}");
+            let gone = dropped.into_iter().map(|id| (id, Loaded::Gone)).collect();
+            engine.tell_blocking(Event::Loaded(gone));
+        }
+        // Recorded before its receipt was lost: the ids of its notices are there already.
+        Receipt::Refused(refusal) => tracing::warn!("queue: results recorded twice: {refusal:?}"),
+    }
+    let ids = settlements
         .iter()
         .map(|settlement| settlement.envelope)
-        .collect()
+        .collect();
+    engine.tell_blocking(Event::Settled(ids));
 }

@@ -24,7 +24,15 @@ fn zone() -> InMemoryZoneHandler {
     let name = |text: &str| Name::from_str(text).unwrap();
     let origin = name("test.");
     let mut zone = InMemoryZoneHandler::empty(origin.clone(), ZoneType::Primary, AxfrPolicy::Deny);
-    let soa = SOA::new(name("ns.test."), name("admin.test."), 1, 3600, 600, 86400, 60);
+    let soa = SOA::new(
+        name("ns.test."),
+        name("admin.test."),
+        1,
+        3600,
+        600,
+        86400,
+        60,
+    );
     let mx = |preference, exchange| RData::MX(MX::new(preference, name(exchange)));
     let records = [
         ("test.", RData::SOA(soa)),
@@ -61,7 +69,11 @@ impl Dns {
             server.register_socket(socket);
             (server, address)
         });
-        Self { address, _server: server, _runtime: runtime }
+        Self {
+            address,
+            _server: server,
+            _runtime: runtime,
+        }
     }
 }
 
@@ -79,7 +91,9 @@ fn started() -> (Dns, Sink, Rig, Daemon) {
 fn send(daemon: &Daemon, rcpt: &str) {
     let mut dialog = Dialog::hello(daemon.address()).unwrap();
     let content = b"Subject: by name\r\n\r\ntext\r\n";
-    let reply = dialog.submit("alice@local.example", &[rcpt], content).unwrap();
+    let reply = dialog
+        .submit("alice@local.example", &[rcpt], content)
+        .unwrap();
     assert_eq!(reply.code, 250, "{reply:?}");
 }
 
@@ -116,5 +130,8 @@ fn names_that_cannot_be_asked_for_now_wait() {
         let line = rig.queue().pop()?;
         (!line.ends_with('|')).then_some(line)
     });
-    assert!(line.contains("|mta|") && line.contains("|pending|"), "{line}");
+    assert!(
+        line.contains("|mta|") && line.contains("|pending|"),
+        "{line}"
+    );
 }

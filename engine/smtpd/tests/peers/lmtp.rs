@@ -29,7 +29,9 @@ const PYTHON: &str = "/usr/bin/python3";
 
 fn has_aiosmtpd() -> bool {
     let mut command = Command::new(PYTHON);
-    command.args(["-c", "import aiosmtpd.lmtp"]).stderr(Stdio::null());
+    command
+        .args(["-c", "import aiosmtpd.lmtp"])
+        .stderr(Stdio::null());
     let found = command.status().is_ok_and(|status| status.success());
     if !found {
         missing("aiosmtpd", "python3-aiosmtpd");
@@ -67,13 +69,22 @@ fn an_lmtp_server_takes_refuses_and_puts_off() {
     let daemon = rig.start();
 
     let mut dialog = Dialog::hello(daemon.address()).unwrap();
-    let rcpts = ["alice@local.example", "bob@local.example", "carol@local.example"];
+    let rcpts = [
+        "alice@local.example",
+        "bob@local.example",
+        "carol@local.example",
+    ];
     let content = b"Subject: by lmtp\r\n\r\n.\r\n..text\r\n";
-    let reply = dialog.submit("dave@reports.example", &rcpts, content).unwrap();
+    let reply = dialog
+        .submit("dave@reports.example", &rcpts, content)
+        .unwrap();
     assert_eq!(reply.code, 250, "{reply:?}");
 
     let text = lmtp.one();
-    assert!(text.replace("\r\n", "\n").ends_with("\n\n.\n..text\n"), "{text}");
+    assert!(
+        text.replace("\r\n", "\n").ends_with("\n\n.\n..text\n"),
+        "{text}"
+    );
     let report = reports.one();
     assert!(report.contains("550 5.1.1 no bob here"), "{report}");
     assert!(!report.contains("carol"), "{report}");
@@ -82,7 +93,10 @@ fn an_lmtp_server_takes_refuses_and_puts_off() {
         let line = queue.pop()?;
         (queue.is_empty() && line.contains("451 4.2.1 carol is away")).then_some(line)
     });
-    assert!(line.contains("carol@local.example") && line.contains("|pending|"), "{line}");
+    assert!(
+        line.contains("carol@local.example") && line.contains("|pending|"),
+        "{line}"
+    );
     rig.show(&["remove", "all"]);
     drained(&rig);
 }

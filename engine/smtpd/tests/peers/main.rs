@@ -4,7 +4,10 @@
 //! A tool that is missing fails the test when the environment has `CI`; elsewhere the test is left
 //! out and says so. `.ci/run peers` installs them.
 
-#![expect(clippy::unwrap_used, reason = "the configuration spares tests, not their helpers")]
+#![expect(
+    clippy::unwrap_used,
+    reason = "the configuration spares tests, not their helpers"
+)]
 
 mod dns;
 mod lmtp;
@@ -38,10 +41,14 @@ fn free_address() -> SocketAddr {
 
 /// Waits until somebody listens.
 fn listening(address: SocketAddr) {
-    until("the peer listens", || TcpStream::connect(address).ok().map(drop));
+    until("the peer listens", || {
+        TcpStream::connect(address).ok().map(drop)
+    });
 }
 
 /// Waits until nothing is queued.
 fn drained(rig: &Rig) {
-    until("the queue is empty", || rig.queue().is_empty().then_some(()));
+    until("the queue is empty", || {
+        rig.queue().is_empty().then_some(())
+    });
 }

@@ -31,11 +31,20 @@ fn relaying(options: &[&str]) -> Option<Relaying> {
         fs::set_permissions(rig.path(), fs::Permissions::from_mode(0o755)).unwrap();
         fs::set_permissions(&kept, fs::Permissions::from_mode(0o777)).unwrap();
     }
-    command.args(["-d", "message."]).args(options).arg(address.to_string()).arg("100");
+    command
+        .args(["-d", "message."])
+        .args(options)
+        .arg(address.to_string())
+        .arg("100");
     let sink = Peer::start(&mut command, &kept);
     listening(address);
     let daemon = rig.start();
-    Some(Relaying { rig, daemon, kept, _sink: sink })
+    Some(Relaying {
+        rig,
+        daemon,
+        kept,
+        _sink: sink,
+    })
 }
 
 impl Relaying {
@@ -55,34 +64,67 @@ impl Relaying {
 
 #[test]
 fn smtp_source_with_many_sessions_loses_nothing() {
-    let Some(path) = tool("smtp-source", "postfix") else { return };
+    let Some(path) = tool("smtp-source", "postfix") else {
+        return;
+    };
     let sink = Sink::start();
     let rig = Rig::new(&configuration(&format!("relay host {}", sink.url())));
     let daemon = rig.start();
     let status = Command::new(path)
-        .args(["-s", "100", "-m", "2000", "-l", "1024", "-N", "-f", "a@far.example"])
+        .args([
+            "-s",
+            "100",
+            "-m",
+            "2000",
+            "-l",
+            "1024",
+            "-N",
+            "-f",
+            "a@far.example",
+        ])
         .args(["-t", "r@far.example", &daemon.address().to_string()])
         .status()
         .unwrap();
     assert!(status.success(), "{status}");
     let arrived: Vec<_> = (0..2000).map(|_| sink.next()).collect();
     // -N puts a number before each recipient.
-    let rcpts: BTreeSet<_> = arrived.iter().flat_map(|delivery| &delivery.rcpts).collect();
+    let rcpts: BTreeSet<_> = arrived
+        .iter()
+        .flat_map(|delivery| &delivery.rcpts)
+        .collect();
     assert_eq!(rcpts.len(), 2000);
     assert!(arrived.iter().all(|delivery| delivery.content.len() > 1024));
     drained(&rig);
     let stats = rig.show(&["show", "stats"]);
-    assert!(stats.lines().any(|line| line == "scheduler.delivery.ok=2000"), "{stats}");
+    assert!(
+        stats
+            .lines()
+            .any(|line| line == "scheduler.delivery.ok=2000"),
+        "{stats}"
+    );
 }
 
 #[test]
 fn smtp_source_with_many_recipients_loses_nothing() {
-    let Some(path) = tool("smtp-source", "postfix") else { return };
+    let Some(path) = tool("smtp-source", "postfix") else {
+        return;
+    };
     let sink = Sink::start();
     let rig = Rig::new(&configuration(&format!("relay host {}", sink.url())));
     let daemon = rig.start();
     let status = Command::new(path)
-        .args(["-s", "10", "-m", "50", "-l", "20000", "-r", "20", "-f", "a@far.example"])
+        .args([
+            "-s",
+            "10",
+            "-m",
+            "50",
+            "-l",
+            "20000",
+            "-r",
+            "20",
+            "-f",
+            "a@far.example",
+        ])
         .args(["-t", "r@far.example", &daemon.address().to_string()])
         .status()
         .unwrap();
@@ -97,7 +139,9 @@ fn smtp_source_with_many_recipients_loses_nothing() {
 
 #[test]
 fn smtp_sink_takes_what_we_send() {
-    let Some(relaying) = relaying(&[]) else { return };
+    let Some(relaying) = relaying(&[]) else {
+        return;
+    };
     for number in 0..50 {
         relaying.send("a@far.example", &format!("r{number}@far.example"));
     }
@@ -116,7 +160,9 @@ fn smtp_sink_takes_what_we_send() {
 #[test]
 fn smtp_sink_refusing_with_4xx_leaves_the_mail_queued() {
     for stage in ["rcpt", "data", ".", "mail"] {
-        let Some(relaying) = relaying(&["-r", stage]) else { return };
+        let Some(relaying) = relaying(&["-r", stage]) else {
+            return;
+        };
         relaying.send("a@far.example", "r@far.example");
         let line = until("the attempt has failed", || {
             let line = relaying.rig.queue().pop()?;
@@ -129,7 +175,9 @@ fn smtp_sink_refusing_with_4xx_leaves_the_mail_queued() {
 #[test]
 fn smtp_sink_refusing_with_5xx_makes_a_report() {
     for stage in ["rcpt", "data", ".", "mail"] {
-        let Some(relaying) = relaying(&["-f", stage]) else { return };
+        let Some(relaying) = relaying(&["-f", stage]) else {
+            return;
+        };
         let alice = mailbox(&relaying.rig, "alice");
         relaying.send("alice@local.example", "r@far.example");
         let report = alice.one();
@@ -141,7 +189,9 @@ fn smtp_sink_refusing_with_5xx_makes_a_report() {
 #[test]
 fn smtp_sink_hanging_up_leaves_the_mail_queued() {
     for stage in ["mail", "."] {
-        let Some(relaying) = relaying(&["-q", stage]) else { return };
+        let Some(relaying) = relaying(&["-q", stage]) else {
+            return;
+        };
         relaying.send("a@far.example", "r@far.example");
         let line = until("the attempt has failed", || {
             let line = relaying.rig.queue().pop()?;

@@ -6,17 +6,39 @@ use std::process::Command;
 
 #[test]
 fn swaks_delivers_to_a_maildir() {
-    let Some(path) = tool("swaks", "swaks") else { return };
+    let Some(path) = tool("swaks", "swaks") else {
+        return;
+    };
     let sink = Sink::start();
     let rig = Rig::new(&configuration(&format!("relay host {}", sink.url())));
     let daemon = rig.start();
-    let (host, port) = (daemon.address().ip().to_string(), daemon.address().port().to_string());
-    for options in [&[][..], &["--pipeline"], &["--helo", "[127.0.0.1]"], &["--protocol", "SMTP"]] {
+    let (host, port) = (
+        daemon.address().ip().to_string(),
+        daemon.address().port().to_string(),
+    );
+    for options in [
+        &[][..],
+        &["--pipeline"],
+        &["--helo", "[127.0.0.1]"],
+        &["--protocol", "SMTP"],
+    ] {
         let alice = mailbox(&rig, "alice");
         let before = alice.messages().len();
         let output: Output = Command::new(&path)
-            .args(["--server", &host, "--port", &port, "--from", "bob@far.example"])
-            .args(["--to", "alice@local.example,x@far.example", "--header", "Subject: by swaks"])
+            .args([
+                "--server",
+                &host,
+                "--port",
+                &port,
+                "--from",
+                "bob@far.example",
+            ])
+            .args([
+                "--to",
+                "alice@local.example,x@far.example",
+                "--header",
+                "Subject: by swaks",
+            ])
             .args(["--body", ".\n..\ntext"])
             .args(options)
             .output()
@@ -24,21 +46,41 @@ fn swaks_delivers_to_a_maildir() {
             .into();
         assert_eq!(output.status, Some(0), "{options:?}: {output:?}");
         let messages = alice.wait(before + 1);
-        let found = messages.iter().filter(|text| text.ends_with(b"\n.\n..\ntext\n")).count();
-        assert_eq!(found, before + 1, "{options:?}: {:?}", messages.last().map(|m| m.escape_ascii()));
+        let found = messages
+            .iter()
+            .filter(|text| text.ends_with(b"\n.\n..\ntext\n"))
+            .count();
+        assert_eq!(
+            found,
+            before + 1,
+            "{options:?}: {:?}",
+            messages.last().map(|m| m.escape_ascii())
+        );
         assert_eq!(sink.next().rcpts, ["x@far.example"]);
     }
 }
 
 #[test]
 fn swaks_sees_a_refusal() {
-    let Some(path) = tool("swaks", "swaks") else { return };
+    let Some(path) = tool("swaks", "swaks") else {
+        return;
+    };
     let sink = Sink::start();
     let rig = Rig::new(&configuration(&format!("relay host {}", sink.url())));
     let daemon = rig.start();
-    let (host, port) = (daemon.address().ip().to_string(), daemon.address().port().to_string());
+    let (host, port) = (
+        daemon.address().ip().to_string(),
+        daemon.address().port().to_string(),
+    );
     let output: Output = Command::new(&path)
-        .args(["--server", &host, "--port", &port, "--from", "bob@far.example"])
+        .args([
+            "--server",
+            &host,
+            "--port",
+            &port,
+            "--from",
+            "bob@far.example",
+        ])
         .args(["--to", "nobody@local.example"])
         .output()
         .unwrap()
