@@ -2,9 +2,9 @@
 //!
 //! What: [`Disk`] is a backend in memory that records writes, length changes and syncs. What was
 //! not synced at a crash may have reached the disk in part, in any order: [`Disk::images`] builds
-//! such disks.
+//! such disks. [`Disk::fail_after`] makes a disk that fails.
 //! Promises: the images follow from the seed. What was synced is in every image.
-//! Absent on purpose: sync errors, and disks that lie about what they synced.
+//! Absent on purpose: disks that lie about what they synced.
 
 use redspool_core::rng::Rng;
 use redspool_store::StorageBackend;
@@ -23,6 +23,28 @@ struct Tape {
     octets: Vec<u8>,
     start: Vec<u8>,
     operations: Vec<Operation>,
+    fault: Option<Fault>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Fault {
+    /// Operations that still succeed.
+    left: usize,
+    kind: ErrorKind,
+}
+
+impl Tape {
+    /// Fails if it is time to; from then on every operation does.
+    fn may_fail(&mut self) -> Result<()> {
+        match &mut self.fault {
+            Some(Fault { left: 0, kind }) => Err((*kind).into()),
+            Some(fault) => {
+                fault.left -= 1;
+                Ok(())
+            }
+            None => Ok(()),
+        }
+    }
 }
 
 /// Something done to a disk.
@@ -50,8 +72,18 @@ impl Disk {
         Self(Arc::new(Mutex::new(Tape {
             start: octets.clone(),
             octets,
-            operations: Vec::new(),
+            ..Tape::default()
         })))
+    }
+
+    /// After `count` more writes, length changes and syncs, all of them fail.
+    pub fn fail_after(&self, count: usize, kind: ErrorKind) {
+        self.tape().fault = Some(Fault { left: count, kind });
+    }
+
+    /// Whether a failure was due.
+    pub fn has_failed(&self) -> bool {
+        matches!(self.tape().fault, Some(Fault { left: 0, .. }))
     }
 
     fn tape(&self) -> MutexGuard<'_, Tape> {
@@ -181,18 +213,22 @@ impl StorageBackend for Disk {
 
     fn set_len(&self, length: u64) -> Result<()> {
         let mut tape = self.tape();
+        tape.may_fail()?;
         tape.octets.resize(index(length), 0);
         tape.operations.push(Operation::Length(length));
         Ok(())
     }
 
     fn sync_data(&self) -> Result<()> {
-        self.tape().operations.push(Operation::Sync);
+        let mut tape = self.tape();
+        tape.may_fail()?;
+        tape.operations.push(Operation::Sync);
         Ok(())
     }
 
     fn write(&self, offset: u64, data: &[u8]) -> Result<()> {
         let mut tape = self.tape();
+        tape.may_fail()?;
         let start = index(offset);
         let there = tape.octets.get_mut(start..start + data.len());
         there.ok_or(ErrorKind::UnexpectedEof)?.copy_from_slice(data);

@@ -39,6 +39,9 @@ pub(super) struct Apply<'t> {
     changed: bool,
 }
 
+/// Messages that are about to enter, in key order.
+type Entering = BTreeMap<MessageId, Parts>;
+
 /// Envelopes a message has gained or lost in a transition.
 type Balance = BTreeMap<MessageId, i64>;
 
@@ -91,26 +94,25 @@ impl<'t> Apply<'t> {
     /// records go in together in key order, which a B-tree takes best.
     pub(super) fn group(&mut self, group: Vec<Prepared>) -> Result<Vec<Receipt>, StoreError> {
         let mut receipts = Vec::with_capacity(group.len());
-        let mut entering = Vec::new();
+        let mut entering = Entering::new();
         for prepared in group {
             if let Step::Submit(parts) = prepared.step {
-                let (receipt, parts) = self.admit(parts, &entering)?;
-                receipts.push(receipt);
-                entering.extend(parts);
+                receipts.push(self.admit(parts, &mut entering)?);
             } else {
-                self.enter(&mut entering)?;
+                self.enter(std::mem::take(&mut entering))?;
                 receipts.push(self.step(prepared.step)?);
             }
         }
-        self.enter(&mut entering)?;
+        self.enter(entering)?;
         Ok(receipts)
     }
 
     fn step(&mut self, step: Step) -> Result<Receipt, StoreError> {
         match step {
             Step::Submit(parts) => {
-                let (receipt, parts) = self.admit(parts, &[])?;
-                self.enter(&mut parts.into_iter().collect())?;
+                let mut entering = Entering::new();
+                let receipt = self.admit(parts, &mut entering)?;
+                self.enter(entering)?;
                 Ok(receipt)
             }
             Step::Settle(settlements) => self.settle(settlements),
@@ -135,30 +137,24 @@ impl<'t> Apply<'t> {
         }
     }
 
-    /// Whether a message may enter, beside those that are about to.
-    fn admit(
-        &self,
-        parts: Parts,
-        entering: &[Parts],
-    ) -> Result<(Receipt, Option<Parts>), StoreError> {
+    /// Lets a message enter beside those that are about to, unless an id of it is in use.
+    fn admit(&self, parts: Parts, entering: &mut Entering) -> Result<Receipt, StoreError> {
         let id = parts.id.get();
         let clash = parts.clash
-            || entering.iter().any(|other| other.id == parts.id)
+            || entering.contains_key(&parts.id)
             || self.messages.get(id).map_err(fault)?.is_some()
             || self.corrupt.get(id).map_err(fault)?.is_some();
         if clash {
-            return Ok((Receipt::Refused(Refusal::Exists), None));
+            return Ok(Receipt::Refused(Refusal::Exists));
         }
-        Ok((Receipt::Done, Some(parts)))
+        entering.insert(parts.id, parts);
+        Ok(Receipt::Done)
     }
 
-    fn enter(&mut self, entering: &mut Vec<Parts>) -> Result<(), StoreError> {
-        for parts in entering.iter() {
-            self.epoch = Some(epoch::later(self.epoch, MessageIds::epoch_of(parts.id)));
-        }
-        entering.sort_unstable_by_key(|parts| parts.id);
+    fn enter(&mut self, entering: Entering) -> Result<(), StoreError> {
         self.changed |= !entering.is_empty();
-        for parts in entering.drain(..) {
+        for parts in entering.into_values() {
+            self.epoch = Some(epoch::later(self.epoch, MessageIds::epoch_of(parts.id)));
             self.messages
                 .insert(parts.id.get(), parts.row.as_slice())
                 .map_err(fault)?;
