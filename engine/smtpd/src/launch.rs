@@ -16,7 +16,7 @@ use redspool_core::control::paths::{self, Environment, Named, Paths};
 use redspool_core::queue::{Paused, StoreError};
 use redspool_store::{GroupCommit, RedbStore};
 use std::path::Path;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 /// Why smtpd did not run, or did not go on.
 #[derive(Debug)]
@@ -109,6 +109,8 @@ pub fn run(mut options: Options) -> Result<(), Failed> {
         seed: rand::random(),
     };
     runtime.block_on(async {
+        // From before anybody is told that we are ready: a signal sent then must not kill us.
+        let signals = Signals::new()?;
         let daemon = Daemon::start(setup)
             .await
             .map_err(|error| format!("queue: {error}"))?;
@@ -118,27 +120,47 @@ pub fn run(mut options: Options) -> Result<(), Failed> {
         if background {
             detach::ready().map_err(|error| format!("cannot leave the terminal: {error}"))?;
         }
-        let served = serve(&daemon, &file, &options).await;
+        let served = serve(&daemon, signals, &file, &options).await;
         daemon.stop().await;
         let _ = std::fs::remove_file(&socket);
         served
     })
 }
 
+/// The signals we act on.
+struct Signals {
+    hangup: Signal,
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn new() -> Result<Self, String> {
+        let listen =
+            |kind| signal(kind).map_err(|error| format!("cannot wait for signals: {error}"));
+        Ok(Self {
+            hangup: listen(SignalKind::hangup())?,
+            terminate: listen(SignalKind::terminate())?,
+            interrupt: listen(SignalKind::interrupt())?,
+        })
+    }
+}
+
 /// Waits for signals: SIGHUP re-reads the configuration, SIGTERM and SIGINT end.
-async fn serve(daemon: &Daemon, file: &Path, options: &Options) -> Result<(), Failed> {
-    let listen = |kind| signal(kind).map_err(|error| format!("cannot wait for signals: {error}"));
-    let mut hangup = listen(SignalKind::hangup())?;
-    let mut terminate = listen(SignalKind::terminate())?;
-    let mut interrupt = listen(SignalKind::interrupt())?;
+async fn serve(
+    daemon: &Daemon,
+    mut signals: Signals,
+    file: &Path,
+    options: &Options,
+) -> Result<(), Failed> {
     loop {
         tokio::select! {
-            _ = hangup.recv() => match configuration::load(file, &options.define) {
+            _ = signals.hangup.recv() => match configuration::load(file, &options.define) {
                 Ok(config) => daemon.reconfigure(config).await,
                 Err(faults) => faults.log(),
             },
-            _ = terminate.recv() => return Ok(()),
-            _ = interrupt.recv() => return Ok(()),
+            _ = signals.terminate.recv() => return Ok(()),
+            _ = signals.interrupt.recv() => return Ok(()),
             () = daemon.shared().helper.gone() => {
                 tracing::error!("the helper that runs local deliveries has died: stopping");
                 return Err(Failed::Because("the helper that runs local deliveries died".into()));

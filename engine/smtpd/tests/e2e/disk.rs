@@ -3,16 +3,19 @@
 use super::setup::{configuration, message, queued, send};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use redspool_tools::rig::{Rig, Sink, missing, until};
-use std::fs;
-use std::path::{Path, PathBuf};
+use std::fs::{self, File};
+use std::io::Write as _;
+use std::path::Path;
+use tempfile::TempDir;
 
 /// A file system of its own, small. Unmounted when dropped.
-struct Small(PathBuf);
+struct Small(TempDir);
 
 impl Small {
-    fn new(path: &Path, size: &str) -> Option<Self> {
-        fs::create_dir_all(path).unwrap();
+    fn new(size: &str) -> Option<Self> {
+        let directory = tempfile::tempdir().unwrap();
         let options = format!("size={size},mode=0700");
+        let path = directory.path();
         let mounted = mount(
             Some("tmpfs"),
             path,
@@ -21,7 +24,7 @@ impl Small {
             Some(options.as_str()),
         );
         match mounted {
-            Ok(()) => Some(Self(path.to_owned())),
+            Ok(()) => Some(Self(directory)),
             Err(error) => {
                 missing(
                     &format!("the right to mount ({error})"),
@@ -36,19 +39,23 @@ impl Small {
 impl Drop for Small {
     fn drop(&mut self) {
         // What still holds it open keeps it, but nobody sees it any more.
-        let _ = umount2(&self.0, MntFlags::MNT_DETACH);
+        let _ = umount2(self.0.path(), MntFlags::MNT_DETACH);
     }
+}
+
+/// Fills a file system to the last block.
+fn fill(path: &Path) {
+    let mut file = File::create(path).unwrap();
+    while file.write_all(&[0; 4096]).is_ok() {}
 }
 
 #[test]
 fn a_full_disk_puts_clients_off_and_loses_nothing() {
-    let sink = Sink::start();
-    let rig = Rig::new(&configuration(&sink));
-    let place = rig.path().join("small");
-    let Some(_small) = Small::new(&place, "32m") else {
+    let Some(small) = Small::new("32m") else {
         return;
     };
-    let rig = rig.with_spool(&place.join("spool"));
+    let sink = Sink::start();
+    let rig = Rig::new(&configuration(&sink)).with_spool(&small.0.path().join("spool"));
     let daemon = rig.start();
     rig.show(&["pause", "mta"]);
     let mut kept = Vec::new();
@@ -60,10 +67,8 @@ fn a_full_disk_puts_clients_off_and_loses_nothing() {
         ));
     }
 
-    // Something else eats the disk to the last block.
-    let ballast = place.join("ballast");
-    let mut eaten = fs::File::create(&ballast).unwrap();
-    while std::io::Write::write_all(&mut eaten, &[0; 4096]).is_ok() {}
+    let ballast = small.0.path().join("ballast");
+    fill(&ballast);
     let mut body = message("too much");
     body.extend_from_slice(
         "0123456789012345678901234567890\r\n"

@@ -5,6 +5,7 @@ use redspool_tools::rig::{Dialog, Output, Rig, Sink};
 use std::fs;
 use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt as _;
+use std::time::Duration;
 
 /// The least that is a configuration.
 const MINIMAL: &str = "listen on 127.0.0.1 port 0\nmatch from any for any reject\n";
@@ -39,7 +40,7 @@ fn all_faults_of_a_configuration_are_shown_at_once() {
         );
     }
     assert!(
-        output.stderr.contains("^"),
+        output.stderr.contains('^'),
         "the word is underlined:\n{}",
         output.stderr
     );
@@ -166,7 +167,7 @@ fn a_queue_that_is_no_queue_is_left_alone() {
 }
 
 #[test]
-fn too_long_too_large_and_too_many_are_refused_and_the_session_goes_on() {
+fn too_large_and_too_many_are_refused_and_the_session_goes_on() {
     let sink = Sink::start();
     let rig = Rig::new(&format!(
         "smtp max-message-size 64K\nlisten on 127.0.0.1 port 0\n\
@@ -175,10 +176,6 @@ fn too_long_too_large_and_too_many_are_refused_and_the_session_goes_on() {
     ));
     let daemon = rig.start();
     let mut dialog = Dialog::hello(daemon.address()).unwrap();
-
-    let long = format!("NOOP {}", "x".repeat(100_000));
-    assert_eq!(dialog.ask(&long).unwrap().code / 100, 5);
-    assert_eq!(dialog.ask("NOOP").unwrap().code, 250);
 
     let announced = dialog.ask("MAIL FROM:<a@b.example> SIZE=70000").unwrap();
     assert_eq!(announced.code, 552, "{announced:?}");
@@ -217,8 +214,20 @@ fn too_long_too_large_and_too_many_are_refused_and_the_session_goes_on() {
 }
 
 #[test]
+fn a_line_too_long_ends_the_session_and_nothing_else() {
+    let (_sink, _rig, daemon) = started();
+    let mut other = Dialog::hello(daemon.address()).unwrap();
+    let mut dialog = Dialog::hello(daemon.address()).unwrap();
+    let reply = dialog.ask(&format!("NOOP {}", "x".repeat(3000))).unwrap();
+    assert_eq!(reply.code, 500, "{reply:?}");
+    assert!(reply.text().contains("too long"), "{reply:?}");
+    assert_eq!(dialog.rest().unwrap(), []);
+    assert_eq!(other.ask("NOOP").unwrap().code, 250);
+}
+
+#[test]
 fn an_end_of_data_with_bare_line_feeds_smuggles_nothing() {
-    let (sink, _rig, daemon) = started();
+    let (sink, rig, daemon) = started();
     let mut dialog = Dialog::hello(daemon.address()).unwrap();
     for command in ["MAIL FROM:<a@b.example>", "RCPT TO:<c@d.example>", "DATA"] {
         assert!(dialog.ask(command).unwrap().is_positive());
@@ -226,14 +235,21 @@ fn an_end_of_data_with_bare_line_feeds_smuggles_nothing() {
     let inside = "Subject: x\r\n\r\nfirst\n.\nMAIL FROM:<evil@b.example>\r\n\
                   RCPT TO:<c@d.example>\r\nDATA\r\nsecond\r\n.\r\n";
     dialog.send(inside.as_bytes()).unwrap();
+    let reply = dialog.reply().unwrap();
+    assert_eq!(reply.code / 100, 5, "{reply:?}");
     assert_eq!(
-        dialog.reply().unwrap().code / 100,
-        5,
-        "bare line feeds are refused"
+        dialog.rest().unwrap(),
+        [],
+        "what follows is not read as commands"
     );
-    assert_eq!(dialog.ask("NOOP").unwrap().code, 250);
     queued(&daemon, "c@d.example", "only this");
     assert!(sink.next().content.ends_with(&message("only this")));
+    assert_eq!(rig.show(&["remove", "all"]).lines().count(), 1);
+    assert!(daemon.stop().success());
+    assert!(
+        sink.next_within(Duration::ZERO).is_none(),
+        "nothing else went out"
+    );
 }
 
 #[test]

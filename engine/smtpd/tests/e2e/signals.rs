@@ -88,7 +88,7 @@ fn kill_ledger() {
         kills: 5,
         seed: 1,
         put_off: 50,
-        limit: Duration::from_secs(120),
+        limit: Duration::from_mins(2),
     });
     assert!(summary.is_good(), "{summary}");
     eprintln!("{summary}");
