@@ -11,6 +11,7 @@ use redspool_core::envelope::Envelope;
 use redspool_core::id::{EnvelopeId, MessageId};
 use redspool_core::queue::{CorruptMessage, Message, Paused, Scheduled, StoreError};
 use redspool_core::time::Timestamp;
+use std::ops::Range;
 use twox_hash::XxHash3_64;
 use zerocopy::little_endian::{U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
@@ -154,6 +155,8 @@ pub(crate) struct Row {
     pub(crate) live: u32,
     /// XXH3 of the whole content.
     pub(crate) digest: u64,
+    /// Place of the first piece of its content; the others follow it.
+    pub(crate) first: u64,
 }
 
 #[derive(FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
@@ -162,6 +165,7 @@ struct MessageValue {
     size: U64,
     ctime: U64,
     digest: U64,
+    first: U64,
     live: U32,
     eight_bit: u8,
     zero: [u8; 3],
@@ -173,19 +177,16 @@ impl Row {
             size: self.message.size.into(),
             ctime: self.message.ctime.as_secs().into(),
             digest: self.digest.into(),
+            first: self.first.into(),
             live: self.live.into(),
             eight_bit: self.message.eight_bit.into(),
             zero: [0; 3],
         };
-        seal(
-            Kind::Message,
-            self.message.id.get().into(),
-            value.as_bytes(),
-        )
+        seal(Kind::Message, row_key(self.message.id), value.as_bytes())
     }
 
     pub(crate) fn open(id: MessageId, record: &[u8]) -> Result<Self, Damage> {
-        let (value, _) = open(Kind::Message, id.get().into(), record)?;
+        let (value, _) = open(Kind::Message, row_key(id), record)?;
         let value = MessageValue::ref_from_bytes(value)
             .map_err(|_| Damage::new("message record has the wrong length"))?;
         Ok(Self {
@@ -197,7 +198,15 @@ impl Row {
             },
             live: value.live.get(),
             digest: value.digest.get(),
+            first: value.first.get(),
         })
+    }
+
+    /// The places of its pieces.
+    pub(crate) fn places(&self) -> Result<Range<u64>, Damage> {
+        let end = self.first.checked_add(self.pieces()?.into());
+        let end = end.ok_or_else(|| Damage::new("message record has an absurd place"))?;
+        Ok(self.first..end)
     }
 
     /// Body records of a content this size; an empty content has one.
@@ -207,9 +216,21 @@ impl Row {
     }
 }
 
-/// Key of piece `index` of a message's content.
+/// Key of a message's record: just before its first envelope, for no envelope has the lower half
+/// zero.
+pub(crate) fn row_key(message: MessageId) -> u64 {
+    u64::from(message.get()) << 32
+}
+
+/// Key in the record of piece `index` of a message's content, wherever it is stored.
 pub(crate) fn body_key(message: MessageId, index: u32) -> u64 {
     u64::from(message.get()) << 32 | u64::from(index)
+}
+
+/// Whether an unproven body record names this message. For removal when nothing better is left.
+pub(crate) fn names(record: &[u8], message: MessageId) -> bool {
+    let key = Head::ref_from_prefix(record).map(|(head, _)| head.key.get());
+    key.is_ok_and(|key| key >> 32 == u64::from(message.get()))
 }
 
 /// What the last body record adds to its piece.
@@ -247,58 +268,35 @@ pub(crate) fn open_body<'a>(row: &Row, index: u32, record: &'a [u8]) -> Result<&
     Ok(piece)
 }
 
-/// A corrupt bucket entry, with the message's record as it was found.
-pub(crate) struct Bucket {
-    pub(crate) entry: CorruptMessage,
-    /// Empty if the message had none.
-    pub(crate) row: Vec<u8>,
-}
-
 #[derive(FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
 #[repr(C)]
 struct BucketValue {
     at: U64,
     envelopes: U32,
-    /// Octets of the reason; the message's record follows it.
-    reason: U32,
 }
 
-impl Bucket {
-    pub(crate) fn seal(&self) -> Vec<u8> {
-        let reason = self.entry.reason.as_bytes();
-        let head = BucketValue {
-            at: self.entry.at.as_secs().into(),
-            envelopes: self.entry.envelopes.into(),
-            reason: u32::try_from(reason.len())
-                .expect("no reason has 4 GiB")
-                .into(),
-        };
-        let mut record = begin(reason.len() + self.row.len() + size_of::<BucketValue>());
-        record.extend_from_slice(head.as_bytes());
-        record.extend_from_slice(reason);
-        record.extend_from_slice(&self.row);
-        let key = self.entry.message.get().into();
-        finish(&mut record, Kind::Corrupt, key, false);
-        record
-    }
+pub(crate) fn seal_corrupt(entry: &CorruptMessage) -> Vec<u8> {
+    let value = BucketValue {
+        at: entry.at.as_secs().into(),
+        envelopes: entry.envelopes.into(),
+    };
+    let mut record = begin(entry.reason.len() + size_of::<BucketValue>());
+    record.extend_from_slice(value.as_bytes());
+    record.extend_from_slice(entry.reason.as_bytes());
+    finish(&mut record, Kind::Corrupt, row_key(entry.message), false);
+    record
+}
 
-    pub(crate) fn open(message: MessageId, record: &[u8]) -> Result<Self, Damage> {
-        let wrong = || Damage::new("corrupt bucket record has the wrong length");
-        let (value, _) = open(Kind::Corrupt, message.get().into(), record)?;
-        let (head, rest) = BucketValue::ref_from_prefix(value).map_err(|_| wrong())?;
-        let reason = usize::try_from(head.reason.get()).map_err(|_| wrong())?;
-        let (reason, row) = rest.split_at_checked(reason).ok_or_else(wrong)?;
-        let reason = std::str::from_utf8(reason).map_err(|_| wrong())?;
-        Ok(Self {
-            entry: CorruptMessage {
-                message,
-                reason: reason.into(),
-                at: Timestamp::from_secs(head.at.get()),
-                envelopes: head.envelopes.get(),
-            },
-            row: row.to_vec(),
-        })
-    }
+pub(crate) fn open_corrupt(message: MessageId, record: &[u8]) -> Result<CorruptMessage, Damage> {
+    let wrong = || Damage::new("corrupt bucket record makes no sense");
+    let (value, _) = open(Kind::Corrupt, row_key(message), record)?;
+    let (value, reason) = BucketValue::ref_from_prefix(value).map_err(|_| wrong())?;
+    Ok(CorruptMessage {
+        message,
+        reason: std::str::from_utf8(reason).map_err(|_| wrong())?.into(),
+        at: Timestamp::from_secs(value.at.get()),
+        envelopes: value.envelopes.get(),
+    })
 }
 
 /// What is kept about the store itself; the number is its key.
@@ -355,6 +353,7 @@ mod tests {
             },
             live: 2,
             digest: XxHash3_64::oneshot(b"abc"),
+            first: 44,
         }
     }
 
@@ -369,7 +368,7 @@ mod tests {
             "message record belongs elsewhere"
         );
         assert_eq!(
-            open(Kind::Envelope, 7, &record).unwrap_err().0,
+            open(Kind::Envelope, row_key(id), &record).unwrap_err().0,
             "envelope record belongs elsewhere"
         );
     }
@@ -404,17 +403,14 @@ mod tests {
 
     #[test]
     fn bucket_and_meta_records_come_back() {
-        let bucket = Bucket {
-            entry: CorruptMessage {
-                message: row().message.id,
-                reason: "because".into(),
-                at: Timestamp::from_secs(5),
-                envelopes: 2,
-            },
-            row: vec![1, 2, 3],
+        let entry = CorruptMessage {
+            message: row().message.id,
+            reason: "because".into(),
+            at: Timestamp::from_secs(5),
+            envelopes: 2,
         };
-        let back = Bucket::open(row().message.id, &bucket.seal()).unwrap();
-        assert_eq!((back.entry, back.row), (bucket.entry, bucket.row));
+        let back = open_corrupt(entry.message, &seal_corrupt(&entry));
+        assert_eq!(back, Ok(entry));
         assert_eq!(Meta::Epoch.open(&Meta::Epoch.seal(77)), Ok(77));
         assert!(Meta::Format.open(&Meta::Epoch.seal(77)).is_err());
         let paused = Paused {

@@ -8,11 +8,11 @@
 
 use super::database::fault;
 use super::prepare::{Parts, Prepared, Settled, Step};
-use super::read::{envelope_id, keys, prove_body};
-use super::{BODIES, CORRUPT, CORRUPT_ENVELOPES, ENVELOPES, MESSAGES, META};
+use super::read::{Key, all_of, keys, prove_body};
+use super::{BODIES, CORRUPT, CORRUPT_QUEUE, META, QUEUE};
 use crate::epoch;
 use crate::mem::retried;
-use crate::record::{self, Bucket, Damage, Meta, Row};
+use crate::record::{self, Damage, Meta, Row};
 use ::redb::{ReadableTable, Table, WriteTransaction};
 use redspool_core::id::{EnvelopeId, MessageId, MessageIds};
 use redspool_core::queue::{
@@ -20,6 +20,7 @@ use redspool_core::queue::{
 };
 use redspool_core::time::Timestamp;
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::RangeInclusive;
 use std::time::SystemTime;
 
 type Rows<'t, K> = Table<'t, K, &'static [u8]>;
@@ -29,12 +30,13 @@ const BATCH: usize = 1024;
 
 /// One transaction's tables.
 pub(super) struct Apply<'t> {
-    envelopes: Rows<'t, u64>,
-    messages: Rows<'t, u32>,
+    queue: Rows<'t, u64>,
     bodies: Rows<'t, u64>,
     corrupt: Rows<'t, u32>,
-    corrupt_envelopes: Rows<'t, u64>,
+    corrupt_queue: Rows<'t, u64>,
     meta: Rows<'t, u32>,
+    /// Where the next content goes: behind the last one.
+    place: Option<u64>,
     epoch: Option<u16>,
     changed: bool,
 }
@@ -51,12 +53,12 @@ impl<'t> Apply<'t> {
         epoch: Option<u16>,
     ) -> Result<Self, StoreError> {
         Ok(Self {
-            envelopes: transaction.open_table(ENVELOPES).map_err(fault)?,
-            messages: transaction.open_table(MESSAGES).map_err(fault)?,
+            queue: transaction.open_table(QUEUE).map_err(fault)?,
             bodies: transaction.open_table(BODIES).map_err(fault)?,
             corrupt: transaction.open_table(CORRUPT).map_err(fault)?,
-            corrupt_envelopes: transaction.open_table(CORRUPT_ENVELOPES).map_err(fault)?,
+            corrupt_queue: transaction.open_table(CORRUPT_QUEUE).map_err(fault)?,
             meta: transaction.open_table(META).map_err(fault)?,
+            place: None,
             epoch,
             changed: false,
         })
@@ -139,11 +141,11 @@ impl<'t> Apply<'t> {
 
     /// Lets a message enter beside those that are about to, unless an id of it is in use.
     fn admit(&self, parts: Parts, entering: &mut Entering) -> Result<Receipt, StoreError> {
-        let id = parts.id.get();
+        let id = parts.id;
         let clash = parts.clash
-            || entering.contains_key(&parts.id)
-            || self.messages.get(id).map_err(fault)?.is_some()
-            || self.corrupt.get(id).map_err(fault)?.is_some();
+            || entering.contains_key(&id)
+            || self.has(record::row_key(id))?
+            || self.corrupt.get(id.get()).map_err(fault)?.is_some();
         if clash {
             return Ok(Receipt::Refused(Refusal::Exists));
         }
@@ -155,20 +157,39 @@ impl<'t> Apply<'t> {
         self.changed |= !entering.is_empty();
         for parts in entering.into_values() {
             self.epoch = Some(epoch::later(self.epoch, MessageIds::epoch_of(parts.id)));
-            self.messages
-                .insert(parts.id.get(), parts.row.as_slice())
-                .map_err(fault)?;
+            let first = self.next_place()?;
+            let row = Row { first, ..parts.row };
+            self.put(record::row_key(parts.id), &row.seal())?;
             for (id, record) in &parts.envelopes {
-                self.envelopes
-                    .insert(id.get(), record.as_slice())
-                    .map_err(fault)?;
+                self.put(id.get(), record)?;
             }
-            for (index, record) in (0..).zip(&parts.body) {
+            let mut place = first;
+            for record in &parts.body {
                 self.bodies
-                    .insert(record::body_key(parts.id, index), record.as_slice())
+                    .insert(place, record.as_slice())
                     .map_err(fault)?;
+                place += 1;
             }
+            self.place = Some(place);
         }
+        Ok(())
+    }
+
+    fn next_place(&mut self) -> Result<u64, StoreError> {
+        if let Some(place) = self.place {
+            return Ok(place);
+        }
+        let last = self.bodies.last().map_err(fault)?;
+        let Some((place, _)) = last else {
+            return Ok(0);
+        };
+        let next = place.value().checked_add(1);
+        next.ok_or_else(|| StoreError::Unreadable("there is no place behind the last".into()))
+    }
+
+    fn put(&mut self, key: u64, record: &[u8]) -> Result<(), StoreError> {
+        self.queue.insert(key, record).map_err(fault)?;
+        self.changed = true;
         Ok(())
     }
 
@@ -203,9 +224,7 @@ impl<'t> Apply<'t> {
                 },
             }
             if let Some((id, record)) = bounce {
-                self.envelopes
-                    .insert(id.get(), record.as_slice())
-                    .map_err(fault)?;
+                self.put(id.get(), &record)?;
                 *balance.entry(message).or_default() += 1;
             }
         }
@@ -220,20 +239,22 @@ impl<'t> Apply<'t> {
             let Some((bounce, _)) = &settlement.bounce else {
                 continue;
             };
-            if self.has(settlement.envelope)? && (!new.insert(*bounce) || self.has(*bounce)?) {
+            if self.has(settlement.envelope.get())?
+                && (!new.insert(*bounce) || self.has(bounce.get())?)
+            {
                 return Ok(true);
             }
         }
         Ok(false)
     }
 
-    fn has(&self, id: EnvelopeId) -> Result<bool, StoreError> {
-        Ok(self.envelopes.get(id.get()).map_err(fault)?.is_some())
+    fn has(&self, key: u64) -> Result<bool, StoreError> {
+        Ok(self.queue.get(key).map_err(fault)?.is_some())
     }
 
     /// Removes an envelope's record; whether there was one.
     fn take(&mut self, id: EnvelopeId) -> Result<bool, StoreError> {
-        let taken = self.envelopes.remove(id.get()).map_err(fault)?.is_some();
+        let taken = self.queue.remove(id.get()).map_err(fault)?.is_some();
         self.changed |= taken;
         Ok(taken)
     }
@@ -244,7 +265,7 @@ impl<'t> Apply<'t> {
         id: EnvelopeId,
         retry: Change,
     ) -> Result<Option<Result<(), Damage>>, StoreError> {
-        let Some(guard) = self.envelopes.get(id.get()).map_err(fault)? else {
+        let Some(guard) = self.queue.get(id.get()).map_err(fault)? else {
             return Ok(None);
         };
         let mut envelope = match record::open_envelope(id, guard.value()) {
@@ -253,11 +274,7 @@ impl<'t> Apply<'t> {
         };
         drop(guard);
         retried(&mut envelope, retry);
-        let record = record::seal_envelope(&envelope);
-        self.envelopes
-            .insert(id.get(), record.as_slice())
-            .map_err(fault)?;
-        self.changed = true;
+        self.put(id.get(), &record::seal_envelope(&envelope))?;
         Ok(Some(Ok(())))
     }
 
@@ -269,7 +286,7 @@ impl<'t> Apply<'t> {
             if change == 0 {
                 continue;
             }
-            let row = match self.messages.get(message.get()).map_err(fault)? {
+            let row = match self.queue.get(record::row_key(message)).map_err(fault)? {
                 Some(guard) => Row::open(message, guard.value()),
                 None => Err(Damage::new("message record is missing")),
             };
@@ -281,11 +298,7 @@ impl<'t> Apply<'t> {
             });
             match counted {
                 Ok(row) if row.live == 0 => self.drop_message(&row)?,
-                Ok(row) => {
-                    self.messages
-                        .insert(message.get(), row.seal().as_slice())
-                        .map_err(fault)?;
-                }
+                Ok(row) => self.put(record::row_key(message), &row.seal())?,
                 Err(damage) => dropped.extend(self.damaged(message, &damage)?),
             }
         }
@@ -294,25 +307,22 @@ impl<'t> Apply<'t> {
 
     /// Removes the record and content of a message that has no envelopes left.
     fn drop_message(&mut self, row: &Row) -> Result<(), StoreError> {
-        let id = row.message.id;
-        match row.pieces() {
-            Ok(pieces) => {
-                for index in 0..pieces {
-                    self.bodies
-                        .remove(record::body_key(id, index))
-                        .map_err(fault)?;
-                }
-            }
-            Err(_) => self.drop_body(id)?,
-        }
-        self.messages.remove(id.get()).map_err(fault)?;
-        Ok(())
+        let key = record::row_key(row.message.id);
+        self.queue.remove(key).map_err(fault)?;
+        self.drop_content(row.message.id, Some(row))
     }
 
-    /// Removes the content of a message whose record does not say how large it is.
-    fn drop_body(&mut self, id: MessageId) -> Result<(), StoreError> {
-        let range = record::body_key(id, 0)..=record::body_key(id, u32::MAX);
-        self.bodies.retain_in(range, |_, _| false).map_err(fault)
+    /// Removes the content of a message. If its record does not say where it is, all contents are
+    /// looked through; that is slow and rare.
+    fn drop_content(&mut self, id: MessageId, row: Option<&Row>) -> Result<(), StoreError> {
+        let Some(Ok(places)) = row.map(Row::places) else {
+            let other = |_, record: &[u8]| !record::names(record, id);
+            return self.bodies.retain(other).map_err(fault);
+        };
+        for place in places {
+            self.bodies.remove(place).map_err(fault)?;
+        }
+        Ok(())
     }
 
     fn notify(
@@ -322,7 +332,7 @@ impl<'t> Apply<'t> {
     ) -> Result<Receipt, StoreError> {
         let mut left = Vec::with_capacity(reported.len());
         for id in reported {
-            if self.has(*id)? {
+            if self.has(id.get())? {
                 left.push(*id);
             }
         }
@@ -358,39 +368,38 @@ impl<'t> Apply<'t> {
         Ok(Receipt::Affected(gone))
     }
 
-    /// Removes a message, queued or corrupt, without looking into its records.
+    /// Removes a message, queued or corrupt, without looking into its envelopes.
     fn remove_message(&mut self, id: MessageId) -> Result<Receipt, StoreError> {
-        let range = keys(Selector::Message(id), None);
-        let mut gone = ids(&self.envelopes, range)?;
-        self.envelopes
-            .retain_in(range, |_, _| false)
-            .map_err(fault)?;
-        gone.extend(ids(&self.corrupt_envelopes, range)?);
-        self.corrupt_envelopes
-            .retain_in(range, |_, _| false)
-            .map_err(fault)?;
-        let queued = self.messages.remove(id.get()).map_err(fault)?.is_some();
+        let mut records = raw(&self.queue, all_of(id))?;
+        records.extend(raw(&self.corrupt_queue, all_of(id))?);
         let corrupt = self.corrupt.remove(id.get()).map_err(fault)?.is_some();
-        if queued || corrupt || !gone.is_empty() {
-            self.changed = true;
-            self.drop_body(id)?;
+        if records.is_empty() && !corrupt {
+            return Ok(Receipt::Affected(Vec::new()));
         }
-        Ok(Receipt::Affected(gone))
+        self.changed = true;
+        for table in [&mut self.queue, &mut self.corrupt_queue] {
+            table.retain_in(all_of(id), |_, _| false).map_err(fault)?;
+        }
+        let row = row_among(id, &records);
+        self.drop_content(id, row.ok().as_ref())?;
+        Ok(Receipt::Affected(envelopes_among(&records)))
     }
 
     /// Empties the queue; the corrupt bucket stays.
     fn remove_all(&mut self) -> Result<Receipt, StoreError> {
-        let gone = ids(&self.envelopes, keys(Selector::All, None))?;
-        let mut messages = Vec::new();
-        for entry in self.messages.iter().map_err(fault)? {
-            let (key, _) = entry.map_err(fault)?;
-            messages.extend(MessageId::new(key.value()));
+        let mut gone = Vec::new();
+        let mut contents = Vec::new();
+        for entry in self.queue.iter().map_err(fault)? {
+            let (key, value) = entry.map_err(fault)?;
+            match Key::of(key.value())? {
+                Key::Envelope(id) => gone.push(id),
+                Key::Message(id) => contents.push((id, Row::open(id, value.value()).ok())),
+            }
         }
-        self.changed |= !gone.is_empty() || !messages.is_empty();
-        self.envelopes.retain(|_, _| false).map_err(fault)?;
-        self.messages.retain(|_, _| false).map_err(fault)?;
-        for id in messages {
-            self.drop_body(id)?;
+        self.changed |= !gone.is_empty() || !contents.is_empty();
+        self.queue.retain(|_, _| false).map_err(fault)?;
+        for (id, row) in contents {
+            self.drop_content(id, row.as_ref())?;
         }
         Ok(Receipt::Affected(gone))
     }
@@ -403,10 +412,15 @@ impl<'t> Apply<'t> {
             let mut changed = Vec::new();
             let mut seen = 0;
             if after.is_none_or(|after| after < *selector.range().end()) {
-                let range = self.envelopes.range(keys(selector, after)).map_err(fault)?;
-                for entry in range.take(BATCH) {
+                let range = self.queue.range(keys(selector, after)).map_err(fault)?;
+                for entry in range {
+                    if seen == BATCH {
+                        break;
+                    }
                     let (key, value) = entry.map_err(fault)?;
-                    let id = envelope_id(key.value())?;
+                    let Key::Envelope(id) = Key::of(key.value())? else {
+                        continue;
+                    };
                     (seen, after) = (seen + 1, Some(id));
                     match record::open_envelope(id, value.value()) {
                         Ok(mut envelope) if envelope.flags.suspended != suspended => {
@@ -421,10 +435,7 @@ impl<'t> Apply<'t> {
                 }
             }
             for (id, record) in changed {
-                self.envelopes
-                    .insert(id.get(), record.as_slice())
-                    .map_err(fault)?;
-                self.changed = true;
+                self.put(id.get(), &record)?;
                 affected.push(id);
             }
             if seen < BATCH {
@@ -465,91 +476,93 @@ impl<'t> Apply<'t> {
         reason: &str,
         at: Timestamp,
     ) -> Result<Option<Vec<EnvelopeId>>, StoreError> {
-        let row = self.messages.remove(message.get()).map_err(fault)?;
-        let row = row.map(|guard| guard.value().to_vec());
-        let range = keys(Selector::Message(message), None);
-        let envelopes = raw(&self.envelopes, range)?;
-        if row.is_none() && envelopes.is_empty() {
+        let records = raw(&self.queue, all_of(message))?;
+        if records.is_empty() {
             return Ok(None);
         }
         self.changed = true;
-        self.envelopes
-            .retain_in(range, |_, _| false)
+        self.queue
+            .retain_in(all_of(message), |_, _| false)
             .map_err(fault)?;
-        for (id, record) in &envelopes {
-            self.corrupt_envelopes
-                .insert(id.get(), record.as_slice())
+        for (key, record) in &records {
+            self.corrupt_queue
+                .insert(*key, record.as_slice())
                 .map_err(fault)?;
         }
-        let bucket = Bucket {
-            entry: CorruptMessage {
-                message,
-                reason: reason.into(),
-                at,
-                envelopes: u32::try_from(envelopes.len()).unwrap_or(u32::MAX),
-            },
-            row: row.unwrap_or_default(),
+        let envelopes = envelopes_among(&records);
+        let entry = CorruptMessage {
+            message,
+            reason: reason.into(),
+            at,
+            envelopes: u32::try_from(envelopes.len()).unwrap_or(u32::MAX),
         };
         self.corrupt
-            .insert(message.get(), bucket.seal().as_slice())
+            .insert(message.get(), record::seal_corrupt(&entry).as_slice())
             .map_err(fault)?;
-        Ok(Some(envelopes.into_iter().map(|(id, _)| id).collect()))
+        Ok(Some(envelopes))
     }
 
     fn uncorrupt(&mut self, message: MessageId) -> Result<Receipt, StoreError> {
-        let refused = |why| Ok(Receipt::Refused(why));
-        let bucket = match self.corrupt.get(message.get()).map_err(fault)? {
-            Some(guard) => Bucket::open(message, guard.value()),
-            None => return refused(Refusal::Unknown),
-        };
-        let row = bucket.and_then(|bucket| Ok((Row::open(message, &bucket.row)?, bucket.row)));
-        let Ok((row, raw_row)) = row else {
-            return refused(Refusal::StillCorrupt);
-        };
-        let range = keys(Selector::Message(message), None);
-        let envelopes = raw(&self.corrupt_envelopes, range)?;
-        let sound = envelopes.len() as u64 == u64::from(row.live)
-            && envelopes
-                .iter()
-                .all(|(id, raw)| record::open_envelope(*id, raw).is_ok())
-            && prove_body(&self.bodies, &row)?.is_ok();
-        if !sound || envelopes.is_empty() {
-            return refused(Refusal::StillCorrupt);
+        if self.corrupt.get(message.get()).map_err(fault)?.is_none() {
+            return Ok(Receipt::Refused(Refusal::Unknown));
         }
-        self.changed = true;
+        let records = raw(&self.corrupt_queue, all_of(message))?;
+        if !self.sound(message, &records)? {
+            return Ok(Receipt::Refused(Refusal::StillCorrupt));
+        }
         self.corrupt.remove(message.get()).map_err(fault)?;
-        self.corrupt_envelopes
-            .retain_in(range, |_, _| false)
+        self.corrupt_queue
+            .retain_in(all_of(message), |_, _| false)
             .map_err(fault)?;
-        self.messages
-            .insert(message.get(), raw_row.as_slice())
-            .map_err(fault)?;
-        for (id, record) in &envelopes {
-            self.envelopes
-                .insert(id.get(), record.as_slice())
-                .map_err(fault)?;
+        for (key, record) in &records {
+            self.put(*key, record)?;
         }
         Ok(Receipt::Done)
     }
+
+    /// Whether all records of a message and its content prove themselves and agree.
+    fn sound(&self, message: MessageId, records: &[Record]) -> Result<bool, StoreError> {
+        let Ok(row) = row_among(message, records) else {
+            return Ok(false);
+        };
+        let envelopes = records
+            .iter()
+            .filter_map(|(key, record)| Some((EnvelopeId::new(*key)?, record)));
+        let mut live = 0u32;
+        for (id, record) in envelopes {
+            if record::open_envelope(id, record).is_err() {
+                return Ok(false);
+            }
+            live += 1;
+        }
+        Ok(live > 0 && live == row.live && prove_body(&self.bodies, &row)?.is_ok())
+    }
 }
 
-type Keys = (std::ops::Bound<u64>, std::ops::Bound<u64>);
+/// A key of the queue with its record as it is stored.
+type Record = (u64, Vec<u8>);
 
-fn ids(table: &Rows<'_, u64>, range: Keys) -> Result<Vec<EnvelopeId>, StoreError> {
-    let range = table.range(range).map_err(fault)?;
-    range
-        .map(|entry| envelope_id(entry.map_err(fault)?.0.value()))
-        .collect()
+/// The stored records of a range of keys, unproven.
+fn raw(table: &Rows<'_, u64>, range: RangeInclusive<u64>) -> Result<Vec<Record>, StoreError> {
+    let mut records = Vec::new();
+    for entry in table.range(range).map_err(fault)? {
+        let (key, value) = entry.map_err(fault)?;
+        records.push((key.value(), value.value().to_vec()));
+    }
+    Ok(records)
 }
 
-fn raw(table: &Rows<'_, u64>, range: Keys) -> Result<Vec<(EnvelopeId, Vec<u8>)>, StoreError> {
-    let range = table.range(range).map_err(fault)?;
-    let entry = |entry: Result<_, _>| {
-        let (key, value): (::redb::AccessGuard<u64>, ::redb::AccessGuard<&[u8]>) =
-            entry.map_err(fault)?;
-        Ok((envelope_id(key.value())?, value.value().to_vec()))
-    };
-    range.map(entry).collect()
+fn row_among(message: MessageId, records: &[Record]) -> Result<Row, Damage> {
+    let key = record::row_key(message);
+    match records.iter().find(|(other, _)| *other == key) {
+        Some((_, record)) => Row::open(message, record),
+        None => Err(Damage::new("message record is missing")),
+    }
+}
+
+fn envelopes_among(records: &[Record]) -> Vec<EnvelopeId> {
+    let ids = records.iter().filter_map(|(key, _)| EnvelopeId::new(*key));
+    ids.collect()
 }
 
 /// The receipt of a settlement or notice that met damaged messages.

@@ -1,6 +1,6 @@
 //! The store on one redb database.
 //!
-//! What: every transition is applied to six tables; a group is one redb transaction.
+//! What: every transition is applied to five tables; a group is one redb transaction.
 //! Promises: two-phase commits with quick-repair, nothing acknowledged before the last sync; a
 //! record that fails its proof inside a group moves its message to the corrupt bucket within the
 //! same group; an error ends the handle.
@@ -29,16 +29,16 @@ pub(crate) const FORMAT: u32 = 1;
 
 type Definition<K> = TableDefinition<'static, K, &'static [u8]>;
 
-/// Envelope-id to envelope record.
-const ENVELOPES: Definition<u64> = TableDefinition::new("envelopes");
-/// Message-id to message record.
-const MESSAGES: Definition<u32> = TableDefinition::new("messages");
-/// Message-id and piece, 32 bits each, to body record; of queued and of corrupt messages.
+/// Envelope-id to envelope record; message-id with a lower half of zero to message record. So all
+/// of a message is one range, and a submission touches one page where two tables would cost two.
+const QUEUE: Definition<u64> = TableDefinition::new("queue");
+/// Place to body record, of queued and of corrupt messages. Places count up, so contents that
+/// arrive together lie together, whatever their ids.
 const BODIES: Definition<u64> = TableDefinition::new("bodies");
 /// Message-id to corrupt bucket record.
 const CORRUPT: Definition<u32> = TableDefinition::new("corrupt");
-/// Envelope-id to the record as it was found, of corrupt messages.
-const CORRUPT_ENVELOPES: Definition<u64> = TableDefinition::new("corrupt_envelopes");
+/// Keys and records of `QUEUE` as they were found, of corrupt messages.
+const CORRUPT_QUEUE: Definition<u64> = TableDefinition::new("corrupt_queue");
 /// `record::Meta` to its record.
 const META: Definition<u32> = TableDefinition::new("meta");
 

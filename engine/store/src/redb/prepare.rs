@@ -49,7 +49,8 @@ pub(super) enum Step {
 #[derive(Debug)]
 pub(super) struct Parts {
     pub(super) id: MessageId,
-    pub(super) row: Vec<u8>,
+    /// Its place is given by the writer.
+    pub(super) row: record::Row,
     /// In key order.
     pub(super) envelopes: Vec<(EnvelopeId, Vec<u8>)>,
     pub(super) body: Vec<Vec<u8>>,
@@ -153,10 +154,11 @@ impl Parts {
             },
             live: u32::try_from(envelopes.len()).expect("recipients are limited"),
             digest: content.digest,
+            first: 0,
         };
         Ok(Self {
             id: message.id,
-            row: row.seal(),
+            row,
             envelopes,
             body: content.records,
             clash,
@@ -166,7 +168,7 @@ impl Parts {
     fn weight(&self) -> usize {
         let envelopes = self.envelopes.iter().map(|(_, record)| record.len());
         let body = self.body.iter().map(Vec::len);
-        self.row.len() + envelopes.sum::<usize>() + body.sum::<usize>()
+        envelopes.sum::<usize>() + body.sum::<usize>()
     }
 }
 

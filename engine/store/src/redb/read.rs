@@ -7,8 +7,8 @@
 //! Fails: with `Corrupt` for one record, with `Unreadable` when the database itself is damaged.
 
 use super::database::{Shared, fault, guarded};
-use super::{BODIES, CORRUPT, CORRUPT_ENVELOPES, ENVELOPES, MESSAGES, META};
-use crate::record::{self, Bucket, Damage, Meta, Row};
+use super::{BODIES, CORRUPT, CORRUPT_QUEUE, META, QUEUE};
+use crate::record::{self, Damage, Meta, Row};
 use ::redb::{ReadOnlyTable, ReadTransaction, ReadableTable, ReadableTableMetadata};
 use bytes::Bytes;
 use redspool_core::envelope::Envelope;
@@ -18,7 +18,7 @@ use redspool_core::queue::{
 };
 use redspool_core::time::Timestamp;
 use std::hash::Hasher as _;
-use std::ops::Bound;
+use std::ops::{Bound, RangeInclusive};
 use std::sync::Arc;
 use twox_hash::xxhash3_64::Hasher;
 
@@ -76,10 +76,10 @@ fn epoch(snapshot: &ReadTransaction) -> Result<Option<u16>, StoreError> {
 }
 
 fn row(
-    table: &impl ReadableTable<u32, &'static [u8]>,
+    queue: &impl ReadableTable<u64, &'static [u8]>,
     id: MessageId,
 ) -> Result<Option<Row>, StoreError> {
-    let guard = table.get(id.get()).map_err(fault)?;
+    let guard = queue.get(record::row_key(id)).map_err(fault)?;
     let row = guard.map(|guard| Row::open(id, guard.value()));
     row.transpose().map_err(|damage| damage.of(id))
 }
@@ -89,14 +89,13 @@ pub(super) fn prove_body(
     bodies: &impl ReadableTable<u64, &'static [u8]>,
     row: &Row,
 ) -> Result<Result<(), Damage>, StoreError> {
-    let pieces = match row.pieces() {
-        Ok(pieces) => pieces,
+    let places = match row.places() {
+        Ok(places) => places,
         Err(damage) => return Ok(Err(damage)),
     };
     let mut digest = Hasher::new();
-    for index in 0..pieces {
-        let key = record::body_key(row.message.id, index);
-        let Some(guard) = bodies.get(key).map_err(fault)? else {
+    for (index, place) in (0..).zip(places) {
+        let Some(guard) = bodies.get(place).map_err(fault)? else {
             return Ok(Err(missing(index)));
         };
         match record::open_body(row, index, guard.value()) {
@@ -118,23 +117,19 @@ fn missing(index: u32) -> Damage {
 impl Reader for RedbReader {
     fn exists(&self, message: MessageId) -> Result<bool, StoreError> {
         self.snapshot(|snapshot| {
-            for table in [MESSAGES, CORRUPT] {
-                let table = snapshot.open_table(table).map_err(fault)?;
-                if table.get(message.get()).map_err(fault)?.is_some() {
-                    return Ok(true);
-                }
+            let corrupt = snapshot.open_table(CORRUPT).map_err(fault)?;
+            if corrupt.get(message.get()).map_err(fault)?.is_some() {
+                return Ok(true);
             }
-            let envelopes = snapshot.open_table(ENVELOPES).map_err(fault)?;
-            let mut range = envelopes
-                .range(keys(Selector::Message(message), None))
-                .map_err(fault)?;
+            let queue = snapshot.open_table(QUEUE).map_err(fault)?;
+            let mut range = queue.range(all_of(message)).map_err(fault)?;
             Ok(range.next().transpose().map_err(fault)?.is_some())
         })
     }
 
     fn envelope(&self, id: EnvelopeId) -> Result<Option<Envelope>, StoreError> {
         self.snapshot(|snapshot| {
-            let table = snapshot.open_table(ENVELOPES).map_err(fault)?;
+            let table = snapshot.open_table(QUEUE).map_err(fault)?;
             let guard = table.get(id.get()).map_err(fault)?;
             let envelope = guard.map(|guard| record::open_envelope(id, guard.value()));
             envelope
@@ -145,27 +140,28 @@ impl Reader for RedbReader {
 
     fn message(&self, id: MessageId) -> Result<Option<Message>, StoreError> {
         self.snapshot(|snapshot| {
-            let table = snapshot.open_table(MESSAGES).map_err(fault)?;
+            let table = snapshot.open_table(QUEUE).map_err(fault)?;
             Ok(row(&table, id)?.map(|row| row.message))
         })
     }
 
     fn body(&self, id: MessageId, index: u32) -> Result<Option<Bytes>, StoreError> {
         self.snapshot(|snapshot| {
-            let messages = snapshot.open_table(MESSAGES).map_err(fault)?;
-            let Some(row) = row(&messages, id)? else {
+            let queue = snapshot.open_table(QUEUE).map_err(fault)?;
+            let Some(row) = row(&queue, id)? else {
                 return Ok(None);
             };
-            let pieces = row.pieces().map_err(|damage| damage.of(id))?;
-            if index >= pieces || row.message.size == 0 {
+            let mut places = row.places().map_err(|damage| damage.of(id))?;
+            let place = places.nth(usize::try_from(index).unwrap_or(usize::MAX));
+            let (Some(place), 1..) = (place, row.message.size) else {
                 return Ok(None);
-            }
+            };
             let bodies = snapshot.open_table(BODIES).map_err(fault)?;
-            let guard = bodies.get(record::body_key(id, index)).map_err(fault)?;
+            let guard = bodies.get(place).map_err(fault)?;
             let guard = guard.ok_or_else(|| missing(index).of(id))?;
             let piece = record::open_body(&row, index, guard.value());
             let piece = piece.map_err(|damage| damage.of(id))?;
-            if index + 1 == pieces {
+            if places.is_empty() {
                 prove_body(&bodies, &row)?.map_err(|damage| damage.of(id))?;
             }
             Ok(Some(Bytes::copy_from_slice(piece)))
@@ -182,14 +178,18 @@ impl Reader for RedbReader {
             return Ok(Vec::new());
         }
         self.snapshot(|snapshot| {
-            let table = snapshot.open_table(ENVELOPES).map_err(fault)?;
+            let table = snapshot.open_table(QUEUE).map_err(fault)?;
             let range = table.range(keys(selector, after)).map_err(fault)?;
             let mut page = Vec::new();
-            for entry in range.take(limit) {
+            for entry in range {
+                if page.len() == limit {
+                    break;
+                }
                 let (key, value) = entry.map_err(fault)?;
-                let id = envelope_id(key.value())?;
-                let envelope = record::open_envelope(id, value.value());
-                page.push(envelope.map_err(|damage| damage.of(id.message())));
+                if let Key::Envelope(id) = Key::of(key.value())? {
+                    let envelope = record::open_envelope(id, value.value());
+                    page.push(envelope.map_err(|damage| damage.of(id.message())));
+                }
             }
             Ok(page)
         })
@@ -203,15 +203,21 @@ impl Reader for RedbReader {
     fn live(&self, epoch: u16) -> Result<Vec<MessageId>, StoreError> {
         self.snapshot(|snapshot| {
             let first = u32::from(epoch) << 16;
+            let last = first | 0xffff;
             let mut live = Vec::new();
-            for table in [MESSAGES, CORRUPT] {
-                let table = snapshot.open_table(table).map_err(fault)?;
-                for entry in table.range(first..=first | 0xffff).map_err(fault)? {
-                    let (key, _) = entry.map_err(fault)?;
-                    live.extend(MessageId::new(key.value()));
-                }
+            let queue = snapshot.open_table(QUEUE).map_err(fault)?;
+            let keys = u64::from(first) << 32..=u64::from(last) << 32 | u64::from(u32::MAX);
+            for entry in queue.range(keys).map_err(fault)? {
+                let (key, _) = entry.map_err(fault)?;
+                live.push(Key::of(key.value())?.message());
+            }
+            let corrupt = snapshot.open_table(CORRUPT).map_err(fault)?;
+            for entry in corrupt.range(first..=last).map_err(fault)? {
+                let (key, _) = entry.map_err(fault)?;
+                live.extend(MessageId::new(key.value()));
             }
             live.sort_unstable();
+            live.dedup();
             Ok(live)
         })
     }
@@ -228,16 +234,16 @@ impl Reader for RedbReader {
     fn corrupt(&self) -> Result<Vec<CorruptMessage>, StoreError> {
         self.snapshot(|snapshot| {
             let table = snapshot.open_table(CORRUPT).map_err(fault)?;
-            let envelopes = snapshot.open_table(CORRUPT_ENVELOPES).map_err(fault)?;
+            let queue = snapshot.open_table(CORRUPT_QUEUE).map_err(fault)?;
             let mut bucket = Vec::new();
             for entry in table.iter().map_err(fault)? {
                 let (key, value) = entry.map_err(fault)?;
                 let Some(id) = MessageId::new(key.value()) else {
                     continue;
                 };
-                bucket.push(match Bucket::open(id, value.value()) {
-                    Ok(bucket) => bucket.entry,
-                    Err(damage) => unlabelled(id, damage, &envelopes)?,
+                bucket.push(match record::open_corrupt(id, value.value()) {
+                    Ok(entry) => entry,
+                    Err(damage) => unlabelled(id, damage, &queue)?,
                 });
             }
             Ok(bucket)
@@ -249,9 +255,9 @@ impl Reader for RedbReader {
 fn unlabelled(
     id: MessageId,
     damage: Damage,
-    envelopes: &ReadOnlyTable<u64, &'static [u8]>,
+    queue: &ReadOnlyTable<u64, &'static [u8]>,
 ) -> Result<CorruptMessage, StoreError> {
-    let range = envelopes
+    let range = queue
         .range(keys(Selector::Message(id), None))
         .map_err(fault)?;
     Ok(CorruptMessage {
@@ -262,7 +268,8 @@ fn unlabelled(
     })
 }
 
-/// The keys a selector means, from behind `after` on.
+/// The keys of the envelopes a selector means, from behind `after` on. Where the selector is `All`
+/// the records of messages lie between them.
 pub(super) fn keys(selector: Selector, after: Option<EnvelopeId>) -> (Bound<u64>, Bound<u64>) {
     let (first, last) = selector.range().into_inner();
     let start = match after {
@@ -272,20 +279,54 @@ pub(super) fn keys(selector: Selector, after: Option<EnvelopeId>) -> (Bound<u64>
     (start, Bound::Included(last.get()))
 }
 
-/// A key as an id. A key that is none cannot have been written by us.
-pub(super) fn envelope_id(key: u64) -> Result<EnvelopeId, StoreError> {
-    EnvelopeId::new(key)
-        .ok_or_else(|| StoreError::Unreadable(format!("no envelope can have the key {key:016x}")))
+/// The keys of a message's own record and all its envelopes.
+pub(super) fn all_of(message: MessageId) -> RangeInclusive<u64> {
+    record::row_key(message)..=message.envelopes().end().get()
 }
 
-/// A message's key and how many envelopes its record says it has.
-type Count = (u32, Result<u32, Damage>);
+/// What a key of the queue stands for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Key {
+    Message(MessageId),
+    Envelope(EnvelopeId),
+}
 
-/// The walk over all envelopes, with the messages beside them, both in key order.
+impl Key {
+    /// A key that is neither cannot have been written by us.
+    pub(super) fn of(key: u64) -> Result<Self, StoreError> {
+        if let Some(id) = EnvelopeId::new(key) {
+            return Ok(Self::Envelope(id));
+        }
+        let message = u32::try_from(key >> 32).ok().and_then(MessageId::new);
+        match message {
+            Some(message) => Ok(Self::Message(message)),
+            None => Err(StoreError::Unreadable(format!(
+                "nothing in a queue can have the key {key:016x}"
+            ))),
+        }
+    }
+
+    pub(super) fn message(self) -> MessageId {
+        match self {
+            Self::Message(message) => message,
+            Self::Envelope(id) => id.message(),
+        }
+    }
+}
+
+/// The walk over all records, message by message.
 struct Walk<'a> {
-    envelopes: ReadOnlyTable<u64, &'static [u8]>,
-    messages: ReadOnlyTable<u32, &'static [u8]>,
+    queue: ReadOnlyTable<u64, &'static [u8]>,
     visit: &'a mut dyn FnMut(Walked<Scheduled>),
+    /// The message whose records are being read.
+    current: Option<Count>,
+}
+
+/// Envelopes of a message: how many its record says it has, and how many were found.
+struct Count {
+    message: MessageId,
+    live: Result<u32, Damage>,
+    found: u32,
 }
 
 impl<'a> Walk<'a> {
@@ -294,98 +335,71 @@ impl<'a> Walk<'a> {
         visit: &'a mut dyn FnMut(Walked<Scheduled>),
     ) -> Result<Self, StoreError> {
         Ok(Self {
-            envelopes: snapshot.open_table(ENVELOPES).map_err(fault)?,
-            messages: snapshot.open_table(MESSAGES).map_err(fault)?,
+            queue: snapshot.open_table(QUEUE).map_err(fault)?,
             visit,
+            current: None,
         })
     }
 
-    fn run(self) -> Result<(), StoreError> {
-        let Self {
-            envelopes,
-            messages,
-            visit,
-        } = self;
-        let mut rows = messages.range::<u32>(..).map_err(fault)?;
-        let mut next_row = || -> Result<Option<Count>, StoreError> {
-            let Some(entry) = rows.next() else {
-                return Ok(None);
-            };
+    fn run(mut self) -> Result<(), StoreError> {
+        let mut found = 0;
+        for entry in self.queue.range::<u64>(..).map_err(fault)? {
             let (key, value) = entry.map_err(fault)?;
-            let key = key.value();
-            let id = MessageId::new(key).ok_or_else(no_message)?;
-            Ok(Some((
-                key,
-                Row::open(id, value.value()).map(|row| row.live),
-            )))
-        };
-        let mut row = next_row()?;
-        // Compares what was found of a message with what its record says, and reports the
-        // messages before it that have a record only.
-        let mut check = |message: Option<MessageId>,
-                         found: u32,
-                         visit: &mut dyn FnMut(Walked<Scheduled>)|
-         -> Result<(), StoreError> {
-            let current = message.map(MessageId::get);
-            while let Some((key, _)) = row
-                && current.is_none_or(|current| key < current)
-            {
-                let id = MessageId::new(key).ok_or_else(no_message)?;
-                visit(Err(Damage::new("it has no envelopes").of(id)));
-                row = next_row()?;
+            found += 1;
+            match Key::of(key.value())? {
+                Key::Message(id) => {
+                    let live = Row::open(id, value.value()).map(|row| row.live);
+                    self.begin(id, live);
+                }
+                Key::Envelope(id) => self.envelope(id, value.value()),
             }
-            let Some(message) = message else {
-                return Ok(());
-            };
-            let damage = match row.take() {
-                Some((key, live)) if Some(key) == current => {
-                    row = next_row()?;
-                    match live {
-                        Ok(live) if live == found => return Ok(()),
-                        Ok(live) => Damage(format!("{found} of {live} envelopes found")),
-                        Err(damage) => damage,
-                    }
-                }
-                later => {
-                    row = later;
-                    Damage::new("message record is missing")
-                }
-            };
-            visit(Err(damage.of(message)));
-            Ok(())
-        };
-        let mut total = 0;
-        let mut current: Option<(MessageId, u32)> = None;
-        for entry in envelopes.range::<u64>(..).map_err(fault)? {
-            let (key, value) = entry.map_err(fault)?;
-            let id = envelope_id(key.value())?;
-            match &mut current {
-                Some((message, found)) if *message == id.message() => *found += 1,
-                _ => {
-                    if let Some((message, found)) = current.replace((id.message(), 1)) {
-                        check(Some(message), found, visit)?;
-                    }
-                }
-            }
-            let scheduled = record::open_scheduled(id, value.value());
-            visit(scheduled.map_err(|damage| damage.of(id.message())));
-            total += 1;
         }
-        if let Some((message, found)) = current {
-            check(Some(message), found, visit)?;
+        self.compare();
+        let expected = self.queue.len().map_err(fault)?;
+        if found == expected {
+            return Ok(());
         }
-        check(None, 0, visit)?;
-        let expected = envelopes.len().map_err(fault)?;
-        if total == expected {
-            Ok(())
-        } else {
-            Err(StoreError::Unreadable(format!(
-                "{expected} envelopes expected, {total} found"
-            )))
-        }
+        Err(StoreError::Unreadable(format!(
+            "{expected} records expected, {found} found"
+        )))
     }
-}
 
-fn no_message() -> StoreError {
-    StoreError::Unreadable("a message has the key 0".into())
+    fn begin(&mut self, message: MessageId, live: Result<u32, Damage>) {
+        self.compare();
+        self.current = Some(Count {
+            message,
+            live,
+            found: 0,
+        });
+    }
+
+    fn envelope(&mut self, id: EnvelopeId, record: &[u8]) {
+        let message = id.message();
+        if self.current.as_ref().map(|count| count.message) != Some(message) {
+            self.begin(message, Err(Damage::new("message record is missing")));
+        }
+        if let Some(count) = &mut self.current {
+            count.found += 1;
+        }
+        let scheduled = record::open_scheduled(id, record);
+        (self.visit)(scheduled.map_err(|damage| damage.of(message)));
+    }
+
+    /// Compares the message that ends here with its record, and reports what does not agree.
+    fn compare(&mut self) {
+        let Some(Count {
+            message,
+            live,
+            found,
+        }) = self.current.take()
+        else {
+            return;
+        };
+        let damage = match live {
+            Ok(live) if live == found && found > 0 => return,
+            Ok(live) => Damage(format!("{found} of {live} envelopes found")),
+            Err(damage) => damage,
+        };
+        (self.visit)(Err(damage.of(message)));
+    }
 }

@@ -136,7 +136,7 @@ fn a_damaged_envelope_gives_its_error_in_place() {
     let mut store = RedbStore::open(spool.path()).unwrap();
     commit(&mut store, submit(7, 3, b"body"));
     let hit = envelope(message(7), 2).id;
-    damage(&store, ENVELOPES, &hit.get());
+    damage(&store, QUEUE, &hit.get());
     let page = store.reader().page(Selector::All, None, 10).unwrap();
     assert_eq!(page.len(), 3);
     assert!(page[0].is_ok() && page[2].is_ok());
@@ -161,7 +161,7 @@ fn a_damaged_record_costs_its_message_and_not_the_group() {
     let mut store = RedbStore::open(spool.path()).unwrap();
     commit(&mut store, submit(7, 3, b"body"));
     commit(&mut store, submit(8, 1, b"other"));
-    damage(&store, ENVELOPES, &envelope(message(7), 2).id.get());
+    damage(&store, QUEUE, &envelope(message(7), 2).id.get());
     let retry = |number, low| redspool_core::queue::Settlement {
         envelope: envelope(message(number), low).id,
         change: redspool_core::queue::Change::Retry {
@@ -197,7 +197,7 @@ fn a_damaged_message_record_sets_the_message_aside() {
     let spool = tempfile::tempdir().unwrap();
     let mut store = RedbStore::open(spool.path()).unwrap();
     commit(&mut store, submit(7, 2, b"body"));
-    damage(&store, MESSAGES, &7);
+    damage(&store, QUEUE, &crate::record::row_key(message(7)));
     let mut damages = 0;
     let count =
         &mut |entry: redspool_core::queue::Walked<_>| damages += usize::from(entry.is_err());
@@ -224,7 +224,7 @@ fn a_damaged_content_is_never_served() {
         .collect();
     let lengths: Vec<_> = pieces.iter().flatten().map(Bytes::len).collect();
     assert_eq!(lengths, [65_280, 65_280, 19_440]);
-    damage(&store, BODIES, &crate::record::body_key(message(7), 1));
+    damage(&store, BODIES, &1);
     assert!(reader.body(message(7), 0).is_ok());
     assert!(matches!(
         reader.body(message(7), 1),
