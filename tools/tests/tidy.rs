@@ -58,11 +58,12 @@ const BORDERS: [(&str, &[&str]); 3] = [
 ];
 
 /// The floors of core, lowest first: a module uses lower floors only, or itself.
-const FLOORS: [&[&str]; 7] = [
-    &["addr", "limits", "reply", "rng", "time"],
+const FLOORS: [&[&str]; 8] = [
+    &["addr", "limits", "pressure", "reply", "rng", "time"],
     &["id", "machine"],
-    &["config", "dns", "envelope", "message", "stats", "trace"],
-    &["lookup", "queue", "rules", "expand", "spf"],
+    &["dns", "envelope", "message", "stats"],
+    &["config", "queue", "spf"],
+    &["lookup"],
     &["control", "smtp"],
     &["bounce", "mda", "mta", "scheduler"],
     &["engine"],
@@ -140,7 +141,10 @@ fn dependencies(manifest: &str, section: &str) -> BTreeSet<String> {
     for line in manifest.lines() {
         if line.starts_with('[') {
             inside = line == section;
-        } else if let Some((name, _)) = line.split_once(['=', '.']).filter(|_| inside) {
+        } else if let Some((name, _)) = line
+            .split_once(['=', '.'])
+            .filter(|_| inside && !line.starts_with('#'))
+        {
             names.insert(name.trim().to_owned());
         }
     }

@@ -31,7 +31,7 @@ fn start(rig: &Rig) -> Daemon {
 fn the_profile_says_what_to_type_next_and_its_mail_arrives() {
     let rig = profile();
     let daemon = start(&rig);
-    daemon.logged("show queue");
+    daemon.logged("Ctrl-C");
     let welcome = daemon.log();
     assert!(welcome.contains(&daemon.address().to_string()), "{welcome}");
     for wanted in ["curl smtp://", "smtpctl", "smtpd.conf", "Ctrl-C"] {

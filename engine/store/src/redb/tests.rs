@@ -1,3 +1,5 @@
+//! What the store keeps, refuses and survives: the redb side, from inside.
+
 use super::*;
 use crate::{FILE_NAME, Offline};
 use bytes::Bytes;
