@@ -214,7 +214,7 @@ impl Talk<'_> {
                 self.shared
                     .engine
                     .tell(EngineEvent::Ready(self.session))
-                    .await
+                    .await;
             }
             Action::Attempted(outcomes) => {
                 let session = self.session;

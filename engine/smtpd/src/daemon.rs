@@ -132,7 +132,7 @@ impl Shared {
         let (done, wait) = oneshot::channel();
         self.queue
             .commit(Transition::Pause(wanted), move |receipt| {
-                drop(done.send(receipt))
+                drop(done.send(receipt));
             });
         wait.await.unwrap_or(Err(StoreError::Poisoned))?;
         *current = wanted;
@@ -342,19 +342,16 @@ impl Daemon {
                 bound.push(listening::open_later(endpoint, &self.shared.helper).await?);
             }
         }
-        self.open
-            .lock()
-            .retain(|address, open| match kept.remove(address) {
-                Some(listening) => {
-                    open.listening.store(Arc::new(listening));
-                    true
-                }
-                None => {
-                    tracing::info!("smtp not listening any more address={address}");
-                    open.stop.send_replace(true);
-                    false
-                }
-            });
+        self.open.lock().retain(|address, open| {
+            if let Some(listening) = kept.remove(address) {
+                open.listening.store(Arc::new(listening));
+                true
+            } else {
+                tracing::info!("smtp not listening any more address={address}");
+                open.stop.send_replace(true);
+                false
+            }
+        });
         for listener in bound {
             self.listen(listener);
         }

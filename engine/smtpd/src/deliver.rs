@@ -10,7 +10,9 @@ use std::sync::Arc;
 pub(crate) async fn run(shared: Arc<Shared>, envelope: Box<Envelope>) {
     let config = shared.config.load_full();
     let userbase = match &envelope.delivery {
-        Delivery::Mda(mda) => config.table_named(&mda.userbase).map(|named| named.table()),
+        Delivery::Mda(mda) => config
+            .table_named(&mda.userbase)
+            .map(redspool_core::config::NamedTable::table),
         _ => None,
     };
     let content = Stored::new(shared.queue.reader(), envelope.id.message());

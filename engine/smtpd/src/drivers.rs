@@ -158,7 +158,7 @@ pub(crate) fn set_aside(shared: &Arc<Shared>, message: redspool_core::id::Messag
             }
             Ok(_) => {}
             Err(error) => {
-                tracing::error!("queue: message {message} could not be set aside: {error}")
+                tracing::error!("queue: message {message} could not be set aside: {error}");
             }
         });
 }

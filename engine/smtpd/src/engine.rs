@@ -16,10 +16,13 @@ const INBOX: usize = 4096;
 /// Messages taken per turn before actions are carried out.
 const TURN: usize = 256;
 
+/// Something to be done with the engine on its own thread.
+type Question = Box<dyn FnOnce(&mut Engine, Now) + Send>;
+
 /// What the engine's thread is told.
 enum Message {
     Event(Event),
-    Ask(Box<dyn FnOnce(&mut Engine, Now) + Send>),
+    Ask(Question),
     WhenIdle(oneshot::Sender<()>),
     Stop,
 }
@@ -102,12 +105,11 @@ pub(crate) fn run(mut engine: Engine, inbox: Inbox, mut drivers: Drivers) {
             let received = match engine.deadline() {
                 Some(deadline) => {
                     let wait = inbox.recv_many(&mut turn, TURN);
-                    match tokio::time::timeout_at(deadline.into(), wait).await {
-                        Ok(received) => received,
-                        Err(_) => {
-                            engine.handle(crate::clock::now(), Event::TimedOut);
-                            continue;
-                        }
+                    if let Ok(received) = tokio::time::timeout_at(deadline.into(), wait).await {
+                        received
+                    } else {
+                        engine.handle(crate::clock::now(), Event::TimedOut);
+                        continue;
                     }
                 }
                 None => inbox.recv_many(&mut turn, TURN).await,

@@ -62,7 +62,7 @@ pub fn run(mut options: Options) -> Result<(), Failed> {
         spool: options.spool.clone(),
         socket: options.socket.clone(),
     };
-    let environment = Environment::collect(|name| std::env::var_os(name));
+    let environment = Environment::collect(std::env::var_os);
     let Paths { spool, socket, .. } =
         paths::resolve(nix::unistd::geteuid().as_raw(), &named, &environment)
             .map_err(|error| error.to_string())?;

@@ -159,11 +159,10 @@ fn admit(
     peer: SocketAddr,
 ) {
     let client = peer.ip().to_canonical();
-    match shared.places.take(client, permit) {
-        Some(place) => {
-            let (shared, listening) = (Arc::clone(shared), Arc::clone(listening));
-            tokio::spawn(session::run(shared, listening, stream, client, place));
-        }
-        None => tracing::info!("smtp refused address={client} reason=\"too many connections\""),
+    if let Some(place) = shared.places.take(client, permit) {
+        let (shared, listening) = (Arc::clone(shared), Arc::clone(listening));
+        tokio::spawn(session::run(shared, listening, stream, client, place));
+    } else {
+        tracing::info!("smtp refused address={client} reason=\"too many connections\"");
     }
 }

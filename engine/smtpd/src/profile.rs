@@ -3,11 +3,12 @@
 //! Promises: writes only under that directory; keeps what is there, the configuration included,
 //! so that a second start finds the first one's mail.
 
+use crate::privileges::make_directory;
 use std::fmt::Write as _;
-use std::fs::{self, DirBuilder, OpenOptions};
+use std::fs::{self, OpenOptions};
 use std::io::{self, ErrorKind, Write as _};
 use std::net::SocketAddr;
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 const TEMPLATE: &str = include_str!("../local.conf");
@@ -24,19 +25,16 @@ pub struct Profile {
 impl Profile {
     /// Makes the directory and what is missing in it.
     pub fn prepare(directory: &Path) -> io::Result<Self> {
-        DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(directory)?;
+        make_directory(directory)?;
         let directory = fs::canonicalize(directory)?;
         let profile = Self { directory };
         let user = nix::unistd::User::from_uid(nix::unistd::getuid())
             .ok()
             .flatten();
         let user = user.map_or_else(|| "me".to_owned(), |user| user.name);
-        profile.make_directory(&profile.mail())?;
+        make_directory(&profile.mail())?;
         for name in ["alice", "bob", user.as_str()] {
-            profile.make_directory(&profile.mail().join(name))?;
+            make_directory(&profile.mail().join(name))?;
         }
         write_new(&profile.config(), &profile.configuration(&user))?;
         write_new(&profile.hello(), HELLO)?;
@@ -61,14 +59,13 @@ impl Profile {
         self.directory.join("hello.eml")
     }
 
-    fn make_directory(&self, path: &Path) -> io::Result<()> {
-        DirBuilder::new().recursive(true).mode(0o700).create(path)
-    }
-
     fn configuration(&self, user: &str) -> String {
         let (uid, gid) = (nix::unistd::getuid(), nix::unistd::getgid());
         TEMPLATE
-            .replace("@DIR@", &self.directory.to_string_lossy())
+            .replace(
+                "@DIR@",
+                &self.directory.to_string_lossy().replace('"', "\\\""),
+            )
             .replace("@USER@", user)
             .replace("@UID@", &uid.to_string())
             .replace("@GID@", &gid.to_string())

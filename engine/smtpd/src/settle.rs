@@ -43,7 +43,7 @@ impl Settler {
                 back,
                 backlog: VecDeque::new(),
             }
-            .run(&inbox)
+            .run(&inbox);
         };
         let thread = std::thread::Builder::new()
             .name("settle".into())
