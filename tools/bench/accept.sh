@@ -3,8 +3,8 @@
 #
 #   tools/bench/accept.sh [rounds] [messages] [sessions] [octets]     defaults: 3 20000 100 1024
 #
-# One generator (Postfix's smtp-source) sends the same load to each in turns, so that what else
-# the machine does hits all alike. redspool runs in release mode with deliveries paused; Postfix,
+# One generator (Postfix's smtp-source, which keeps its connections: -d) sends the same load to each
+# in turns, so that what else the machine does hits all alike. redspool runs in release mode with deliveries paused; Postfix,
 # with a configuration and a queue of its own, puts everything on hold; both keep their queue below
 # the same directory (BENCH_DIR, default /var/tmp: not a tmpfs, which has no disk to wait for).
 # Needs root and Debian's postfix package. Starts no service, changes no configuration of the system.
@@ -47,6 +47,7 @@ read -r postfix_port sink_port < <(ports)
 mkdir "$base/redspool"
 cat >"$base/redspool/smtpd.conf" <<CONF
 listen on 127.0.0.1 port 0
+smtp limit max-mails 100000000
 action "out" relay host smtp://127.0.0.1:9
 match from any for any action "out"
 CONF
@@ -95,7 +96,7 @@ sink=$!
 once() { # once <port>: messages per second
   local start end
   start=$(date +%s%N)
-  smtp-source -s "$sessions" -l "$octets" -m "$messages" -f a@far.example -t b@far.example "127.0.0.1:$1"
+  smtp-source -d -s "$sessions" -l "$octets" -m "$messages" -f a@far.example -t b@far.example "127.0.0.1:$1"
   end=$(date +%s%N)
   awk -v n="$messages" -v t=$((end - start)) 'BEGIN { printf "%.0f\n", n / (t / 1e9) }'
 }
@@ -105,7 +106,7 @@ declare -A all=()
 for name in redspool postfix smtp-sink; do
   smtp-source -s 10 -m 200 -l "$octets" -f a@far.example -t b@far.example "127.0.0.1:${port[$name]}"
 done
-printf 'smtp-source -s %s -l %s -m %s, %s rounds\n' "$sessions" "$octets" "$messages" "$rounds"
+printf 'smtp-source -d -s %s -l %s -m %s, %s rounds\n' "$sessions" "$octets" "$messages" "$rounds"
 for round in $(seq "$rounds"); do
   for name in redspool postfix smtp-sink; do
     rate=$(once "${port[$name]}")
