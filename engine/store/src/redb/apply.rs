@@ -224,8 +224,11 @@ impl<'t> Apply<'t> {
                 },
             }
             if let Some((id, record)) = bounce {
+                // A settlement of this batch may have made the same one before.
+                if !self.has(id.get())? {
+                    *balance.entry(message).or_default() += 1;
+                }
                 self.put(id.get(), &record)?;
-                *balance.entry(message).or_default() += 1;
             }
         }
         dropped.extend(self.balance(balance)?);
