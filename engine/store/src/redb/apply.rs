@@ -20,7 +20,7 @@ use redspool_core::queue::{
 };
 use redspool_core::time::Timestamp;
 use std::collections::{BTreeMap, BTreeSet};
-use std::ops::RangeInclusive;
+use std::ops::{Bound, RangeInclusive};
 use std::time::SystemTime;
 
 type Rows<'t, K> = Table<'t, K, &'static [u8]>;
@@ -154,24 +154,34 @@ impl<'t> Apply<'t> {
     }
 
     fn enter(&mut self, entering: Entering) -> Result<(), StoreError> {
-        self.changed |= !entering.is_empty();
+        if entering.is_empty() {
+            return Ok(());
+        }
+        self.changed = true;
+        let mut place = self.next_place()?;
+        let mut end = self
+            .bodies
+            .upper_bound_mut(Bound::<u64>::Unbounded)
+            .map_err(fault)?;
         for parts in entering.into_values() {
             self.epoch = Some(epoch::later(self.epoch, MessageIds::epoch_of(parts.id)));
-            let first = self.next_place()?;
-            let row = Row { first, ..parts.row };
-            self.put(record::row_key(parts.id), &row.seal())?;
-            for (id, record) in &parts.envelopes {
-                self.put(id.get(), record)?;
-            }
-            let mut place = first;
+            let first = place;
             for record in &parts.body {
-                self.bodies
-                    .insert(place, record.as_slice())
-                    .map_err(fault)?;
+                end.insert_before(place, record.as_slice()).map_err(fault)?;
                 place += 1;
             }
-            self.place = Some(place);
+            let row = Row { first, ..parts.row };
+            self.queue
+                .insert(record::row_key(parts.id), row.seal().as_slice())
+                .map_err(fault)?;
+            for (id, record) in &parts.envelopes {
+                self.queue
+                    .insert(id.get(), record.as_slice())
+                    .map_err(fault)?;
+            }
         }
+        end.close().map_err(fault)?;
+        self.place = Some(place);
         Ok(())
     }
 
