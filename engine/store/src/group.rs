@@ -334,7 +334,16 @@ impl<P, F> Writer<P, F> {
                         Some(due) => {
                             let wait = due.saturating_duration_since(Instant::now());
                             if wait.is_zero() {
-                                break;
+                                // Whoever was just answered is about to come back: let those who
+                                // can run hand in first. With nobody about this costs nothing.
+                                thread::yield_now();
+                                match self.orders.try_recv() {
+                                    Ok(order) => {
+                                        group.add::<S>(order);
+                                        continue;
+                                    }
+                                    Err(_) => break,
+                                }
                             }
                             self.orders.recv_timeout(wait)
                         }

@@ -200,8 +200,10 @@ impl Maps {
     }
 
     fn notify(&mut self, notice: Option<Submission>, reported: &[EnvelopeId]) -> Receipt {
-        let left = reported.iter().any(|id| self.envelopes.contains_key(id));
-        if !left {
+        // Only what was there before: the notice's own envelopes stay, whatever is reported.
+        let queued = |id: &&EnvelopeId| self.envelopes.contains_key(*id);
+        let left: Vec<_> = reported.iter().filter(queued).copied().collect();
+        if left.is_empty() {
             return Receipt::Done;
         }
         if let Some(notice) = notice
@@ -209,10 +211,10 @@ impl Maps {
         {
             return refused;
         }
-        for id in reported {
+        for id in &left {
             self.envelopes.remove(id);
         }
-        self.drop_finished(&messages_of(reported.iter().copied()));
+        self.drop_finished(&messages_of(left.into_iter()));
         Receipt::Done
     }
 
