@@ -123,9 +123,9 @@ mod tests {
     use redspool_core::addr::{Address, Source};
     use redspool_core::control::Selector as Wire;
     use redspool_core::envelope::{Delivery, Dsn, Envelope, Flags, Relay};
-    use redspool_core::queue::{Body, Message, Store as _, Submission, Transition};
+    use redspool_core::queue::{Body, Message, Prepare as _, Store as _, Submission, Transition};
     use redspool_core::time::Timestamp;
-    use redspool_store::MemStore;
+    use redspool_store::{MemPreparer, MemStore};
     use std::num::NonZeroU32;
     use std::time::Duration;
 
@@ -182,7 +182,7 @@ mod tests {
         let group = vec![submit(2), submit(1), submit(3), corrupt];
         let group = group
             .into_iter()
-            .map(|transition| MemStore::prepare(transition).unwrap());
+            .map(|transition| MemPreparer.prepare(transition).unwrap());
         store.commit(group.collect()).unwrap();
         store
     }

@@ -8,8 +8,8 @@ use crate::books::{self, Books};
 use crate::mail::{self, envelope_id, message};
 use redspool_core::id::{EnvelopeId, MessageIds};
 use redspool_core::queue::{
-    Body, Change, Paused, Reader, Receipt, Refusal, Selector, Settlement, Store, StoreError,
-    Transition,
+    Body, Change, Paused, Prepare, Reader, Receipt, Refusal, Selector, Settlement, Store,
+    StoreError, Transition,
 };
 use redspool_core::reply::Status;
 use redspool_core::time::Timestamp;
@@ -75,7 +75,8 @@ impl<P: Place> Bench<P> {
     }
 
     fn group(&mut self, transitions: Vec<Transition>) -> Vec<Receipt> {
-        let prepared = transitions.into_iter().map(P::Store::prepare);
+        let preparer = self.store().preparer();
+        let prepared = transitions.into_iter().map(|one| preparer.prepare(one));
         let prepared = prepared.collect::<Result<_, _>>().expect("it is in memory");
         let receipts = self.store().commit(prepared).expect("the disk is fine");
         let before = self.books();
@@ -197,7 +198,7 @@ fn a_content_that_ends_in_an_error_leaves_nothing<P: Place>(bench: &mut Bench<P>
     let content = mail::content(message(1), 90_000);
     let body = mail::pieces(content, 30_000, Some(StoreError::Full));
     let submission = mail::submission(message(1), 1, body);
-    let prepared = P::Store::prepare(Transition::Submit(submission));
+    let prepared = bench.store().prepare(Transition::Submit(submission));
     assert_eq!(prepared.err(), Some(StoreError::Full));
     assert!(bench.books().is_empty());
 }

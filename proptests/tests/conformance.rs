@@ -4,7 +4,7 @@
 
 use redspool_core::queue::{Receipt, Store, StoreError, Transition};
 use redspool_proptests::conformance::{Place, conformance};
-use redspool_store::{MemReader, MemStore, RedbStore};
+use redspool_store::{MemPreparer, MemReader, MemStore, RedbStore};
 use tempfile::TempDir;
 
 struct Memory;
@@ -57,9 +57,10 @@ struct Hasty {
 impl Store for Hasty {
     type Reader = MemReader;
     type Prepared = Transition;
+    type Preparer = MemPreparer;
 
-    fn prepare(transition: Transition) -> Result<Transition, StoreError> {
-        MemStore::prepare(transition)
+    fn preparer(&self) -> MemPreparer {
+        MemPreparer
     }
 
     fn weight(prepared: &Transition) -> usize {

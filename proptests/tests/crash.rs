@@ -20,7 +20,7 @@ fn seed() -> u64 {
 }
 
 fn commit<S: Store>(store: &mut S, group: &[Step]) {
-    let prepared = group.iter().map(|step| S::prepare(step.transition()));
+    let prepared = group.iter().map(|step| store.prepare(step.transition()));
     let prepared = prepared.collect::<Result<_, _>>().unwrap();
     store.commit(prepared).unwrap();
 }

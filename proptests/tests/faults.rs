@@ -10,8 +10,8 @@ use redspool_proptests::step::{Step, script};
 use redspool_store::{MemStore, RedbStore};
 use std::io::ErrorKind;
 
-fn prepared<S: Store>(group: &[Step]) -> Vec<S::Prepared> {
-    let prepared = group.iter().map(|step| S::prepare(step.transition()));
+fn prepared<S: Store>(store: &S, group: &[Step]) -> Vec<S::Prepared> {
+    let prepared = group.iter().map(|step| store.prepare(step.transition()));
     prepared.collect::<Result<_, _>>().unwrap()
 }
 
@@ -23,12 +23,12 @@ fn run(fault: usize, kind: ErrorKind, want: &StoreError) -> bool {
     disk.fail_after(fault, kind);
     for group in script(7, 6) {
         let before = Books::read(&model.reader()).unwrap();
-        model.commit(prepared::<MemStore>(&group)).unwrap();
-        let Err(why) = store.commit(prepared::<RedbStore>(&group)) else {
+        model.commit(prepared(&model, &group)).unwrap();
+        let Err(why) = store.commit(prepared(&store, &group)) else {
             continue;
         };
         assert_eq!(why, *want, "operation {fault}");
-        let again = RedbStore::prepare(Transition::Pause(Paused::default())).unwrap();
+        let again = store.prepare(Transition::Pause(Paused::default())).unwrap();
         assert_eq!(store.commit(vec![again]), Err(StoreError::Poisoned));
         drop(store);
         let after = Books::read(&model.reader()).unwrap();

@@ -29,7 +29,7 @@ fn store(spool: &Path) -> Vec<Books> {
         let message = mail::message(number);
         let length = if number == 3 { 150_000 } else { 900 };
         let submit = Step::Submit(message, 3, length, 0);
-        let prepared = RedbStore::prepare(submit.transition()).unwrap();
+        let prepared = store.prepare(submit.transition()).unwrap();
         store.commit(vec![prepared]).unwrap();
         states.push(Books::read(&store.reader()).unwrap());
     }

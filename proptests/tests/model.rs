@@ -25,7 +25,7 @@ struct Model {
 }
 
 fn commit<S: Store>(store: &mut S, group: &[Step]) -> Vec<Receipt> {
-    let prepared = group.iter().map(|step| S::prepare(step.transition()));
+    let prepared = group.iter().map(|step| store.prepare(step.transition()));
     let prepared = prepared.collect::<Result<_, _>>().unwrap();
     store.commit(prepared).unwrap()
 }

@@ -59,7 +59,7 @@ fn submission(message: &str, recipients: u32) -> Transition {
 fn filled(spool: &Path) -> RedbStore {
     let mut store = RedbStore::open(spool).unwrap();
     let group = [submission("7c84c730", 2), submission("0253f956", 1)];
-    let group = group.map(|transition| RedbStore::prepare(transition).unwrap());
+    let group = group.map(|transition| store.prepare(transition).unwrap());
     store.commit(group.into()).unwrap();
     store
 }

@@ -282,20 +282,51 @@ pub trait Store: Send + 'static {
     /// A transition in the form this store writes: encoded and checksummed.
     type Prepared: Send;
 
-    /// Encodes a transition. Runs on the thread of whoever asks for it, so that the one writer
-    /// only has to write; reads pieces of a large body, if there are any.
-    fn prepare(transition: Transition) -> Result<Self::Prepared, StoreError>;
+    /// Makes that form of transitions, for callers on any thread.
+    type Preparer: Prepare<Prepared = Self::Prepared>;
+
+    /// A handle for preparing transitions. What it has prepared is for this store alone, and dies
+    /// with it.
+    fn preparer(&self) -> Self::Preparer;
+
+    /// Encodes a transition, see [`Prepare::prepare`].
+    fn prepare(&self, transition: Transition) -> Result<Self::Prepared, StoreError> {
+        self.preparer().prepare(transition)
+    }
 
     /// Octets a prepared transition will write, for the bound on a group.
     fn weight(prepared: &Self::Prepared) -> usize;
 
     /// Carries out a group of transitions, in order, and makes all of them durable together.
-    /// Gives one receipt each. An error concerns the whole group and ends this store: when the last
-    /// sync fails, only reopening shows whether all of the group is there, or nothing of it.
+    /// Gives one receipt each. An error concerns the whole group. It ends this store, unless
+    /// [`survived`](Store::survived) says otherwise: when the last sync fails, only reopening shows
+    /// whether all of the group is there, or nothing of it.
     fn commit(&mut self, group: Vec<Self::Prepared>) -> Result<Vec<Receipt>, StoreError>;
+
+    /// Whether the store goes on after a commit that failed. Then nothing of that group is there,
+    /// nor will be.
+    fn survived(&self) -> bool {
+        false
+    }
+
+    /// Housekeeping: takes over what was done in the background and begins what is due. Called
+    /// now and then, also when nothing is committed. An error ends this store.
+    fn tick(&mut self) -> Result<(), StoreError> {
+        Ok(())
+    }
 
     /// A handle for reading. Reads see everything whose receipt has been handed out.
     fn reader(&self) -> Self::Reader;
+}
+
+/// Encodes transitions for one store.
+pub trait Prepare: Send + Sync + 'static {
+    /// What it makes of a transition.
+    type Prepared: Send;
+
+    /// Encodes a transition. Runs on the thread of whoever asks for it, so that the one writer
+    /// only has to write; reads pieces of a large body, if there are any.
+    fn prepare(&self, transition: Transition) -> Result<Self::Prepared, StoreError>;
 }
 
 /// The reading side of a store: any number of threads, never delayed by the writer.

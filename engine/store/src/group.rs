@@ -13,8 +13,8 @@ use parking_lot::RwLock;
 use redspool_core::envelope::Envelope;
 use redspool_core::id::{EnvelopeId, MessageId};
 use redspool_core::queue::{
-    CorruptMessage, Message, Paused, Reader, Receipt, Scheduled, Selector, Store, StoreError,
-    Transition, Walked,
+    CorruptMessage, Message, Paused, Prepare, Reader, Receipt, Scheduled, Selector, Store,
+    StoreError, Transition, Walked,
 };
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -34,6 +34,9 @@ const GROUP_OCTETS: usize = 4 << 20;
 
 /// How long a settlement waits for something urgent to ride with.
 const RIDE: Duration = Duration::from_millis(100);
+
+/// How often the store may keep house while nobody commits.
+const TICK: Duration = Duration::from_secs(1);
 
 /// Wait between two attempts to open the store anew.
 const REOPEN: Duration = Duration::from_secs(1);
@@ -114,13 +117,18 @@ enum Order<P> {
     Close,
 }
 
-struct Sender<S: Store>(SyncSender<Order<S::Prepared>>);
+struct Sender<S: Store> {
+    orders: SyncSender<Order<S::Prepared>>,
+    /// Of the store that is open now, or was last.
+    preparer: Arc<RwLock<Arc<S::Preparer>>>,
+}
 
 impl<S: Store> Front for Sender<S> {
     fn commit(&self, transition: Transition, done: Done) {
         // A lost settlement is an attempt made twice, never a loss: it may wait for company.
         let urgent = !matches!(transition, Transition::Settle(_));
-        match S::prepare(transition) {
+        let preparer = Arc::clone(&self.preparer.read());
+        match preparer.prepare(transition) {
             Err(why) => done.call(Err(why)),
             Ok(prepared) => {
                 let order = Order::Commit {
@@ -129,14 +137,14 @@ impl<S: Store> Front for Sender<S> {
                     done,
                 };
                 // If the writer has ended, the order comes back and its drop answers.
-                drop(self.0.send(order));
+                drop(self.orders.send(order));
             }
         }
     }
 
     fn close(&self) {
         // If the writer has ended already, all is done.
-        let _ = self.0.send(Order::Close);
+        let _ = self.orders.send(Order::Close);
     }
 }
 
@@ -152,9 +160,15 @@ impl GroupCommit {
             state: RwLock::new(State::Open),
             reader: RwLock::new(Some(Arc::new(store.reader()))),
         });
-        let writer = Writer {
+        let preparer = Arc::new(RwLock::new(Arc::new(store.preparer())));
+        let front = Arc::new(Sender::<S> {
+            orders: sender,
+            preparer: Arc::clone(&preparer),
+        });
+        let writer = Writer::<S, _> {
             orders,
             shared: Arc::clone(&shared),
+            preparer,
             reopen,
         };
         let body = move || {
@@ -164,7 +178,6 @@ impl GroupCommit {
         };
         let thread = thread::Builder::new().name("queue".into()).spawn(body);
         let writer = thread.map_err(|why| StoreError::Io(why.to_string()))?;
-        let front = Arc::new(Sender::<S>(sender));
         Ok(Self {
             handle: QueueHandle { front, shared },
             writer: Some(writer),
@@ -226,9 +239,10 @@ impl QueueHandle {
     }
 }
 
-struct Writer<P, F> {
-    orders: Receiver<Order<P>>,
+struct Writer<S: Store, F> {
+    orders: Receiver<Order<S::Prepared>>,
     shared: Arc<Shared>,
+    preparer: Arc<RwLock<Arc<S::Preparer>>>,
     reopen: F,
 }
 
@@ -276,12 +290,12 @@ impl<P> Group<P> {
     }
 }
 
-impl<P, F> Writer<P, F> {
-    fn run<S>(mut self, store: S)
-    where
-        S: Store<Prepared = P>,
-        F: FnMut() -> Result<S, StoreError>,
-    {
+impl<S, F> Writer<S, F>
+where
+    S: Store,
+    F: FnMut() -> Result<S, StoreError>,
+{
+    fn run(mut self, store: S) {
         let mut store = Some(store);
         loop {
             let Group {
@@ -289,22 +303,12 @@ impl<P, F> Writer<P, F> {
                 done,
                 closing,
                 ..
-            } = self.gather::<S>();
+            } = self.gather();
             if let Some(open) = &mut store
-                && !prepared.is_empty()
+                && let Err(why) = self.turn(open, prepared, done)
             {
-                match open.commit(prepared) {
-                    Ok(receipts) => {
-                        assert_eq!(receipts.len(), done.len(), "one receipt each");
-                        for (done, receipt) in done.into_iter().zip(receipts) {
-                            done.call(Ok(receipt));
-                        }
-                    }
-                    Err(why) => {
-                        self.fail(&why, done);
-                        store = None;
-                    }
-                }
+                self.fail(&why);
+                store = None;
             }
             if closing {
                 return self.end();
@@ -318,37 +322,64 @@ impl<P, F> Writer<P, F> {
         }
     }
 
-    /// Takes what waits, until nothing does and something is due.
-    fn gather<S: Store<Prepared = P>>(&self) -> Group<P> {
+    /// Commits a group, if there is one, tells its members, and lets the store keep house. An
+    /// error ends the store.
+    fn turn(
+        &self,
+        store: &mut S,
+        prepared: Vec<S::Prepared>,
+        done: Vec<Done>,
+    ) -> Result<(), StoreError> {
+        if !prepared.is_empty() {
+            match store.commit(prepared) {
+                Ok(receipts) => {
+                    assert_eq!(receipts.len(), done.len(), "one receipt each");
+                    for (done, receipt) in done.into_iter().zip(receipts) {
+                        done.call(Ok(receipt));
+                    }
+                }
+                Err(why) => {
+                    let survived = store.survived();
+                    if !survived {
+                        self.fail(&why);
+                    }
+                    for done in done {
+                        done.call(Err(why.clone()));
+                    }
+                    if !survived {
+                        return Err(why);
+                    }
+                }
+            }
+        }
+        store.tick()
+    }
+
+    /// Takes what waits, until nothing does and something is due. Comes back empty once in a
+    /// while, for housekeeping.
+    fn gather(&self) -> Group<S::Prepared> {
         let mut group = Group::new();
+        let idle = Instant::now() + TICK;
         while !group.full() {
             match self.orders.try_recv() {
                 Ok(order) => group.add::<S>(order),
                 Err(TryRecvError::Disconnected) => group.closing = true,
                 Err(TryRecvError::Empty) => {
-                    let order = match group.due {
-                        None => self
-                            .orders
-                            .recv()
-                            .map_err(|_| RecvTimeoutError::Disconnected),
-                        Some(due) => {
-                            let wait = due.saturating_duration_since(Instant::now());
-                            if wait.is_zero() {
-                                // Whoever was just answered is about to come back: let those who
-                                // can run hand in first. With nobody about this costs nothing.
-                                thread::yield_now();
-                                match self.orders.try_recv() {
-                                    Ok(order) => {
-                                        group.add::<S>(order);
-                                        continue;
-                                    }
-                                    Err(_) => break,
-                                }
+                    let until = group.due.unwrap_or(idle);
+                    let wait = until.saturating_duration_since(Instant::now());
+                    if wait.is_zero() {
+                        // Whoever was just answered is about to come back: let those who
+                        // can run hand in first. With nobody about this costs nothing.
+                        thread::yield_now();
+                        match self.orders.try_recv() {
+                            Ok(order) => {
+                                group.add::<S>(order);
+                                continue;
                             }
-                            self.orders.recv_timeout(wait)
+                            Err(_) => break,
                         }
-                    };
-                    match order {
+                    }
+                    match self.orders.recv_timeout(wait) {
                         Ok(order) => group.add::<S>(order),
                         Err(RecvTimeoutError::Timeout) => break,
                         Err(RecvTimeoutError::Disconnected) => group.closing = true,
@@ -360,24 +391,18 @@ impl<P, F> Writer<P, F> {
     }
 
     /// From here on callers get the error without asking the writer.
-    fn fail(&self, why: &StoreError, done: Vec<Done>) {
+    fn fail(&self, why: &StoreError) {
         *self.shared.state.write() = State::Down(why.clone());
         *self.shared.reader.write() = None;
-        for done in done {
-            done.call(Err(why.clone()));
-        }
     }
 
     /// Opens the store anew; whoever came too late for the error gets it meanwhile. `None` when
     /// the program stops first.
-    fn open_anew<S>(&mut self) -> Option<S>
-    where
-        S: Store<Prepared = P>,
-        F: FnMut() -> Result<S, StoreError>,
-    {
+    fn open_anew(&mut self) -> Option<S> {
         loop {
             match (self.reopen)() {
                 Ok(store) => {
+                    *self.preparer.write() = Arc::new(store.preparer());
                     *self.shared.reader.write() = Some(Arc::new(store.reader()));
                     *self.shared.state.write() = State::Open;
                     return Some(store);
@@ -474,7 +499,7 @@ impl Reader for Current {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::mem::{MemReader, MemStore};
+    use crate::mem::{MemPreparer, MemReader, MemStore};
     use std::sync::Mutex;
     use std::sync::mpsc::Sender as Unbounded;
 
@@ -489,9 +514,10 @@ mod tests {
     impl Store for Gated {
         type Reader = MemReader;
         type Prepared = Transition;
+        type Preparer = MemPreparer;
 
-        fn prepare(transition: Transition) -> Result<Transition, StoreError> {
-            MemStore::prepare(transition)
+        fn preparer(&self) -> MemPreparer {
+            MemPreparer
         }
 
         fn weight(prepared: &Transition) -> usize {

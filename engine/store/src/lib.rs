@@ -10,6 +10,7 @@
 mod epoch;
 mod group;
 mod lock;
+mod media;
 mod mem;
 mod offline;
 mod overlay;
@@ -18,9 +19,10 @@ mod redb;
 
 pub use ::redb::StorageBackend;
 pub use group::{GroupCommit, QueueHandle, State};
-pub use mem::{MemReader, MemStore};
+pub use media::{Directory, Media, MediaFile, Space};
+pub use mem::{MemPreparer, MemReader, MemStore};
 pub use offline::Offline;
-pub use redb::{Prepared, RedbReader, RedbStore};
+pub use redb::{Prepared, RedbPreparer, RedbReader, RedbStore};
 
 /// Name of the database inside the spool directory.
 pub const FILE_NAME: &str = "queue.redb";

@@ -12,8 +12,8 @@ use parking_lot::RwLock;
 use redspool_core::envelope::Envelope;
 use redspool_core::id::{EnvelopeId, MessageId, MessageIds};
 use redspool_core::queue::{
-    Body, Change, CorruptMessage, Message, Paused, Reader, Receipt, Refusal, Scheduled, Selector,
-    Settlement, Store, StoreError, Submission, Transition, Walked,
+    Body, Change, CorruptMessage, Message, Paused, Prepare, Reader, Receipt, Refusal, Scheduled,
+    Selector, Settlement, Store, StoreError, Submission, Transition, Walked,
 };
 use redspool_core::time::Timestamp;
 use std::collections::{BTreeMap, BTreeSet};
@@ -66,11 +66,14 @@ impl Clone for MemStore {
     }
 }
 
-impl Store for MemStore {
-    type Reader = MemReader;
+/// Gathers contents that come in pieces.
+#[derive(Clone, Copy, Debug)]
+pub struct MemPreparer;
+
+impl Prepare for MemPreparer {
     type Prepared = Transition;
 
-    fn prepare(transition: Transition) -> Result<Transition, StoreError> {
+    fn prepare(&self, transition: Transition) -> Result<Transition, StoreError> {
         Ok(match transition {
             Transition::Submit(submission) => Transition::Submit(gathered(submission)?),
             Transition::Notify { notice, reported } => Transition::Notify {
@@ -79,6 +82,16 @@ impl Store for MemStore {
             },
             other => other,
         })
+    }
+}
+
+impl Store for MemStore {
+    type Reader = MemReader;
+    type Prepared = Transition;
+    type Preparer = MemPreparer;
+
+    fn preparer(&self) -> MemPreparer {
+        MemPreparer
     }
 
     fn weight(prepared: &Transition) -> usize {

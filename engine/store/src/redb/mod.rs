@@ -21,7 +21,7 @@ pub use self::read::RedbReader;
 pub(crate) use self::read::format;
 use crate::lock::Lock;
 use ::redb::TableDefinition;
-use redspool_core::queue::{Receipt, Store, StoreError, Transition};
+use redspool_core::queue::{Prepare, Receipt, Store, StoreError, Transition};
 use std::sync::Arc;
 
 /// Newest format this program knows; kept in the store, see DESIGN.md.
@@ -54,12 +54,25 @@ pub struct RedbStore {
     _lock: Option<Lock>,
 }
 
+/// Encodes transitions for a [`RedbStore`].
+#[derive(Clone, Copy, Debug)]
+pub struct RedbPreparer;
+
+impl Prepare for RedbPreparer {
+    type Prepared = Prepared;
+
+    fn prepare(&self, transition: Transition) -> Result<Prepared, StoreError> {
+        Prepared::new(transition)
+    }
+}
+
 impl Store for RedbStore {
     type Reader = RedbReader;
     type Prepared = Prepared;
+    type Preparer = RedbPreparer;
 
-    fn prepare(transition: Transition) -> Result<Prepared, StoreError> {
-        Prepared::new(transition)
+    fn preparer(&self) -> RedbPreparer {
+        RedbPreparer
     }
 
     fn weight(prepared: &Prepared) -> usize {

@@ -59,7 +59,7 @@ fn submit(number: u32, recipients: u32, body: &[u8]) -> Transition {
 }
 
 fn commit(store: &mut RedbStore, transition: Transition) -> Receipt {
-    let prepared = RedbStore::prepare(transition).unwrap();
+    let prepared = RedbPreparer.prepare(transition).unwrap();
     store.commit(vec![prepared]).unwrap().remove(0)
 }
 
