@@ -107,6 +107,10 @@ impl Pieces for Cut {
         let length = self.size.min(self.content.len());
         Ok(Some(self.content.split_to(length)))
     }
+
+    fn length(&self) -> u64 {
+        self.content.len() as u64
+    }
 }
 
 /// Any envelope there can be.

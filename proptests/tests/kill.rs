@@ -5,7 +5,7 @@
 use redspool_core::id::MessageId;
 use redspool_core::queue::{Reader, Selector, Store};
 use redspool_proptests::{books, mail};
-use redspool_store::{Offline, RedbStore};
+use redspool_store::{LogStore, Offline};
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader};
 use std::path::Path;
@@ -52,7 +52,7 @@ fn everything_acknowledged_survives_a_kill() {
             &Offline::open(spool.path()).unwrap().reader(),
             &acknowledged,
         );
-        let store = RedbStore::open(spool.path()).unwrap();
+        let store = LogStore::open(spool.path()).unwrap();
         check(&store.reader(), &acknowledged);
     }
     assert!(acknowledged.len() >= 280);

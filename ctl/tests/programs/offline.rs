@@ -8,7 +8,7 @@ use redspool_core::envelope::{Delivery, Dsn, Envelope, Flags, Relay};
 use redspool_core::id::MessageId;
 use redspool_core::queue::{Body, Message, Store as _, Submission, Transition};
 use redspool_core::time::Timestamp;
-use redspool_store::{FILE_NAME, RedbStore};
+use redspool_store::{FILE_NAME, LogStore};
 use std::fs;
 use std::net::Ipv4Addr;
 use std::num::NonZeroU32;
@@ -56,8 +56,8 @@ fn submission(message: &str, recipients: u32) -> Transition {
 }
 
 /// A store with two messages; open until it is dropped.
-fn filled(spool: &Path) -> RedbStore {
-    let mut store = RedbStore::open(spool).unwrap();
+fn filled(spool: &Path) -> LogStore {
+    let mut store = LogStore::open(spool).unwrap();
     let group = [submission("7c84c730", 2), submission("0253f956", 1)];
     let group = group.map(|transition| store.prepare(transition).unwrap());
     store.commit(group.into()).unwrap();
@@ -214,6 +214,6 @@ fn a_damaged_envelope_is_told_and_the_others_are_shown() {
 #[test]
 fn an_empty_store_is_an_empty_listing() {
     let place = Place::new();
-    drop(RedbStore::open(place.path()).unwrap());
+    drop(LogStore::open(place.path()).unwrap());
     assert_eq!(place.smtpctl(&["show", "queue"]), "[exit 0]\n");
 }

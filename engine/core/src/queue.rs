@@ -62,6 +62,9 @@ impl fmt::Debug for Body {
 pub trait Pieces: Send {
     /// The next piece, not empty; `None` at the end. An error abandons the submission.
     fn next(&mut self) -> Result<Option<Bytes>, StoreError>;
+
+    /// Octets of the pieces still to come, at least: so much space is set apart for them.
+    fn length(&self) -> u64;
 }
 
 /// What a delivery attempt leaves behind for one envelope.
@@ -421,6 +424,12 @@ impl fmt::Display for StoreError {
             Self::Closed => f.write_str("closed, the program is stopping"),
             Self::Locked { holder: Some(pid) } => write!(f, "in use by process {pid}"),
             Self::Locked { holder: None } => f.write_str("in use by another process"),
+            Self::Version { found, known } if found < known => {
+                write!(
+                    f,
+                    "format {found} is older than this program reads, which is {known}"
+                )
+            }
             Self::Version { found, known } => write!(
                 f,
                 "format {found} is newer than this program, which knows formats up to {known}"

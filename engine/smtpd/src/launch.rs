@@ -14,7 +14,7 @@ use crate::profile::Profile;
 use crate::resolver::Resolver;
 use redspool_core::control::paths::{self, Environment, Named, Paths};
 use redspool_core::queue::{Paused, StoreError};
-use redspool_store::{GroupCommit, RedbStore};
+use redspool_store::{GroupCommit, LogStore};
 use std::path::Path;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
@@ -218,7 +218,7 @@ fn open_control(path: &Path) -> std::io::Result<std::os::unix::net::UnixListener
 /// Opens the store, and opens it anew after an error.
 fn open_store(spool: &Path) -> Result<GroupCommit, StoreError> {
     let again = spool.to_path_buf();
-    GroupCommit::start(RedbStore::open(spool)?, move || RedbStore::open(&again))
+    GroupCommit::start(LogStore::open(spool)?, move || LogStore::open(&again))
 }
 
 /// What to do about a store that does not open.

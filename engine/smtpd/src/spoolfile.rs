@@ -39,8 +39,10 @@ impl SpoolFile {
 
     /// The whole content: `head` first, then the file from its start.
     pub(crate) fn pieces(mut self, head: Bytes) -> io::Result<impl Pieces> {
+        let length = self.file.stream_position()?;
         self.file.seek(SeekFrom::Start(0))?;
         Ok(Content {
+            length: length + head.len() as u64,
             head: Some(head).filter(|head| !head.is_empty()),
             file: self.file,
         })
@@ -50,6 +52,8 @@ impl SpoolFile {
 struct Content {
     head: Option<Bytes>,
     file: File,
+    /// Octets in all.
+    length: u64,
 }
 
 impl Pieces for Content {
@@ -69,5 +73,9 @@ impl Pieces for Content {
         }
         piece.truncate(filled);
         Ok(Some(piece.freeze()).filter(|piece| !piece.is_empty()))
+    }
+
+    fn length(&self) -> u64 {
+        self.length
     }
 }

@@ -7,21 +7,25 @@
 //! costs its message and no other. DESIGN.md has the format and the argument.
 //! Absent on purpose: tokio, clocks for scheduling, any rule of mail. No other crate names redb.
 
+mod directory;
 mod epoch;
 mod group;
 mod lock;
+mod log;
 mod media;
 mod mem;
-mod offline;
 mod overlay;
 mod record;
 mod redb;
 
 pub use ::redb::StorageBackend;
 pub use group::{GroupCommit, QueueHandle, State};
+pub use log::{
+    Controls, Finding, Findings, Held, LogPrepared, LogPreparer, LogReader, LogStore, Offline,
+    Options,
+};
 pub use media::{Directory, Media, MediaFile, Space};
 pub use mem::{MemPreparer, MemReader, MemStore};
-pub use offline::Offline;
 pub use redb::{Prepared, RedbPreparer, RedbReader, RedbStore};
 
 /// Name of the database inside the spool directory.

@@ -8,7 +8,8 @@
 //! Fails: with the operating system's errors. A failed sync is never retried here: after one, the
 //! cache may show what the disk does not have (see [`MediaFile::forget`]).
 
-use redb::StorageBackend;
+use redb::backends::FileBackend;
+use redb::{Builder, ConcurrencyMode, Database, DatabaseError, ReadOnlyDatabase, StorageBackend};
 use rustix::fs::{Advice, fadvise, fallocate, statvfs};
 use std::fmt;
 use std::fs::{File, OpenOptions};
@@ -39,6 +40,26 @@ pub trait Media: fmt::Debug + Send + Sync + 'static {
 
     /// Octets and files that are left for us.
     fn space(&self) -> io::Result<Space>;
+
+    /// Opens the file `name` as a database for writing; one that is not there is created.
+    fn database(&self, name: &str, builder: &mut Builder) -> Result<Database, DatabaseError> {
+        let file = match self.open(name)? {
+            Some(file) => file,
+            None => self.create(name)?,
+        };
+        builder.create_with_backend(Backend(file))
+    }
+
+    /// Opens the file `name` as a database, for reading only.
+    fn read_database(
+        &self,
+        name: &str,
+        builder: &mut Builder,
+    ) -> Result<ReadOnlyDatabase, DatabaseError> {
+        let file = self.open(name)?;
+        let file = file.ok_or_else(|| io::Error::from(ErrorKind::NotFound))?;
+        builder.open_read_only_with_backend(Backend(file))
+    }
 }
 
 /// What is left of a file system for unprivileged users.
@@ -172,6 +193,27 @@ impl Media for Directory {
                 _ => found.f_favail,
             },
         })
+    }
+
+    /// With the locks that let other processes read beside us.
+    fn database(&self, name: &str, builder: &mut Builder) -> Result<Database, DatabaseError> {
+        self.may_write()?;
+        let mut options = OpenOptions::new();
+        options.read(true).write(true).create(true).truncate(false);
+        let file = options.mode(0o600).open(self.path.join(name))?;
+        builder.set_concurrency_mode(ConcurrencyMode::SingleWriter);
+        builder.create_with_backend(FileBackend::new(file)?)
+    }
+
+    /// As one of the readers beside a single writer.
+    fn read_database(
+        &self,
+        name: &str,
+        builder: &mut Builder,
+    ) -> Result<ReadOnlyDatabase, DatabaseError> {
+        let file = File::open(self.path.join(name))?;
+        builder.set_concurrency_mode(ConcurrencyMode::SingleWriter);
+        builder.open_read_only_with_backend(FileBackend::new(file)?)
     }
 }
 

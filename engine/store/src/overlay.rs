@@ -7,14 +7,14 @@
 //! Absent on purpose: persistence.
 //! Fails: with I/O errors, which redb passes on.
 
+use crate::media::{MediaFile, read_exact};
 use crate::redb::{Shared, fault, guarded};
 use ::redb::{Builder, StorageBackend};
 use parking_lot::Mutex;
 use redspool_core::queue::StoreError;
 use std::collections::BTreeMap;
-use std::fs::File;
 use std::io::{Error, ErrorKind, Result};
-use std::os::unix::fs::FileExt;
+use std::sync::Arc;
 
 /// Octets of the unit that is copied when it is written to.
 const BLOCK: usize = 4096;
@@ -24,7 +24,7 @@ const HEADER: usize = 320;
 
 #[derive(Debug)]
 pub(crate) struct Overlay {
-    file: File,
+    file: Arc<dyn MediaFile>,
     /// The header when the view was made.
     header: Vec<u8>,
     memory: Mutex<Memory>,
@@ -39,11 +39,11 @@ struct Memory {
 }
 
 impl Overlay {
-    pub(crate) fn new(file: File) -> std::result::Result<Self, StoreError> {
+    pub(crate) fn new(file: Arc<dyn MediaFile>) -> std::result::Result<Self, StoreError> {
         let failed = |why: Error| fault(::redb::Error::Io(why));
-        let length = file.metadata().map_err(failed)?.len();
+        let length = file.length().map_err(failed)?;
         let mut header = vec![0; HEADER];
-        file.read_exact_at(&mut header, 0).map_err(|why| {
+        read_exact(&*file, 0, &mut header).map_err(|why| {
             if why.kind() == ErrorKind::UnexpectedEof {
                 StoreError::Unreadable("the file is too short to be a database".into())
             } else {
@@ -75,7 +75,7 @@ impl Overlay {
     /// page of the commit before.
     fn unchanged(&self) -> Result<()> {
         let mut header = [0; HEADER];
-        self.file.read_exact_at(&mut header, 0)?;
+        read_exact(&*self.file, 0, &mut header)?;
         if header[..] == self.header[..] {
             return Ok(());
         }
@@ -89,7 +89,7 @@ impl Overlay {
         let there = usize::try_from(visible.saturating_sub(offset)).unwrap_or(usize::MAX);
         let (there, behind) = out.split_at_mut(there.min(out.len()));
         behind.fill(0);
-        self.file.read_exact_at(there, offset)
+        read_exact(&*self.file, offset, there)
     }
 }
 
@@ -183,7 +183,7 @@ mod tests {
     fn overlay(octets: &[u8]) -> Overlay {
         let mut file = tempfile::tempfile().unwrap();
         file.write_all(octets).unwrap();
-        Overlay::new(file).unwrap()
+        Overlay::new(Arc::new(file)).unwrap()
     }
 
     fn read(overlay: &Overlay, offset: u64, length: usize) -> Vec<u8> {
@@ -200,7 +200,7 @@ mod tests {
         want[4090..4100].fill(1);
         assert_eq!(read(&overlay, 0, 10_000), want);
         let mut under = vec![0; 10_000];
-        overlay.file.read_exact_at(&mut under, 0).unwrap();
+        read_exact(&*overlay.file, 0, &mut under).unwrap();
         assert_eq!(under, [7; 10_000]);
     }
 
@@ -219,7 +219,7 @@ mod tests {
     #[test]
     fn a_file_that_changes_underneath_is_noticed() {
         let overlay = overlay(&[7; 10_000]);
-        overlay.file.write_all_at(&[8], 9).unwrap();
+        overlay.file.write(9, &[&[8]]).unwrap();
         let why = overlay.read(5000, &mut [0; 10]).unwrap_err();
         assert!(why.to_string().contains("a daemon has started"));
     }

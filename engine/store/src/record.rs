@@ -31,6 +31,58 @@ pub(crate) enum Kind {
     Body = 3,
     Corrupt = 4,
     Meta = 5,
+    /// Envelopes that left the queue, one after the other.
+    Gone = 6,
+    /// Envelopes that were paused or resumed by a selector.
+    Marked = 7,
+    /// Envelopes that were removed by a selector.
+    Removed = 8,
+    /// A message that came back from the corrupt bucket.
+    Uncorrupt = 9,
+    /// Where the message record and content of a large message are.
+    Extent = 10,
+    /// Where the message record and content of a message are, and its envelopes' number.
+    Location = 11,
+    /// The head of a log segment.
+    Segment = 12,
+    /// A position in the log.
+    Position = 13,
+}
+
+impl Kind {
+    const ALL: [Self; 13] = [
+        Self::Envelope,
+        Self::Message,
+        Self::Body,
+        Self::Corrupt,
+        Self::Meta,
+        Self::Gone,
+        Self::Marked,
+        Self::Removed,
+        Self::Uncorrupt,
+        Self::Extent,
+        Self::Location,
+        Self::Segment,
+        Self::Position,
+    ];
+
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Envelope => "envelope",
+            Self::Message => "message",
+            Self::Body => "content",
+            Self::Corrupt => "corrupt bucket",
+            Self::Meta => "store",
+            Self::Gone => "settlement",
+            Self::Marked => "mark",
+            Self::Removed => "removal",
+            Self::Uncorrupt => "uncorrupt",
+            Self::Extent => "extent",
+            Self::Location => "location",
+            Self::Segment => "segment",
+            Self::Position => "position",
+        }
+    }
 }
 
 /// What is wrong with a record.
@@ -65,7 +117,8 @@ struct Head {
     key: U64,
 }
 
-const HEAD: usize = size_of::<Head>();
+/// Octets of a record's head.
+pub(crate) const HEAD: usize = size_of::<Head>();
 const PROOF: usize = size_of::<U64>();
 
 /// Starts a record whose value will have about `expected` octets; the value is appended to it.
@@ -92,23 +145,67 @@ pub(crate) fn finish(record: &mut [u8], kind: Kind, key: u64, last: bool) {
     record[..HEAD].copy_from_slice(head.as_bytes());
 }
 
-fn seal(kind: Kind, key: u64, value: &[u8]) -> Vec<u8> {
+pub(crate) fn seal(kind: Kind, key: u64, value: &[u8]) -> Vec<u8> {
     let mut record = begin(value.len());
     record.extend_from_slice(value);
     finish(&mut record, kind, key, false);
     record
 }
 
+/// A record of any kind that has proven itself.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Opened<'a> {
+    pub(crate) kind: Kind,
+    pub(crate) key: u64,
+    pub(crate) value: &'a [u8],
+    /// The whole record.
+    pub(crate) record: &'a [u8],
+}
+
+/// The octets the record at the start of `octets` says it has, unproven.
+pub(crate) fn claimed(octets: &[u8]) -> Option<usize> {
+    let (head, _) = Head::ref_from_prefix(octets).ok()?;
+    usize::try_from(head.length.get()).ok()?.checked_add(HEAD)
+}
+
+/// The record at the start of `octets`, of whatever kind.
+pub(crate) fn first(octets: &[u8]) -> Result<Opened<'_>, Damage> {
+    let cut = || Damage::new("record is cut short");
+    let (head, _) = Head::ref_from_prefix(octets).map_err(|_| cut())?;
+    // Cheap before dear: whoever looks for records among other octets asks at every one.
+    if head.version != VERSION || head.zero != 0 || head.last > 1 {
+        return Err(Damage::new("record has an unknown version"));
+    }
+    let record = claimed(octets).and_then(|length| octets.get(..length));
+    let record = record.ok_or_else(cut)?;
+    let kind = Kind::ALL.into_iter().find(|kind| *kind as u8 == head.kind);
+    let kind = kind.ok_or_else(|| Damage::new("record of an unknown kind"))?;
+    let key = head.key.get();
+    let (value, _) = open(kind, key, record)?;
+    Ok(Opened {
+        kind,
+        key,
+        value,
+        record,
+    })
+}
+
+/// Gives a record the proof it should have, whatever it says: for the test that shows that comparing
+/// matters.
+pub(crate) fn reseal(record: &mut [u8]) {
+    if let Some((proof, proven)) = record.split_at_mut_checked(PROOF) {
+        proof.copy_from_slice(U64::from(XxHash3_64::oneshot(proven)).as_bytes());
+    }
+}
+
+/// Checks a record and gives its value.
+pub(crate) fn value_of(kind: Kind, key: u64, record: &[u8]) -> Result<&[u8], Damage> {
+    open(kind, key, record).map(|(value, _)| value)
+}
+
 /// Checks a record and gives its value, and whether it is the last piece of a body.
 fn open(kind: Kind, key: u64, record: &[u8]) -> Result<(&[u8], bool), Damage> {
-    let what = match kind {
-        Kind::Envelope => "envelope",
-        Kind::Message => "message",
-        Kind::Body => "content",
-        Kind::Corrupt => "corrupt bucket",
-        Kind::Meta => "store",
-    };
-    let damage = |why| Damage(format!("{what} record {why}"));
+    let damage = |why| Damage(format!("{} record {why}", kind.name()));
     let Ok((head, value)) = Head::ref_from_prefix(record) else {
         return Err(damage("is cut short"));
     };
@@ -126,6 +223,37 @@ fn open(kind: Kind, key: u64, record: &[u8]) -> Result<(&[u8], bool), Damage> {
         return Err(damage("has the wrong length"));
     }
     Ok((value, head.last == 1))
+}
+
+/// Appends a record whose value `write` appends.
+fn append(out: &mut Vec<u8>, kind: Kind, key: u64, last: bool, write: impl FnOnce(&mut Vec<u8>)) {
+    let start = out.len();
+    out.resize(start + HEAD, 0);
+    write(out);
+    if let Some(record) = out.get_mut(start..) {
+        finish(record, kind, key, last);
+    }
+}
+
+/// Appends an envelope's record.
+pub(crate) fn append_envelope(out: &mut Vec<u8>, envelope: &Envelope) {
+    append(out, Kind::Envelope, envelope.id.get(), false, |out| {
+        envelope.encode(out);
+    });
+}
+
+/// Appends the record of a piece of content; the last one with size and digest of the whole.
+pub(crate) fn append_body(out: &mut Vec<u8>, key: u64, piece: &[u8], last: Option<(u64, u64)>) {
+    append(out, Kind::Body, key, last.is_some(), |out| {
+        out.extend_from_slice(piece);
+        if let Some((size, digest)) = last {
+            let trailer = Trailer {
+                size: size.into(),
+                digest: digest.into(),
+            };
+            out.extend_from_slice(trailer.as_bytes());
+        }
+    });
 }
 
 /// An envelope's record: head, then the stored form of the envelope.
@@ -170,6 +298,9 @@ struct MessageValue {
     eight_bit: u8,
     zero: [u8; 3],
 }
+
+/// Octets of a message's record.
+pub(crate) const MESSAGE: usize = HEAD + size_of::<MessageValue>();
 
 impl Row {
     pub(crate) fn seal(&self) -> Vec<u8> {
@@ -240,6 +371,9 @@ struct Trailer {
     size: U64,
     digest: U64,
 }
+
+/// Octets the last body record adds to its piece.
+pub(crate) const TRAILER: usize = size_of::<Trailer>();
 
 /// Completes the last body record.
 pub(crate) fn finish_body(record: &mut Vec<u8>, key: u64, size: u64, digest: u64) {

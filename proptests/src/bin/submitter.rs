@@ -5,7 +5,7 @@ use redspool_core::id::MessageIds;
 use redspool_core::queue::{Body, Receipt, StoreError, Transition};
 use redspool_core::rng::Rng;
 use redspool_proptests::mail;
-use redspool_store::{GroupCommit, RedbStore};
+use redspool_store::{GroupCommit, LogStore};
 use std::io::Write;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
@@ -16,8 +16,8 @@ fn main() -> Result<(), StoreError> {
     let Some(spool) = std::env::args_os().nth(1).map(PathBuf::from) else {
         return Err(StoreError::Absent);
     };
-    let store = RedbStore::open(&spool)?;
-    let queue = GroupCommit::start(store, move || RedbStore::open(&spool))?;
+    let store = LogStore::open(&spool)?;
+    let queue = GroupCommit::start(store, move || LogStore::open(&spool))?;
     let handle = queue.handle();
     let epoch = handle.reader().epoch()?.unwrap_or(0).wrapping_add(1);
     let ids = Arc::new(Mutex::new(MessageIds::new(epoch)));

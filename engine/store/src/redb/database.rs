@@ -46,13 +46,13 @@ impl Shared {
     }
 
     /// Closes the database. Transactions of readers that still run fail with `Closed`.
-    pub(super) fn close(&self) {
+    pub(crate) fn close(&self) {
         let handle = self.0.write().take();
         drop(handle);
     }
 
     /// Begins a snapshot; the handle is free again when this returns.
-    pub(super) fn snapshot(&self) -> Result<ReadTransaction, StoreError> {
+    pub(crate) fn snapshot(&self) -> Result<ReadTransaction, StoreError> {
         let begun = match &*self.0.read() {
             Some(Handle::Writable(database)) => database.begin_read(),
             Some(Handle::ReadOnly(database)) => database.begin_read(),
@@ -63,7 +63,7 @@ impl Shared {
 
     /// Runs `work` in one durable transaction. If it gives no epoch it changed nothing, and the
     /// transaction is dropped without touching the disk.
-    pub(super) fn write<C, T>(
+    pub(crate) fn write<C, T>(
         &self,
         work: impl FnOnce(&WriteTransaction) -> Result<(Option<C>, T), StoreError>,
     ) -> Result<(Option<C>, T), StoreError> {

@@ -15,10 +15,8 @@ mod read;
 
 use self::apply::Apply;
 pub(crate) use self::database::{CACHE_OFFLINE, Shared, fault, guarded};
-pub(crate) use self::open::version;
 pub use self::prepare::Prepared;
 pub use self::read::RedbReader;
-pub(crate) use self::read::format;
 use crate::lock::Lock;
 use ::redb::TableDefinition;
 use redspool_core::queue::{Prepare, Receipt, Store, StoreError, Transition};

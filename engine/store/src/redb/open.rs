@@ -13,14 +13,14 @@ use super::{FORMAT, RedbStore};
 use crate::lock::Lock;
 use crate::overlay::Overlay;
 use crate::record::Meta;
-use crate::{FILE_NAME, LOCK_NAME};
+use crate::{FILE_NAME, LOCK_NAME, directory};
 use ::redb::backends::FileBackend;
 use ::redb::{Builder, ConcurrencyMode, Database, StorageBackend};
 use redspool_core::queue::{Reader, StoreError};
 use rustix::fs::{Advice, fadvise};
-use std::fs::{DirBuilder, File, OpenOptions};
+use std::fs::{File, OpenOptions};
 use std::io::{self, ErrorKind};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -28,7 +28,7 @@ impl RedbStore {
     /// Opens the store in the directory `spool`, or creates it and the directory.
     pub fn open(spool: &Path) -> Result<Self, StoreError> {
         let at = |path: &Path, why: io::Error| io_at(path, &why);
-        create_directory(spool).map_err(|why| at(spool, why))?;
+        directory::create(spool).map_err(|why| at(spool, why))?;
         let lock = Lock::take(&spool.join(LOCK_NAME))?;
         let path = spool.join(FILE_NAME);
         let file = match open_file(&path) {
@@ -92,21 +92,6 @@ fn open_file(path: &Path) -> io::Result<File> {
     OpenOptions::new().read(true).write(true).open(path)
 }
 
-/// Makes the spool directory, if need be, and its name durable.
-fn create_directory(spool: &Path) -> io::Result<()> {
-    if spool.is_dir() {
-        return Ok(());
-    }
-    DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(spool)?;
-    match spool.parent() {
-        Some(parent) if parent != Path::new("") => File::open(parent)?.sync_all(),
-        _ => File::open(".")?.sync_all(),
-    }
-}
-
 /// Makes an empty store under another name and gives it its own when it is complete.
 fn create(spool: &Path, path: &Path) -> Result<(), StoreError> {
     let new = spool.join("queue.redb.new");
@@ -152,10 +137,9 @@ fn settle_cache(file: &File) -> io::Result<()> {
 /// Opening a database for writing marks it as open, and after a crash repairs it. So the format is
 /// looked up on a view that keeps all writes in memory.
 fn check_version(file: &File) -> Result<(), StoreError> {
-    let view = Overlay::new(
-        file.try_clone()
-            .map_err(|why| fault(::redb::Error::Io(why)))?,
-    )?;
+    let file = file.try_clone();
+    let file = file.map_err(|why| fault(::redb::Error::Io(why)))?;
+    let view = Overlay::new(Arc::new(file))?;
     let shared = view.open(CACHE)?;
     match guarded(|| format(&shared))? {
         found if found > FORMAT => Err(version(found)),

@@ -1,7 +1,7 @@
 //! What the store keeps, refuses and survives: the redb side, from inside.
 
 use super::*;
-use crate::{FILE_NAME, Offline};
+use crate::FILE_NAME;
 use bytes::Bytes;
 use redspool_core::addr::{Address, Source};
 use redspool_core::envelope::{Delivery, Dsn, Envelope, Flags, Relay};
@@ -107,7 +107,6 @@ fn a_newer_format_is_refused_and_left_alone() {
     let before = std::fs::read(&path).unwrap();
     let want = StoreError::Version { found: 9, known: 1 };
     assert_eq!(RedbStore::open(spool.path()).unwrap_err(), want);
-    assert_eq!(Offline::open(spool.path()).unwrap_err(), want);
     assert_eq!(std::fs::read(&path).unwrap(), before);
 }
 
@@ -122,12 +121,8 @@ fn what_is_no_database_is_unreadable() {
         vec![0xa5; 9_999],
     ] {
         std::fs::write(&path, &content).unwrap();
-        for why in [
-            RedbStore::open(spool.path()).unwrap_err(),
-            Offline::open(spool.path()).unwrap_err(),
-        ] {
-            assert!(matches!(why, StoreError::Unreadable(_)), "{why:?}");
-        }
+        let why = RedbStore::open(spool.path()).unwrap_err();
+        assert!(matches!(why, StoreError::Unreadable(_)), "{why:?}");
         assert_eq!(std::fs::read(&path).unwrap(), content);
     }
 }
@@ -236,38 +231,6 @@ fn a_damaged_content_is_never_served() {
         reader.body(message(7), 2),
         Err(StoreError::Corrupt { .. })
     ));
-}
-
-#[test]
-fn a_store_is_read_beside_its_writer_after_it_and_after_a_crash() {
-    let spool = tempfile::tempdir().unwrap();
-    let mut store = RedbStore::open(spool.path()).unwrap();
-    commit(&mut store, submit(7, 1, b"one"));
-    let beside = Offline::open(spool.path()).unwrap().reader();
-    assert!(beside.exists(message(7)).unwrap());
-    commit(&mut store, submit(8, 1, b"two"));
-    assert!(beside.exists(message(8)).unwrap());
-
-    // A copy taken while the store is open is what a crash leaves.
-    let crashed = tempfile::tempdir().unwrap();
-    let copy = crashed.path().join(FILE_NAME);
-    std::fs::copy(spool.path().join(FILE_NAME), &copy).unwrap();
-    let before = std::fs::read(&copy).unwrap();
-    let offline = Offline::open(crashed.path()).unwrap().reader();
-    assert_eq!(
-        offline.body(message(8), 0).unwrap().unwrap(),
-        Bytes::from_static(b"two")
-    );
-    assert_eq!(std::fs::read(&copy).unwrap(), before);
-    let names: Vec<_> = std::fs::read_dir(crashed.path()).unwrap().collect();
-    assert_eq!(names.len(), 1);
-
-    drop(store);
-    assert_eq!(beside.exists(message(8)), Ok(true));
-    let stopped = Offline::open(spool.path()).unwrap().reader();
-    assert!(stopped.exists(message(8)).unwrap());
-    let empty = tempfile::tempdir().unwrap();
-    assert_eq!(Offline::open(empty.path()).unwrap_err(), StoreError::Absent);
 }
 
 #[test]

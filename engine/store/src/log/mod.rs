@@ -1,0 +1,44 @@
+//! The store with a commit log in front and redb behind: see DESIGN.md.
+//!
+//! What: a commit is one write and one sync of the log, whatever is in it. Beside the log stands an
+//! index in memory; a checkpoint brings the database up to date now and then, so that a start has
+//! little to replay and the log can be used again.
+//! Order of reading: `frame`, `segment`, `form` (what lies in the log); `table`, `index`, `slots`
+//! (what is in memory); `prepare`, `plan`, `draft`, `store` (how it changes); `keeper`, `database`
+//! (what is done behind it); `open`, `scan`, `replay`, `rebuild` (how it comes back); `shared`,
+//! `read`, `offline` (how it is read).
+
+mod control;
+mod database;
+mod draft;
+mod extent;
+mod findings;
+mod form;
+mod frame;
+mod index;
+mod keeper;
+mod offline;
+mod open;
+mod options;
+mod place;
+mod plan;
+mod prepare;
+mod read;
+mod rebuild;
+mod replay;
+mod scan;
+mod segment;
+mod shared;
+mod slots;
+mod start;
+mod store;
+mod table;
+
+pub use self::control::Controls;
+pub use self::findings::{Finding, Findings};
+pub use self::offline::Offline;
+pub use self::options::Options;
+pub use self::prepare::{LogPreparer, Prepared as LogPrepared};
+pub use self::read::LogReader;
+pub use self::store::LogStore;
+pub use self::table::Held;

@@ -1,0 +1,497 @@
+//! Opening: what the disk holds becomes the index.
+//!
+//! What: every file that will be believed is synced and dropped from the cache; the database gives
+//! the queue as of its last checkpoint; the log is replayed from there to its end.
+//! Promises: a newer format is not modified. What does not agree is set aside with its message or
+//! named in the findings; the rest is served. A database that is lost, unreadable or too old for
+//! the log is built anew from the segments (`rebuild.rs`).
+//! Absent on purpose: writing, but for a new or rebuilt database.
+//! Fails: with `StoreError`.
+
+use super::control::Controls;
+use super::database::{self, Database, Known, Row};
+use super::findings::Findings;
+use super::frame::HEAD;
+use super::index::{Bucket, Entry, Index};
+use super::place::{Location, Place, Position};
+use super::replay;
+use super::scan::{Found, scan};
+use super::segment::{self, HEADER, Header, Use};
+use super::shared::io_fault;
+use super::slots::{Marks, Slot, Slots, low};
+use super::table::Table;
+use crate::media::{Media, MediaFile};
+use crate::record::Damage;
+use redspool_core::id::MessageId;
+use redspool_core::queue::StoreError;
+use redspool_core::time::Timestamp;
+use std::io;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+/// The database file.
+pub(super) const DATABASE: &str = crate::FILE_NAME;
+
+/// The file that knows the last checkpoint independently of the database.
+pub(super) const SIDE: &str = "queue.generation";
+
+/// Octets of redb's page cache in a daemon.
+pub(super) const CACHE: usize = 128 << 20;
+
+/// A segment that was found on the disk.
+#[derive(Clone, Debug)]
+pub(super) struct Segment {
+    pub(super) slot: u32,
+    pub(super) file: Arc<dyn MediaFile>,
+    pub(super) header: Header,
+}
+
+/// What opening has found out.
+#[derive(Debug)]
+pub(super) struct Loaded {
+    pub(super) index: Index,
+    pub(super) table: Table,
+    pub(super) known: Known,
+    pub(super) findings: Findings,
+    /// The last hot segment and where its frames end.
+    pub(super) last: Option<(u64, u32)>,
+    /// The number of the next frame.
+    pub(super) number: u64,
+    /// Octets of log that were replayed.
+    pub(super) tail: u64,
+}
+
+/// Whether the database goes with the log.
+pub(super) enum Verdict {
+    Sound(Box<Loaded>),
+    /// It has to be built anew, for this reason.
+    Rebuild(String),
+}
+
+/// After a failed sync the cache may show what the disk does not have. So: sync, which fails if the
+/// file cannot be trusted, then drop the pages and read the disk.
+pub(super) fn settle(file: &dyn MediaFile, controls: Controls) -> io::Result<()> {
+    if controls.keep_cache {
+        return Ok(());
+    }
+    file.sync()?;
+    file.forget()
+}
+
+/// All segments there are; those without a readable head are in the table only.
+pub(super) fn segments(
+    media: &Arc<dyn Media>,
+    table: &mut Table,
+    findings: &mut Findings,
+    prepare: &dyn Fn(&dyn MediaFile) -> io::Result<()>,
+) -> Result<Vec<Segment>, StoreError> {
+    let failed = |why: io::Error| io_fault(&why);
+    let mut found = Vec::new();
+    let mut names = media.names().map_err(failed)?;
+    names.sort_unstable();
+    for slot in names.iter().filter_map(|name| segment::slot_of(name)) {
+        let Some(file) = media.open(&segment::name(slot)).map_err(failed)? else {
+            continue;
+        };
+        prepare(&*file).map_err(failed)?;
+        let mut octets = vec![0; HEADER as usize];
+        let read = file.read(0, &mut octets).map_err(failed)?;
+        octets.truncate(read);
+        let length = file.length().map_err(failed)?;
+        let length = u32::try_from(length).unwrap_or(u32::MAX);
+        let header = match Header::open(slot, &octets) {
+            Ok(header) => Some(header),
+            Err(Damage(why)) => {
+                // One that was never used is all zeros.
+                if octets.iter().any(|octet| *octet != 0) {
+                    findings.note(format!("{}: {why}", segment::name(slot)), []);
+                }
+                None
+            }
+        };
+        table.add(slot, Arc::clone(&file), length, header.as_ref());
+        if let Some(header) = header {
+            found.push(Segment { slot, file, header });
+        }
+    }
+    Ok(found)
+}
+
+/// The date for what is found now; no caller can give it.
+pub(super) fn today() -> Timestamp {
+    let now = SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default();
+    Timestamp::from_secs(now.as_secs())
+}
+
+/// Reads database and log.
+pub(super) fn load(
+    media: &Arc<dyn Media>,
+    database: &Database,
+    size: u32,
+    controls: Controls,
+    prepare: &dyn Fn(&dyn MediaFile) -> io::Result<()>,
+) -> Result<Verdict, StoreError> {
+    let mut table = Table::new(Arc::clone(media), size);
+    let mut findings = Findings::default();
+    let found = segments(media, &mut table, &mut findings, prepare)?;
+    let known = match database.known() {
+        Err(StoreError::Unreadable(why)) => return Ok(Verdict::Rebuild(why)),
+        known => known?,
+    };
+    let mut hot: Vec<_> = found
+        .into_iter()
+        .filter(|one| one.header.usage == Use::Hot)
+        .collect();
+    hot.sort_unstable_by_key(|one| one.header.sequence);
+    let from = match start(&hot, known.position) {
+        Ok(from) => from,
+        Err(why) => return Ok(Verdict::Rebuild(why)),
+    };
+    if let Some(older) = turned_back(&**media, known.generation)? {
+        findings.note(older, []);
+    }
+    let mut loaded = Loaded {
+        index: Index {
+            paused: known.paused,
+            epoch: known.epoch,
+            ..Index::default()
+        },
+        table,
+        known,
+        findings,
+        last: None,
+        number: from.number,
+        tail: 0,
+    };
+    match rows(database, &mut loaded) {
+        Err(StoreError::Unreadable(why)) => return Ok(Verdict::Rebuild(why)),
+        loaded => loaded?,
+    }
+    hot.retain(|one| one.header.sequence >= from.sequence);
+    log(&hot, from, &mut loaded, controls)?;
+    Ok(Verdict::Sound(Box::new(loaded)))
+}
+
+/// Where replay begins; an error if what the database needs is not there.
+fn start(hot: &[Segment], position: Option<Position>) -> Result<Position, String> {
+    let first = hot.first().map(|one| &one.header);
+    match (position, first) {
+        (Some(position), _) if position.sequence == 0 => Ok(position),
+        (Some(position), _) => {
+            if hot
+                .iter()
+                .any(|one| one.header.sequence == position.sequence)
+            {
+                return Ok(position);
+            }
+            Err("the log no longer begins where the database ends".into())
+        }
+        (None, Some(header)) if header.previous.is_some() => {
+            Err("there is no database, and the log begins in the middle".into())
+        }
+        (None, first) => Ok(Position {
+            sequence: first.map_or(0, |first| first.sequence),
+            offset: u64::from(HEADER),
+            number: first.map_or(1, |first| first.number),
+        }),
+    }
+}
+
+/// Says so if the database is older than the side file knows.
+fn turned_back(media: &dyn Media, generation: u64) -> Result<Option<String>, StoreError> {
+    let failed = |why: io::Error| io_fault(&why);
+    let Some(file) = media.open(SIDE).map_err(failed)? else {
+        return Ok(None);
+    };
+    let mut octets = vec![0; 512];
+    let read = file.read(0, &mut octets).map_err(failed)?;
+    octets.truncate(read);
+    let length = crate::record::claimed(&octets).unwrap_or(0);
+    let witness = octets.get(..length).map(Position::open);
+    Ok(match witness {
+        Some(Ok((_, newer))) if newer > generation => Some(format!(
+            "the database is of checkpoint {generation}, but there was a checkpoint {newer}: it \
+             has gone back in time; the log makes up for it"
+        )),
+        _ => None,
+    })
+}
+
+/// Takes over the rows of the database.
+fn rows(database: &Database, loaded: &mut Loaded) -> Result<(), StoreError> {
+    let mut reading = Reading {
+        current: None,
+        loaded,
+    };
+    let corrupt = database.load(&mut |row| reading.row(row))?;
+    reading.complete();
+    for found in corrupt {
+        let index = &mut loaded.index;
+        let entry = index.messages.remove(&found.message);
+        let before = index.corrupt.remove(&found.message);
+        let entry = entry.or_else(|| before.map(|bucket| bucket.entry));
+        // Without a row there is nothing left of it but its name.
+        let entry = entry.unwrap_or_else(|| nowhere(Slots::none()));
+        index.corrupt.insert(
+            found.message,
+            Bucket {
+                entry,
+                reason: found.reason,
+                at: found.at,
+            },
+        );
+    }
+    Ok(())
+}
+
+/// A message whose content cannot be found.
+fn nowhere(slots: Slots) -> Entry {
+    Entry {
+        at: Place { slot: 0, offset: 0 },
+        octets: 0,
+        stored: true,
+        slots,
+    }
+}
+
+/// The rows of one message.
+struct Rows {
+    message: MessageId,
+    location: Result<Location, Damage>,
+    slots: Vec<Slot>,
+    damage: Option<Damage>,
+}
+
+struct Reading<'a> {
+    current: Option<Rows>,
+    loaded: &'a mut Loaded,
+}
+
+impl Reading<'_> {
+    fn row(&mut self, row: Row) {
+        match row {
+            Row::Message(message, location) => self.begin(message, location),
+            Row::Envelope(id, scheduled) => {
+                let message = id.message();
+                if self.current.as_ref().map(|rows| rows.message) != Some(message) {
+                    self.begin(message, Err(Damage::new("location record is missing")));
+                }
+                let Some(rows) = &mut self.current else {
+                    return;
+                };
+                let suspended = match scheduled {
+                    Ok(scheduled) => scheduled.flags.suspended,
+                    Err(damage) => {
+                        rows.damage.get_or_insert(damage);
+                        false
+                    }
+                };
+                let marks = Marks {
+                    suspended,
+                    duplicated: false,
+                };
+                rows.slots.push(Slot {
+                    low: low(id),
+                    marks,
+                });
+            }
+        }
+    }
+
+    fn begin(&mut self, message: MessageId, location: Result<Location, Damage>) {
+        self.complete();
+        self.current = Some(Rows {
+            message,
+            location,
+            slots: Vec::new(),
+            damage: None,
+        });
+    }
+
+    fn complete(&mut self) {
+        let Some(Rows {
+            message,
+            location,
+            slots,
+            damage,
+        }) = self.current.take()
+        else {
+            return;
+        };
+        let found = slots.len();
+        let slots = Slots::new(slots);
+        let (entry, damage) = match location {
+            Err(missing) => (nowhere(slots), Some(missing)),
+            Ok(location) => {
+                let damage = damage.or_else(|| self.disagrees(&location, found));
+                let entry = Entry {
+                    at: location.at,
+                    octets: location.octets,
+                    stored: true,
+                    slots,
+                };
+                (entry, damage)
+            }
+        };
+        let Loaded { index, table, .. } = &mut *self.loaded;
+        table.claim(entry.at, entry.octets);
+        match damage {
+            None => {
+                index.messages.insert(message, entry);
+            }
+            Some(Damage(reason)) => {
+                index.changes.messages.insert(message);
+                index.changes.buckets.insert(message);
+                let bucket = Bucket {
+                    entry,
+                    reason: reason.into(),
+                    at: today(),
+                };
+                index.corrupt.insert(message, bucket);
+            }
+        }
+    }
+
+    fn disagrees(&self, location: &Location, found: usize) -> Option<Damage> {
+        let live = location.live;
+        if u32::try_from(found) != Ok(live) || found == 0 {
+            return Some(Damage(format!("{found} of {live} envelopes found")));
+        }
+        let sequence = self.loaded.table.sequence_of(location.at.slot);
+        if sequence != location.sequence {
+            return Some(Damage::new("its log segment is missing or was used again"));
+        }
+        None
+    }
+}
+
+/// Replays the log from `from` on.
+fn log(
+    hot: &[Segment],
+    from: Position,
+    loaded: &mut Loaded,
+    controls: Controls,
+) -> Result<(), StoreError> {
+    for (place, one) in hot.iter().enumerate() {
+        let next = hot.get(place + 1).map(|next| next.header);
+        let end = next.and_then(|next| next.previous);
+        if let Some((sequence, _)) = end
+            && sequence != one.header.sequence
+        {
+            let what = format!(
+                "a log segment between {} and its next is missing",
+                segment::name(one.slot)
+            );
+            loaded.findings.note(what, []);
+        }
+        let end = end.filter(|(sequence, _)| *sequence == one.header.sequence);
+        let end = end.map(|(_, end)| end);
+        let begin = match one.header.sequence == from.sequence {
+            true => u32::try_from(from.offset).unwrap_or(u32::MAX),
+            false => HEADER,
+        };
+        let end = one.replay(begin, end, loaded, controls)?;
+        loaded.last = Some((one.header.sequence, end));
+        loaded.tail += u64::from(end.saturating_sub(begin));
+    }
+    Ok(())
+}
+
+impl Segment {
+    /// All octets up to `end`, or to the end of the file. What cannot be read is zero, with a
+    /// finding.
+    pub(super) fn octets(
+        &self,
+        end: Option<u32>,
+        findings: &mut Findings,
+    ) -> Result<Vec<u8>, StoreError> {
+        let end = end.unwrap_or(self.header.capacity).max(HEADER);
+        let mut octets = vec![0; end as usize];
+        let read = self
+            .file
+            .read(0, &mut octets)
+            .map_err(|why| io_fault(&why))?;
+        if read < octets.len() {
+            findings.note(
+                format!("{}: the file is cut short", segment::name(self.slot)),
+                [],
+            );
+        }
+        Ok(octets)
+    }
+
+    /// Replays its frames from `begin` on; gives where they end.
+    fn replay(
+        &self,
+        begin: u32,
+        end: Option<u32>,
+        loaded: &mut Loaded,
+        controls: Controls,
+    ) -> Result<u32, StoreError> {
+        let octets = self.octets(end, &mut loaded.findings)?;
+        let at = |offset: usize| Place {
+            slot: self.slot,
+            offset: u32::try_from(offset).unwrap_or(u32::MAX),
+        };
+        let base = at(0);
+        let generation = loaded.known.generation;
+        let Loaded {
+            index,
+            table,
+            findings,
+            number,
+            ..
+        } = loaded;
+        let sequence = self.header.sequence;
+        let (stop, next) = scan(
+            &octets,
+            sequence,
+            begin as usize,
+            end.is_some(),
+            *number,
+            controls,
+            &mut |found| {
+                let delta = match found {
+                    Found::Frame(offset, frame) => replay::frame(index, &frame, at(offset + HEAD)),
+                    Found::Damaged(offset, octets) => {
+                        let (delta, named) = replay::stretch(index, octets, at(offset), today());
+                        let what = format!(
+                            "{}: {} octets from {offset} on are damaged",
+                            segment::name(self.slot),
+                            octets.len()
+                        );
+                        findings.note(what, named);
+                        delta
+                    }
+                    Found::Torn(offset, octets) => {
+                        let (_, named) = replay::stretch(index, octets, at(offset), today());
+                        let what = format!(
+                            "{}: the log ends at {offset} in a group that was not completed; \
+                             nothing of it had been answered, unless the disk has lost it since",
+                            segment::name(self.slot)
+                        );
+                        findings.ended(what, named);
+                        return;
+                    }
+                };
+                index.merge(delta, base, table, generation + 1);
+            },
+        );
+        *number = next;
+        Ok(u32::try_from(stop).unwrap_or(u32::MAX))
+    }
+}
+
+/// Creates an empty database under another name and gives it its own when it is complete.
+pub(super) fn create(media: &dyn Media) -> Result<(), StoreError> {
+    let failed = |why: io::Error| io_fault(&why);
+    let new = format!("{DATABASE}.new");
+    let file = media.create(&new).map_err(failed)?;
+    let handle = database::handle(media, &new, CACHE)?;
+    database::initialise(&handle)?;
+    handle.close();
+    drop(handle);
+    file.sync().map_err(failed)?;
+    media.rename(&new, DATABASE).map_err(failed)?;
+    media.sync_names().map_err(failed)
+}

@@ -1,0 +1,142 @@
+//! From a directory or other media to an open store.
+//!
+//! Promises: the lock comes first, then everything that opening promises (`open.rs`); a database
+//! built anew is complete and durable before anybody is let in.
+//! Absent on purpose: what opening does.
+//! Fails: with `Locked`, `Version`, `Full` or `Io`.
+
+use super::database::{self, Database};
+use super::open::{self, CACHE, DATABASE, Loaded, Verdict};
+use super::options::Options;
+use super::rebuild;
+use super::shared::{Shared, io_fault};
+use super::store::{LogStore, Start};
+use crate::lock::Lock;
+use crate::media::{Directory, Media, MediaFile};
+use crate::overlay::Overlay;
+use crate::redb::CACHE_OFFLINE;
+use crate::{LOCK_NAME, directory};
+use parking_lot::{Mutex, RwLock};
+use redspool_core::queue::StoreError;
+use std::path::Path;
+use std::sync::Arc;
+
+impl LogStore {
+    /// Opens the store in the directory `spool`, or creates it and the directory.
+    pub fn open(spool: &Path) -> Result<Self, StoreError> {
+        Self::open_with(spool, Options::default())
+    }
+
+    /// The same with other numbers.
+    pub fn open_with(spool: &Path, options: Options) -> Result<Self, StoreError> {
+        directory::create(spool)
+            .map_err(|why| StoreError::Io(format!("{}: {why}", spool.display())))?;
+        let lock = Lock::take(&spool.join(LOCK_NAME))?;
+        Self::begin(Arc::new(Directory::new(spool)), options, Some(lock))
+    }
+
+    /// Opens a store on media of the caller's, or makes one there. There is no lock: for tests.
+    pub fn open_on(media: Arc<dyn Media>, options: Options) -> Result<Self, StoreError> {
+        Self::begin(media, options, None)
+    }
+
+    fn begin(
+        media: Arc<dyn Media>,
+        options: Options,
+        lock: Option<Lock>,
+    ) -> Result<Self, StoreError> {
+        let controls = options.controls;
+        let prepare = |file: &dyn MediaFile| open::settle(file, controls);
+        let sound = opened(&media, &options).and_then(|database| match database {
+            Err(why) => Ok(Err(why)),
+            Ok(database) => {
+                match open::load(&media, &database, options.segment, controls, &prepare)? {
+                    Verdict::Sound(loaded) => Ok(Ok((database, *loaded))),
+                    Verdict::Rebuild(why) => {
+                        database.close();
+                        Ok(Err(why))
+                    }
+                }
+            }
+        })?;
+        let (database, loaded) = match sound {
+            Ok(sound) => sound,
+            Err(why) => {
+                let loaded = rebuild::rebuild(&media, &why, options.segment, controls, &prepare)?;
+                rebuild::put_away(&*media)?;
+                open::create(&*media)?;
+                let handle = database::handle(&*media, DATABASE, CACHE)?;
+                (Database::open(handle), loaded)
+            }
+        };
+        let rebuilt = loaded.known.position.is_none() && !loaded.index.changes.is_empty();
+        let mut store = Self::assembled(database, loaded, options, lock)?;
+        if rebuilt {
+            store.bring_up_to_date()?;
+        }
+        Ok(store)
+    }
+
+    fn assembled(
+        database: Database,
+        loaded: Loaded,
+        options: Options,
+        lock: Option<Lock>,
+    ) -> Result<Self, StoreError> {
+        let Loaded {
+            index,
+            table,
+            known,
+            findings,
+            last,
+            number,
+            tail,
+        } = loaded;
+        let shared = Arc::new(Shared {
+            index: RwLock::new(index),
+            table: Mutex::new(table),
+            database,
+            controls: options.controls,
+            beside: false,
+        });
+        Self::start(Start {
+            shared,
+            options,
+            findings,
+            last,
+            number,
+            generation: known.generation,
+            position: known.position.map_or(0, |position| position.sequence),
+            tail,
+            lock,
+        })
+    }
+}
+
+/// Opens the database, or makes one; or says why it has to be built anew.
+fn opened(
+    media: &Arc<dyn Media>,
+    options: &Options,
+) -> Result<Result<Database, String>, StoreError> {
+    let failed = |why: std::io::Error| io_fault(&why);
+    match media.open(DATABASE).map_err(failed)? {
+        None => open::create(&**media)?,
+        Some(file) => {
+            open::settle(&*file, options.controls).map_err(failed)?;
+            // Opening a database for writing marks it as open, and after a crash repairs it. So
+            // the format is looked up on a view that keeps all writes in memory.
+            let view = Overlay::new(file).and_then(|view| view.open(CACHE_OFFLINE));
+            let known = view.and_then(|view| Database::fixed(view)?.known());
+            match known {
+                Ok(_) => {}
+                Err(StoreError::Unreadable(why)) => return Ok(Err(why)),
+                Err(why) => return Err(why),
+            }
+        }
+    }
+    match database::handle(&**media, DATABASE, CACHE) {
+        Ok(handle) => Ok(Ok(Database::open(handle))),
+        Err(StoreError::Unreadable(why)) => Ok(Err(why)),
+        Err(why) => Err(why),
+    }
+}
