@@ -166,6 +166,10 @@ fn serve(console: &mut Console, options: &Options, parsed: &Parsed) {
             if let Err(error) = read {
                 console.fail(&format!("{}: {error}", paths.spool.display()));
             }
+            // What opening it has set aside is in no listing.
+            for finding in store.findings().all().iter().filter(|found| found.damage) {
+                console.fail(&finding.to_string());
+            }
         }
         Err(reason) => console.fail(&reason),
     }

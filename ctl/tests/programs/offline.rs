@@ -161,8 +161,10 @@ fn the_store_of_a_stopped_daemon_is_shown() {
 fn the_store_of_a_killed_daemon_is_shown() {
     let (place, running) = (Place::new(), Place::new());
     let store = filled(running.path());
-    let image = running.path().join(FILE_NAME);
-    fs::copy(image, place.path().join(FILE_NAME)).unwrap();
+    for file in fs::read_dir(running.path()).unwrap() {
+        let file = file.unwrap();
+        fs::copy(file.path(), place.path().join(file.file_name())).unwrap();
+    }
     drop(store);
     check(&place);
 }
@@ -206,7 +208,7 @@ fn a_damaged_envelope_is_told_and_the_others_are_shown() {
     assert_eq!((lines.len(), lines[4]), (5, "[exit 1]"), "{shown}");
     let shown = place.smtpctl(&["show", "envelope", "0253f95600000001"]);
     assert!(
-        shown.starts_with("[stderr]\nsmtpctl: DIR: message 0253f956 is damaged: "),
+        shown.starts_with("[stderr]\nsmtpctl: message 0253f956 is in the corrupt bucket: "),
         "{shown}"
     );
 }

@@ -30,6 +30,11 @@ impl Findings {
         });
     }
 
+    /// Notes a message that was set aside.
+    pub(super) fn set_aside(&mut self, message: MessageId, reason: &str) {
+        self.note(format!("message {message} is damaged: {reason}"), [message]);
+    }
+
     /// Notes how the log ended.
     pub(super) fn ended(&mut self, what: String, messages: impl IntoIterator<Item = MessageId>) {
         self.found.push(Finding {
@@ -53,6 +58,11 @@ impl Findings {
 impl fmt::Display for Finding {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.what)?;
+        if let [one] = self.messages[..]
+            && self.what.contains(&one.to_string())
+        {
+            return Ok(());
+        }
         for (index, message) in self.messages.iter().enumerate() {
             let lead = if index == 0 {
                 "; messages concerned: "

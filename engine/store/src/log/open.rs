@@ -333,13 +333,19 @@ impl Reading<'_> {
                 (entry, damage)
             }
         };
-        let Loaded { index, table, .. } = &mut *self.loaded;
+        let Loaded {
+            index,
+            table,
+            findings,
+            ..
+        } = &mut *self.loaded;
         table.claim(entry.at, entry.octets);
         match damage {
             None => {
                 index.messages.insert(message, entry);
             }
             Some(Damage(reason)) => {
+                findings.set_aside(message, &reason);
                 index.changes.messages.insert(message);
                 index.changes.buckets.insert(message);
                 let bucket = Bucket {
