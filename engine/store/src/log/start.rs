@@ -21,6 +21,12 @@ use redspool_core::queue::StoreError;
 use std::path::Path;
 use std::sync::Arc;
 
+/// A file system has room for at least so many segments.
+const SEGMENTS_MIN: u64 = 32;
+
+/// Octets of a segment, at least, however small the file system is.
+const SEGMENT_MIN: u32 = 1 << 20;
+
 impl LogStore {
     /// Opens the store in the directory `spool`, or creates it and the directory.
     pub fn open(spool: &Path) -> Result<Self, StoreError> {
@@ -45,6 +51,7 @@ impl LogStore {
         options: Options,
         lock: Option<Lock>,
     ) -> Result<Self, StoreError> {
+        let options = fitting(&*media, options)?;
         let controls = options.controls;
         let prepare = |file: &dyn MediaFile| open::settle(file, controls);
         let sound = opened(&media, &options).and_then(|database| match database {
@@ -63,6 +70,10 @@ impl LogStore {
             Ok(sound) => sound,
             Err(why) => {
                 let loaded = rebuild::rebuild(&media, &why, options.segment, controls, &prepare)?;
+                if loaded.last.is_none() {
+                    // Without a log there is nothing to build it from: it may be somebody else's.
+                    return Err(StoreError::Unreadable(why));
+                }
                 rebuild::put_away(&*media)?;
                 open::create(&*media)?;
                 let handle = database::handle(&*media, DATABASE, CACHE)?;
@@ -111,6 +122,14 @@ impl LogStore {
             lock,
         })
     }
+}
+
+/// The same options with segments that a small file system has room for.
+fn fitting(media: &dyn Media, options: Options) -> Result<Options, StoreError> {
+    let space = media.space().map_err(|why| io_fault(&why))?;
+    let share = u32::try_from(space.total / SEGMENTS_MIN).unwrap_or(u32::MAX);
+    let segment = options.segment.min(share.max(SEGMENT_MIN));
+    Ok(Options { segment, ..options })
 }
 
 /// Opens the database, or makes one; or says why it has to be built anew.
