@@ -280,34 +280,13 @@ fn side(media: &dyn Media, position: Position, generation: u64) -> std::io::Resu
     }
 }
 
-/// Makes a segment file whose every octet has a place on the disk.
 fn spare(
     shared: &Shared,
     slot: u32,
     capacity: u32,
 ) -> Result<(u32, Arc<dyn MediaFile>, u32), StoreError> {
     let media = Arc::clone(shared.table.lock().media());
-    let make = || {
-        let file = media.create(&segment::name(slot))?;
-        file.reserve(u64::from(capacity))?;
-        file.set_length(u64::from(capacity))?;
-        // Written once in full, later writes need no change of the file system's own.
-        let zeros = vec![0; (1 << 20).min(capacity as usize)];
-        let mut offset = 0;
-        while offset < u64::from(capacity) {
-            let part = zeros.len().min(
-                (u64::from(capacity) - offset)
-                    .try_into()
-                    .unwrap_or(usize::MAX),
-            );
-            file.write(offset, &[zeros.get(..part).unwrap_or_default()])?;
-            offset += part as u64;
-        }
-        file.sync()?;
-        media.sync_names()?;
-        Ok(file)
-    };
-    match make() {
+    match segment::make(&*media, slot, capacity) {
         Ok(file) => Ok((slot, file, capacity)),
         Err(why) => {
             // Half a spare is none.

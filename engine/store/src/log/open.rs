@@ -404,19 +404,18 @@ fn log(
 }
 
 impl Segment {
-    /// All octets up to `end`, or to the end of the file. What cannot be read is zero, with a
-    /// finding.
+    /// All octets from `begin` up to `end`, or to the end of the file. What cannot be read is zero,
+    /// with a finding.
     pub(super) fn octets(
         &self,
+        begin: u32,
         end: Option<u32>,
         findings: &mut Findings,
     ) -> Result<Vec<u8>, StoreError> {
-        let end = end.unwrap_or(self.header.capacity).max(HEADER);
-        let mut octets = vec![0; end as usize];
-        let read = self
-            .file
-            .read(0, &mut octets)
-            .map_err(|why| io_fault(&why))?;
+        let end = end.unwrap_or(self.header.capacity).max(begin);
+        let mut octets = vec![0; (end - begin) as usize];
+        let read = self.file.read(u64::from(begin), &mut octets);
+        let read = read.map_err(|why| io_fault(&why))?;
         if read < octets.len() {
             findings.note(
                 format!("{}: the file is cut short", segment::name(self.slot)),
@@ -434,10 +433,10 @@ impl Segment {
         loaded: &mut Loaded,
         controls: Controls,
     ) -> Result<u32, StoreError> {
-        let octets = self.octets(end, &mut loaded.findings)?;
+        let octets = self.octets(begin, end, &mut loaded.findings)?;
         let at = |offset: usize| Place {
             slot: self.slot,
-            offset: u32::try_from(offset).unwrap_or(u32::MAX),
+            offset: u32::try_from(offset).map_or(u32::MAX, |offset| begin.saturating_add(offset)),
         };
         let base = at(0);
         let generation = loaded.known.generation;
@@ -452,7 +451,6 @@ impl Segment {
         let (stop, next) = scan(
             &octets,
             sequence,
-            begin as usize,
             end.is_some(),
             *number,
             controls,
@@ -462,9 +460,10 @@ impl Segment {
                     Found::Damaged(offset, octets) => {
                         let (delta, named) = replay::stretch(index, octets, at(offset), today());
                         let what = format!(
-                            "{}: {} octets from {offset} on are damaged",
+                            "{}: {} octets from {} on are damaged",
                             segment::name(self.slot),
-                            octets.len()
+                            octets.len(),
+                            at(offset).offset
                         );
                         findings.note(what, named);
                         delta
@@ -472,9 +471,10 @@ impl Segment {
                     Found::Torn(offset, octets) => {
                         let (_, named) = replay::stretch(index, octets, at(offset), today());
                         let what = format!(
-                            "{}: the log ends at {offset} in a group that was not completed; \
-                             nothing of it had been answered, unless the disk has lost it since",
-                            segment::name(self.slot)
+                            "{}: the log ends at {} in a group that was not completed; nothing of \
+                             it had been answered, unless the disk has lost it since",
+                            segment::name(self.slot),
+                            at(offset).offset
                         );
                         findings.ended(what, named);
                         return;
@@ -484,7 +484,7 @@ impl Segment {
             },
         );
         *number = next;
-        Ok(u32::try_from(stop).unwrap_or(u32::MAX))
+        Ok(at(stop).offset)
     }
 }
 

@@ -81,18 +81,20 @@ pub(super) fn rebuild(
             continue;
         }
         let end = end_of(one, &found);
-        let octets = one.octets(end, &mut findings)?;
+        let octets = one.octets(HEADER, end, &mut findings)?;
         let hot = one.header.usage == Use::Hot;
         let first = if hot { one.header.number } else { 0 };
         let mut offsets = Vec::new();
         let (stop, next) = frames(&octets, one, end.is_some(), first, controls, &mut offsets);
         for mut one in offsets {
             one.segment = place;
+            one.offset += HEADER as usize;
             lying.push(one);
         }
         number = number.max(next);
         if hot {
-            last = Some((one.header.sequence, u32::try_from(stop).unwrap_or(u32::MAX)));
+            let stop = u32::try_from(stop).map_or(u32::MAX, |stop| stop.saturating_add(HEADER));
+            last = Some((one.header.sequence, stop));
             index.paused = one.header.paused;
         }
         if let Some(seen) = one.header.epoch {
@@ -163,7 +165,7 @@ fn frames(
     // Frames of a cold segment have the number of the log at their time, each the same as or
     // more than the one before; so they are read one by one.
     if segment.header.usage == Use::Cold {
-        let mut offset = HEADER as usize;
+        let mut offset = 0;
         while let Some(frame) = super::frame::read(
             segment.header.sequence,
             octets.get(offset..).unwrap_or_default(),
@@ -185,7 +187,6 @@ fn frames(
     scan(
         octets,
         segment.header.sequence,
-        HEADER as usize,
         known,
         first,
         controls,

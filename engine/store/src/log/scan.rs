@@ -20,19 +20,18 @@ pub(super) enum Found<'a> {
     Torn(usize, &'a [u8]),
 }
 
-/// Shows what lies in `octets`, the first `end` octets of segment `sequence`, from `start` on.
-/// `known` says that frames go on up to `end`; else they may end before. `number` is the number of
+/// Shows what lies in `octets`, a stretch of segment `sequence` that begins between two frames.
+/// `known` says that frames go on up to its end; else they may end before. `number` is the number of
 /// the first frame. Gives where the frames end, and the number of the next.
 pub(super) fn scan<'a>(
     octets: &'a [u8],
     sequence: u64,
-    start: usize,
     known: bool,
     mut number: u64,
     controls: Controls,
     visit: &mut dyn FnMut(Found<'a>),
 ) -> (usize, u64) {
-    let mut offset = start;
+    let mut offset = 0;
     loop {
         let rest = octets.get(offset..).unwrap_or_default();
         if rest.is_empty() {
@@ -125,7 +124,7 @@ mod tests {
 
     fn shown(octets: &[u8], known: bool) -> (Vec<String>, usize, u64) {
         let mut seen = Vec::new();
-        let (end, number) = scan(octets, 3, 0, known, 1, Controls::default(), &mut |found| {
+        let (end, number) = scan(octets, 3, known, 1, Controls::default(), &mut |found| {
             seen.push(match found {
                 Found::Frame(_, frame) => frame.number.to_string(),
                 Found::Damaged(_, octets) => format!("{} bad", octets.len()),

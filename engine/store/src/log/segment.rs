@@ -6,8 +6,11 @@
 //! Absent on purpose: which segments there are (`table.rs`) and what is in them.
 //! Fails: with [`Damage`] for a head that does not prove itself.
 
+use crate::media::{Media, MediaFile};
 use crate::record::{self, Damage, Kind};
 use redspool_core::queue::Paused;
+use std::io;
+use std::sync::Arc;
 use zerocopy::little_endian::{U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
@@ -117,6 +120,17 @@ pub(super) fn slot_of(name: &str) -> Option<u32> {
     let digits = name.strip_prefix("log.").filter(|rest| rest.len() == 8)?;
     let slot = u32::from_str_radix(digits, 16).ok()?;
     (self::name(slot) == name && slot != u32::MAX).then_some(slot)
+}
+
+/// Makes the file of a slot, its disk space set apart. Its octets are not written in advance: what
+/// that saves at the first use it costs before, and a queue that grows would be written twice.
+pub(super) fn make(media: &dyn Media, slot: u32, capacity: u32) -> io::Result<Arc<dyn MediaFile>> {
+    let file = media.create(&name(slot))?;
+    file.reserve(u64::from(capacity))?;
+    file.set_length(u64::from(capacity))?;
+    file.sync()?;
+    media.sync_names()?;
+    Ok(file)
 }
 
 #[cfg(test)]

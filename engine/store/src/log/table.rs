@@ -173,11 +173,7 @@ impl Table {
     fn make(&mut self, capacity: u32) -> io::Result<u32> {
         let slot = (1..Place::STAGED).find(|slot| !self.segments.contains_key(slot));
         let slot = slot.ok_or(io::ErrorKind::FileTooLarge)?;
-        let file = self.media.create(&segment::name(slot))?;
-        file.reserve(u64::from(capacity))?;
-        file.set_length(u64::from(capacity))?;
-        file.sync()?;
-        self.media.sync_names()?;
+        let file = segment::make(&*self.media, slot, capacity)?;
         self.add(slot, file, capacity, None);
         Ok(slot)
     }
