@@ -33,6 +33,8 @@ mod slots;
 mod start;
 mod store;
 mod table;
+#[cfg(test)]
+mod tests;
 
 pub use self::control::Controls;
 pub use self::findings::{Finding, Findings};

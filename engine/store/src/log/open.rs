@@ -186,8 +186,8 @@ fn start(hot: &[Segment], position: Option<Position>) -> Result<Position, String
             }
             Err("the log no longer begins where the database ends".into())
         }
-        (None, Some(header)) if header.previous.is_some() => {
-            Err("there is no database, and the log begins in the middle".into())
+        (None, Some(_)) if broken(hot) => {
+            Err("it has nothing yet, but the log does not begin at its start".into())
         }
         (None, first) => Ok(Position {
             sequence: first.map_or(0, |first| first.sequence),
@@ -195,6 +195,17 @@ fn start(hot: &[Segment], position: Option<Position>) -> Result<Position, String
             number: first.map_or(1, |first| first.number),
         }),
     }
+}
+
+/// Whether the hot segments are not the whole log from its first frame on.
+fn broken(hot: &[Segment]) -> bool {
+    let mut before = None;
+    hot.iter().any(|one| {
+        let previous = one.header.previous.map(|(sequence, _)| sequence);
+        let broken = previous != before;
+        before = Some(one.header.sequence);
+        broken
+    })
 }
 
 /// Says so if the database is older than the side file knows.

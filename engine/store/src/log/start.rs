@@ -9,6 +9,7 @@ use super::database::{self, Database};
 use super::open::{self, CACHE, DATABASE, Loaded, Verdict};
 use super::options::Options;
 use super::rebuild;
+use super::segment;
 use super::shared::{Shared, io_fault};
 use super::store::{LogStore, Start};
 use crate::lock::Lock;
@@ -139,7 +140,14 @@ fn opened(
 ) -> Result<Result<Database, String>, StoreError> {
     let failed = |why: std::io::Error| io_fault(&why);
     match media.open(DATABASE).map_err(failed)? {
-        None => open::create(&**media)?,
+        None => {
+            // Segments are made when there is a database, so it has been lost.
+            let names = media.names().map_err(failed)?;
+            if names.iter().any(|name| segment::slot_of(name).is_some()) {
+                return Ok(Err("it is missing".into()));
+            }
+            open::create(&**media)?;
+        }
         Some(file) => {
             open::settle(&*file, options.controls).map_err(failed)?;
             // Opening a database for writing marks it as open, and after a crash repairs it. So
