@@ -10,17 +10,13 @@
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use redspool_benches::work::submit::{Clients, Run, Until, run};
 use redspool_benches::work::{list, restart, settle};
-use redspool_benches::{End, Kind, Mailbag, Queue, RIVALS, Rival, Room, spool};
+use redspool_benches::{End, Kind, Mailbag, Purpose, Queue, RIVALS, Rival, spool};
 use std::time::{Duration, Instant};
 
 const THREADS: usize = 2;
 
-fn open(rival: &Rival, spool: &tempfile::TempDir, waiting: usize) -> Box<dyn Queue> {
-    let room = Room {
-        waiting,
-        synced: true,
-    };
-    let queue = rival.open(spool.path(), room);
+fn open(rival: &Rival, spool: &tempfile::TempDir) -> Box<dyn Queue> {
+    let queue = rival.open(spool.path(), Purpose::Measure);
     queue.expect("a queue in the build directory can be opened")
 }
 
@@ -28,10 +24,10 @@ fn scratch() -> tempfile::TempDir {
     spool::scratch(None).expect("the build directory can be written")
 }
 
-fn submitted(queue: &dyn Queue, bag: &Mailbag, waiting: usize, count: u64) -> Run {
+fn submitted(rival: &Rival, queue: &dyn Queue, bag: &Mailbag, waiting: usize, count: u64) -> Run {
     let clients = Clients {
         waiting,
-        threads: THREADS,
+        threads: rival.players(waiting, THREADS),
         until: Until::Count(count),
         deliver: false,
     };
@@ -48,9 +44,11 @@ fn submit(criterion: &mut Criterion) {
                 .measurement_time(Duration::from_secs(4));
             for rival in RIVALS {
                 let (spool, bag) = (scratch(), Mailbag::new(size, 1, 1));
-                let queue = open(rival, &spool, waiting);
+                let queue = open(rival, &spool);
                 group.bench_function(rival.name, |bencher| {
-                    bencher.iter_custom(|count| submitted(&*queue, &bag, waiting, count).elapsed);
+                    bencher.iter_custom(|count| {
+                        submitted(rival, &*queue, &bag, waiting, count).elapsed
+                    });
                 });
             }
             group.finish();
@@ -67,10 +65,10 @@ fn attempts(criterion: &mut Criterion) {
             .measurement_time(Duration::from_secs(4));
         for rival in RIVALS.iter().filter(|rival| rival.kind > Kind::Log) {
             let (spool, bag) = (scratch(), Mailbag::new(1 << 10, 1, 1));
-            let queue = open(rival, &spool, 64);
+            let queue = open(rival, &spool);
             group.bench_function(BenchmarkId::new(end.word(), rival.name), |bencher| {
                 bencher.iter_custom(|count| {
-                    let mails = submitted(&*queue, &bag, 64, count).mails;
+                    let mails = submitted(rival, &*queue, &bag, 64, count).mails;
                     let settled = settle::settle(&*queue, &bag, &mails, end, THREADS);
                     settled.expect("the disk has room").0
                 });
@@ -83,8 +81,8 @@ fn attempts(criterion: &mut Criterion) {
 fn whole(criterion: &mut Criterion) {
     for rival in RIVALS.iter().filter(|rival| rival.kind == Kind::Store) {
         let (spool, bag) = (scratch(), Mailbag::new(256, 1, 1));
-        let queue = open(rival, &spool, 64);
-        submitted(&*queue, &bag, 256, 10_000);
+        let queue = open(rival, &spool);
+        submitted(rival, &*queue, &bag, 256, 10_000);
         let listing = queue.listing().expect("a store can list");
         criterion.bench_function(&format!("list/10k/{}", rival.name), |bencher| {
             bencher.iter(|| list::pages(listing).expect("the disk can be read"));

@@ -8,6 +8,7 @@
 
 pub mod figures;
 mod mail;
+pub mod points;
 mod queue;
 mod rivals;
 pub mod spool;
@@ -18,4 +19,4 @@ pub mod work;
 
 pub use mail::{End, Mail, Mailbag};
 pub use queue::{Done, Listing, Queue};
-pub use rivals::{Kind, LEFT_OUT, RIVALS, Rival, Room, named};
+pub use rivals::{Kind, LEFT_OUT, Purpose, RIVALS, Rival, named};

@@ -7,7 +7,7 @@ use redspool_benches::table::{Table, figure};
 use redspool_benches::usage::{Usage, device_written};
 use redspool_benches::work::submit::{Clients, Until, run};
 use redspool_benches::work::{list, restart, settle};
-use redspool_benches::{End, Kind, Mail, Mailbag, Rival, Room, spool, words};
+use redspool_benches::{End, Kind, Mail, Mailbag, Purpose, Rival, spool, words};
 use redspool_core::rng::Rng;
 use std::env;
 use std::ffi::OsString;
@@ -67,17 +67,16 @@ pub(crate) fn tables(options: &Options, mut show: impl FnMut(&Table)) -> io::Res
             mails: Vec::new(),
         });
     }
-    if options.wants(Work::Settle) {
+    if options.wants(Work::Settle) && !queues.is_empty() {
         let [deferred, delivered] = attempts(options, &mut queues)?;
         show(&attempt_table(&queues, End::Delivered, &delivered));
         show(&attempt_table(&queues, End::Deferred, &deferred));
     }
     queues.retain(|queue| queue.rival.kind == Kind::Store);
     let depth = options.depths().last().copied().unwrap_or(0);
-    if [Work::List, Work::Restart, Work::Memory]
-        .iter()
-        .any(|work| options.wants(*work))
-    {
+    let whole = [Work::List, Work::Restart, Work::Memory];
+    let whole = whole.iter().any(|work| options.wants(*work));
+    if whole && depth > 0 && !queues.is_empty() {
         show(&whole_table(options, &mut queues, depth)?);
     }
     if options.wants(Work::Memory) {
@@ -180,11 +179,7 @@ impl Deep {
         if there >= depth {
             return Ok(());
         }
-        let room = Room {
-            waiting: 4,
-            synced: false,
-        };
-        let queue = self.rival.open(self.spool.path(), room)?;
+        let queue = self.rival.open(self.spool.path(), Purpose::Fill)?;
         let clients = Clients {
             waiting: 512,
             threads: 2,
@@ -207,11 +202,7 @@ impl Deep {
             let at = usize::try_from(rng.below(self.mails.len() as u64));
             tried.push(self.mails.swap_remove(at.map_err(io::Error::other)?));
         }
-        let room = Room {
-            waiting: 64,
-            synced: true,
-        };
-        let queue = self.rival.open(self.spool.path(), room)?;
+        let queue = self.rival.open(self.spool.path(), Purpose::Measure)?;
         spool::settle_disk(self.spool.path())?;
         let device_before = device_written(self.spool.path())?;
         let before = Usage::now()?;
@@ -246,15 +237,17 @@ fn whole_table(options: &Options, queues: &mut [Deep], depth: u64) -> io::Result
                 "heads ms",
                 "open ms",
                 "accepted ms",
-                "memory/envelope",
+                "memory open",
+                "memory read",
             ]
             .map(String::from)
             .into(),
             notes: vec![
             format!("list: pages of {} envelopes; heads: what the schedule reads.", list::PAGE),
             "open, accepted: until open, and until the first message is durable, after SIGKILL \
-             with a tail of 60 MiB of content. memory: open, all heads read, caches included."
+             with a tail of 60 MiB of content."
                 .into(),
+            "memory: octets per envelope, open, and with all heads read; caches included.".into(),
         ],
             ..Table::default()
         };
@@ -281,9 +274,10 @@ fn whole_table(options: &Options, queues: &mut [Deep], depth: u64) -> io::Result
         let messages = number(queue.mails.len() as u64);
         held.push(number(spool::held(queue.spool.path())?) / messages);
         memory.push(if options.wants(Work::Memory) {
-            Some(number(queue.memory()?) / messages)
+            let readings = queue.memory()?;
+            readings.map(|octets| Some(number(octets) / messages))
         } else {
-            None
+            [None; 2]
         });
     }
     for round in 1..=options.rounds() {
@@ -300,7 +294,7 @@ fn whole_table(options: &Options, queues: &mut [Deep], depth: u64) -> io::Result
     for (((queue, readings), held), memory) in queues.iter().zip(readings).zip(held).zip(memory) {
         let mut row = vec![queue.rival.name.to_owned(), figure(Some(held))];
         row.extend(readings.map(|readings| figure(median(readings))));
-        row.push(figure(memory));
+        row.extend(memory.map(figure));
         table.rows.push(row);
     }
     Ok(table)
@@ -309,11 +303,7 @@ fn whole_table(options: &Options, queues: &mut [Deep], depth: u64) -> io::Result
 impl Deep {
     /// Milliseconds for all pages, and for all heads.
     fn list(&self) -> io::Result<(f64, f64)> {
-        let room = Room {
-            waiting: 1,
-            synced: true,
-        };
-        let queue = self.rival.open(self.spool.path(), room)?;
+        let queue = self.rival.open(self.spool.path(), Purpose::Measure)?;
         let listing = queue.listing().ok_or(io::ErrorKind::Unsupported)?;
         let (pages, heads) = (list::pages(listing)?, list::heads(listing)?);
         let queued = self.mails.len() as u64;
@@ -344,7 +334,7 @@ impl Deep {
         Ok(restart)
     }
 
-    fn memory(&self) -> io::Result<u64> {
+    fn memory(&self) -> io::Result<[u64; 2]> {
         answer(&Child::Memory {
             store: self.rival,
             spool: self.spool.path().to_owned(),
@@ -367,7 +357,7 @@ fn schedule_table(envelopes: u64) -> io::Result<Table> {
         ("wait for their next attempt", 0),
         ("are all due at once", 1),
     ] {
-        let octets = answer(&Child::Schedule { envelopes, due })?;
+        let [octets] = answer(&Child::Schedule { envelopes, due })?;
         let each = number(octets) / number(envelopes);
         table.rows.push(vec![name.into(), figure(Some(each))]);
     }
@@ -399,14 +389,14 @@ fn start(child: &Child) -> io::Result<Output> {
     Command::new(env::current_exe()?).args(words).output()
 }
 
-/// Runs this program once more for a number.
-fn answer(child: &Child) -> io::Result<u64> {
+/// Runs this program once more for so many numbers.
+fn answer<const N: usize>(child: &Child) -> io::Result<[u64; N]> {
     let output = start(child)?;
-    let number = String::from_utf8_lossy(&output.stdout).trim().parse();
-    match number {
-        Ok(number) if output.status.success() => Ok(number),
-        _ => Err(unexpected(&output)),
-    }
+    let text = String::from_utf8_lossy(&output.stdout);
+    let numbers: Result<Vec<u64>, _> = text.split_whitespace().map(str::parse).collect();
+    let numbers = numbers.ok().filter(|_| output.status.success());
+    let numbers = numbers.and_then(|numbers| numbers.try_into().ok());
+    numbers.ok_or_else(|| unexpected(&output))
 }
 
 fn unexpected(output: &Output) -> io::Error {

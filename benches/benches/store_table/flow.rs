@@ -1,12 +1,13 @@
 //! Tables of submissions: each store in its turn, on an empty queue each time.
 
-use crate::options::{Options, Point};
+use crate::options::Options;
 use crate::{progress, ratios};
 use redspool_benches::figures::{median, number, percentile};
+use redspool_benches::points::Point;
 use redspool_benches::table::{Table, figure};
 use redspool_benches::usage::{Usage, device_written};
 use redspool_benches::work::submit::{Clients, Run, Until, run};
-use redspool_benches::{Kind, Mailbag, Rival, Room, spool, words};
+use redspool_benches::{Kind, Mailbag, Purpose, Rival, spool, words};
 use std::io;
 use std::time::Duration;
 
@@ -87,16 +88,12 @@ fn turn(options: &Options, rival: &Rival, point: Point, deliver: bool) -> io::Re
     let place = spool::scratch(options.spool.as_deref())?;
     let size = usize::try_from(point.size).map_err(io::Error::other)?;
     let bag = Mailbag::new(size, point.recipients, 1);
-    let room = Room {
-        waiting: point.waiting,
-        synced: true,
-    };
-    let queue = rival.open(place.path(), room)?;
+    let queue = rival.open(place.path(), Purpose::Measure)?;
     spool::settle_disk(place.path())?;
     let device_before = device_written(place.path())?;
     let clients = |time| Clients {
         waiting: point.waiting,
-        threads: options.threads,
+        threads: rival.players(point.waiting, options.threads),
         until: Until::Passed(time),
         deliver,
     };

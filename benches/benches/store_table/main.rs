@@ -42,7 +42,10 @@ fn measure(options: &Options) -> io::Result<()> {
             octets,
             epoch,
         }) => restart::die_after(store, spool, *octets, *epoch),
-        Some(Child::Memory { store, spool }) => print(&memory::of_store(store, spool)?.to_string()),
+        Some(Child::Memory { store, spool }) => {
+            let (open, read) = memory::of_store(store, spool)?;
+            print(&format!("{open} {read}"))
+        }
         Some(Child::Schedule { envelopes, due }) => {
             print(&memory::of_schedule(*envelopes, *due > 0)?.to_string())
         }
@@ -73,7 +76,7 @@ fn all(options: &Options) -> io::Result<()> {
         }
     }
     if options.wants(Work::Cycle) {
-        for point in options.cycles() {
+        for point in options.lives() {
             show(&flow::table(options, point, true)?);
         }
     }

@@ -1,6 +1,7 @@
 //! The options of the table, and the points they ask for.
 
 use clap::{Parser, Subcommand, ValueEnum};
+use redspool_benches::points::{self, Point};
 use redspool_benches::{RIVALS, Rival, named, words};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -10,31 +11,37 @@ use std::time::Duration;
 /// Without --sizes, --recipients, --waiting or --every, each of the three is varied around 10k
 /// octets, 1 recipient, 64 waiting.
 #[derive(Debug, Parser)]
-#[command(version, args_conflicts_with_subcommands = true)]
+#[command(
+    name = "store_table",
+    version,
+    args_conflicts_with_subcommands = true,
+    disable_help_subcommand = true,
+    override_usage = "store_table [OPTIONS]"
+)]
 pub(crate) struct Options {
     /// Who is measured, by name [default: all that are built in]
     #[arg(long, value_delimiter = ',', value_parser = rival)]
-    pub(crate) stores: Vec<&'static Rival>,
+    stores: Vec<&'static Rival>,
 
     /// What is measured [default: everything]
     #[arg(long, value_delimiter = ',')]
-    pub(crate) works: Vec<Work>,
+    works: Vec<Work>,
 
     /// Octets of a message: 1k, 1m
     #[arg(long, value_delimiter = ',', value_parser = words::octets)]
-    pub(crate) sizes: Vec<u64>,
+    sizes: Vec<u64>,
 
     /// Recipients of a message
     #[arg(long, value_delimiter = ',')]
-    pub(crate) recipients: Vec<u32>,
+    recipients: Vec<u32>,
 
     /// Messages that wait for their receipts at a time
     #[arg(long, value_delimiter = ',')]
-    pub(crate) waiting: Vec<usize>,
+    waiting: Vec<usize>,
 
     /// All sizes with all numbers of recipients with all numbers waiting; takes half an hour
     #[arg(long, conflicts_with_all = ["sizes", "recipients", "waiting", "quick"])]
-    pub(crate) every: bool,
+    every: bool,
 
     /// Messages in the queue while attempts end: 0, 100k, 10m [default: 0,100k,1m]
     #[arg(long, value_delimiter = ',', value_parser = words::count)]
@@ -103,9 +110,9 @@ pub(crate) enum Work {
 
 /// What this program starts itself for: each needs a process of its own.
 #[derive(Debug, Subcommand)]
-#[command(hide = true)]
 pub(crate) enum Child {
     /// Take mail and be killed
+    #[command(hide = true)]
     Die {
         #[arg(value_parser = rival)]
         store: &'static Rival,
@@ -114,26 +121,16 @@ pub(crate) enum Child {
         epoch: u16,
     },
     /// Open a queue and tell the memory it takes
+    #[command(hide = true)]
     Memory {
         #[arg(value_parser = rival)]
         store: &'static Rival,
         spool: PathBuf,
     },
     /// Fill a schedule and tell the memory it takes
+    #[command(hide = true)]
     Schedule { envelopes: u64, due: u8 },
 }
-
-/// One point of the tables of submissions.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Point {
-    pub(crate) size: u64,
-    pub(crate) recipients: u32,
-    pub(crate) waiting: usize,
-}
-
-const SIZES: &[u64] = &[1 << 10, 10 << 10, 100 << 10, 1 << 20];
-const RECIPIENTS: &[u32] = &[1, 10, 100];
-const WAITING: &[usize] = &[1, 8, 64, 256];
 
 impl Options {
     pub(crate) fn stores(&self) -> Vec<&'static Rival> {
@@ -178,59 +175,28 @@ impl Options {
 
     pub(crate) fn points(&self) -> Vec<Point> {
         if self.every {
-            return product(SIZES, RECIPIENTS, WAITING);
+            points::every()
+        } else if self.asks() {
+            points::asked(&self.sizes, &self.recipients, &self.waiting)
+        } else if self.quick {
+            points::few()
+        } else {
+            points::around()
         }
-        let (sizes, recipients, waiting) = (&self.sizes, &self.recipients, &self.waiting);
-        if sizes.is_empty() && recipients.is_empty() && waiting.is_empty() {
-            return self.around();
-        }
-        product(
-            if sizes.is_empty() { &[10 << 10] } else { sizes },
-            if recipients.is_empty() {
-                &[1]
-            } else {
-                recipients
-            },
-            if waiting.is_empty() { &[64] } else { waiting },
-        )
     }
 
-    /// Size, recipients and clients varied one at a time, and many recipients with few clients.
-    fn around(&self) -> Vec<Point> {
-        if self.quick {
-            return product(&[1 << 10, 10 << 10], &[1], &[1, 64]);
+    /// Where whole lives are measured.
+    pub(crate) fn lives(&self) -> Vec<Point> {
+        if self.every || self.asks() {
+            self.points()
+        } else {
+            points::lives(self.points())
         }
-        let mut points = product(SIZES, &[1], &[64]);
-        points.extend(product(&[10 << 10], &[10, 100], &[64]));
-        points.extend(product(&[10 << 10], &[1], &[1, 8, 256]));
-        points.extend(product(&[10 << 10], &[100], &[16]));
-        points
     }
 
-    /// The whole life of messages is measured with one recipient.
-    pub(crate) fn cycles(&self) -> Vec<Point> {
-        let mut points = self.points();
-        points.retain(|point| point.recipients == 1);
-        let asked = self.every || !self.sizes.is_empty() || !self.waiting.is_empty();
-        if !asked {
-            points.retain(|point| point.waiting == 64 && point.size <= 10 << 10);
-        }
-        points
+    fn asks(&self) -> bool {
+        !(self.sizes.is_empty() && self.recipients.is_empty() && self.waiting.is_empty())
     }
-}
-
-fn product(sizes: &[u64], recipients: &[u32], waiting: &[usize]) -> Vec<Point> {
-    let mut points = Vec::new();
-    for &size in sizes {
-        for &recipients in recipients {
-            points.extend(waiting.iter().map(|&waiting| Point {
-                size,
-                recipients,
-                waiting,
-            }));
-        }
-    }
-    points
 }
 
 fn rival(name: &str) -> Result<&'static Rival, String> {

@@ -5,7 +5,7 @@
 //! what lies in `incoming` after a crash is thrown away, so the rename has to be durable.
 //! A failed attempt writes its envelope anew and renames it over the old one, without a sync.
 
-use super::Room;
+use super::Purpose;
 use super::files::{Files, Layout};
 use crate::mail::{self, End, Mail};
 use crate::queue::Queue;
@@ -22,16 +22,16 @@ struct EnvelopeFiles {
     synced: bool,
 }
 
-pub(super) fn open(spool: &Path, room: Room) -> io::Result<Box<dyn Queue>> {
+pub(super) fn open(spool: &Path, purpose: Purpose) -> io::Result<Box<dyn Queue>> {
     fs::create_dir_all(spool.join("incoming"))?;
     for bucket in 0..=255 {
         fs::create_dir_all(spool.join("queue").join(format!("{bucket:02x}")))?;
     }
     let layout = EnvelopeFiles {
         spool: spool.to_owned(),
-        synced: room.synced,
+        synced: purpose == Purpose::Measure,
     };
-    Files::start(layout, room.waiting)
+    Files::start(layout)
 }
 
 impl EnvelopeFiles {

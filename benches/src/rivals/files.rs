@@ -1,5 +1,5 @@
-//! A queue of files, whatever its layout: a thread for each client that waits does its calls, and a
-//! few others those of the attempts, as the delivery agents of a mail server do beside its clients.
+//! A queue of files, whatever its layout: whoever hands in a message writes its files, as the process
+//! of a client does in a mail server; a few threads do the calls of the attempts beside them.
 
 use super::pool::Pool;
 use crate::mail::{End, Mail};
@@ -25,15 +25,13 @@ const AGENTS: usize = 8;
 
 pub(super) struct Files<L> {
     layout: Arc<L>,
-    clients: Pool,
     agents: Pool,
 }
 
 impl<L: Layout> Files<L> {
-    pub(super) fn start(layout: L, threads: usize) -> io::Result<Box<dyn Queue>> {
+    pub(super) fn start(layout: L) -> io::Result<Box<dyn Queue>> {
         Ok(Box::new(Self {
             layout: Arc::new(layout),
-            clients: Pool::start(threads.max(1))?,
             agents: Pool::start(AGENTS)?,
         }))
     }
@@ -41,8 +39,7 @@ impl<L: Layout> Files<L> {
 
 impl<L: Layout> Queue for Files<L> {
     fn submit(&self, submission: Submission, done: Done) {
-        let layout = Arc::clone(&self.layout);
-        self.clients.run(move || done(layout.submit(&submission)));
+        done(self.layout.submit(&submission));
     }
 
     fn settle(&self, mail: Mail, end: End, done: Done) {

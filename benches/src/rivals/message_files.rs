@@ -7,7 +7,7 @@
 //! synced.
 //! Absent on purpose: the log of deferrals and marks per recipient.
 
-use super::Room;
+use super::Purpose;
 use super::files::{Files, Layout};
 use super::frame;
 use crate::mail::{End, Mail};
@@ -29,7 +29,7 @@ struct MessageFiles {
     synced: bool,
 }
 
-pub(super) fn open(spool: &Path, room: Room) -> io::Result<Box<dyn Queue>> {
+pub(super) fn open(spool: &Path, purpose: Purpose) -> io::Result<Box<dyn Queue>> {
     for queue in [INCOMING, ACTIVE, DEFERRED] {
         for hash in 0..16 {
             fs::create_dir_all(spool.join(queue).join(format!("{hash:x}")))?;
@@ -37,9 +37,9 @@ pub(super) fn open(spool: &Path, room: Room) -> io::Result<Box<dyn Queue>> {
     }
     let layout = MessageFiles {
         spool: spool.to_owned(),
-        synced: room.synced,
+        synced: purpose == Purpose::Measure,
     };
-    Files::start(layout, room.waiting)
+    Files::start(layout)
 }
 
 impl MessageFiles {

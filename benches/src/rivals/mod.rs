@@ -21,13 +21,13 @@ use redspool_store::RedbStore;
 use std::io;
 use std::path::Path;
 
-/// How a rival is opened.
-#[derive(Clone, Copy, Debug)]
-pub struct Room {
-    /// Clients that will wait at a time: a layout that has a process for each gets that many.
-    pub waiting: usize,
-    /// Whether files are synced; not while a queue is merely filled before it is measured.
-    pub synced: bool,
+/// What a rival is opened for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Purpose {
+    /// It is measured: all that is answered is durable.
+    Measure,
+    /// It is filled before it is measured: files are not synced one by one.
+    Fill,
 }
 
 /// What can be asked of a rival.
@@ -50,13 +50,23 @@ pub struct Rival {
     pub about: &'static str,
     /// What can be asked of it.
     pub kind: Kind,
-    open: fn(&Path, Room) -> io::Result<Box<dyn Queue>>,
+    open: fn(&Path, Purpose) -> io::Result<Box<dyn Queue>>,
 }
 
 impl Rival {
     /// Opens its queue in the directory `spool`, made anew if there is none.
-    pub fn open(&self, spool: &Path, room: Room) -> io::Result<Box<dyn Queue>> {
-        (self.open)(spool, room)
+    pub fn open(&self, spool: &Path, purpose: Purpose) -> io::Result<Box<dyn Queue>> {
+        (self.open)(spool, purpose)
+    }
+
+    /// Threads that play so many clients: a few, but one for each where a mail server has a process
+    /// for each, which writes its files itself.
+    pub fn players(&self, waiting: usize, few: usize) -> usize {
+        if self.kind == Kind::Files {
+            waiting
+        } else {
+            few
+        }
     }
 }
 
@@ -118,17 +128,12 @@ mod tests {
     use crate::work::settle;
     use std::sync::mpsc;
 
-    const ROOM: Room = Room {
-        waiting: 2,
-        synced: true,
-    };
-
     #[test]
     fn every_rival_keeps_defers_and_forgets_mail() {
         for rival in RIVALS {
             let spool = scratch(None).unwrap();
             let bag = Mailbag::new(70_000, 3, 1);
-            let queue = rival.open(spool.path(), ROOM).unwrap();
+            let queue = rival.open(spool.path(), Purpose::Measure).unwrap();
             let (mail, submission) = bag.next();
             let (done, result) = mpsc::channel();
             queue.submit(submission, Box::new(move |r| done.send(r).unwrap()));
@@ -136,7 +141,7 @@ mod tests {
             settle::settle(&*queue, &bag, &[mail], End::Deferred, 1).unwrap();
             drop(queue);
             // It is still there after a restart, and not after its delivery.
-            let queue = rival.open(spool.path(), ROOM).unwrap();
+            let queue = rival.open(spool.path(), Purpose::Measure).unwrap();
             if rival.kind > Kind::Log {
                 assert_eq!(queue.load(mail).unwrap(), bag.size(), "{}", rival.name);
             }
@@ -152,7 +157,7 @@ mod tests {
         for rival in RIVALS.iter().filter(|rival| rival.kind == Kind::Store) {
             let spool = scratch(None).unwrap();
             let bag = Mailbag::new(100, 2, 1);
-            let queue = rival.open(spool.path(), ROOM).unwrap();
+            let queue = rival.open(spool.path(), Purpose::Measure).unwrap();
             let mut ids = Vec::new();
             for _ in 0..10 {
                 let (mail, submission) = bag.next();

@@ -3,7 +3,7 @@
 //! What: resident anonymous memory before and after, so the slack of the allocator counts.
 //! Absent on purpose: files that are mapped, and the page cache of the kernel.
 
-use crate::rivals::{Rival, Room};
+use crate::rivals::{Purpose, Rival};
 use crate::usage::memory;
 use redspool_core::envelope::{Agent, Flags};
 use redspool_core::id::MessageIds;
@@ -17,18 +17,16 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// Octets that opening this queue and reading all its heads takes, caches included.
-pub fn of_store(rival: &Rival, spool: &Path) -> io::Result<u64> {
-    let room = Room {
-        waiting: 1,
-        synced: true,
-    };
+/// Octets that an open queue takes, and those it takes when all its heads have been read: the
+/// difference is cache.
+pub fn of_store(rival: &Rival, spool: &Path) -> io::Result<(u64, u64)> {
     let before = memory()?;
-    let queue = rival.open(spool, room)?;
+    let queue = rival.open(spool, Purpose::Measure)?;
+    let open = memory()?.saturating_sub(before);
     if let Some(listing) = queue.listing() {
         listing.walk(&mut |_| ())?;
     }
-    Ok(memory()?.saturating_sub(before))
+    Ok((open, memory()?.saturating_sub(before)))
 }
 
 /// Octets that a schedule of so many envelopes takes: all wait for their next attempt, or, if

@@ -6,7 +6,7 @@
 use super::submit::{Clients, Until, run};
 use crate::mail::Mailbag;
 use crate::queue::Queue;
-use crate::rivals::{Rival, Room};
+use crate::rivals::{Purpose, Rival};
 use nix::sys::signal::{Signal, raise};
 use std::io;
 use std::path::Path;
@@ -16,10 +16,8 @@ use std::time::{Duration, Instant};
 /// Content of one message of the tail.
 const TAIL_SIZE: u64 = 10 << 10;
 
-const ROOM: Room = Room {
-    waiting: 64,
-    synced: true,
-};
+/// Messages of the tail that wait at a time.
+const WAITING: usize = 64;
 
 /// Times of a restart, each from its beginning.
 #[derive(Clone, Copy, Debug)]
@@ -33,10 +31,10 @@ pub struct Restart {
 /// Takes mail of so many octets with the first ids from `epoch`, and kills this process.
 pub fn die_after(rival: &Rival, spool: &Path, octets: u64, epoch: u16) -> io::Result<()> {
     let bag = Mailbag::new(usize::try_from(TAIL_SIZE).expect("10 KiB"), 1, epoch);
-    let queue = rival.open(spool, ROOM)?;
+    let queue = rival.open(spool, Purpose::Measure)?;
     let clients = Clients {
-        waiting: ROOM.waiting,
-        threads: 2,
+        waiting: WAITING,
+        threads: rival.players(WAITING, 2),
         until: Until::Count(octets / TAIL_SIZE),
         deliver: false,
     };
@@ -52,7 +50,7 @@ pub fn restart(
     bag: &Mailbag,
 ) -> io::Result<(Restart, Box<dyn Queue>)> {
     let start = Instant::now();
-    let queue = rival.open(spool, ROOM)?;
+    let queue = rival.open(spool, Purpose::Measure)?;
     let open = start.elapsed();
     let (taken, receipt) = mpsc::channel();
     let done = move |result| {
