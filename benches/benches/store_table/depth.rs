@@ -138,6 +138,10 @@ fn attempt_table(queues: &[Deep], end: End, rows: &[Row]) -> Table {
         ]
         .map(String::from)
         .into(),
+        notes: vec![
+            "Each message is read before; the heads of all were read when the queue was opened."
+                .into(),
+        ],
         ..Table::default()
     };
     table
@@ -203,6 +207,10 @@ impl Deep {
             tried.push(self.mails.swap_remove(at.map_err(io::Error::other)?));
         }
         let queue = self.rival.open(self.spool.path(), Purpose::Measure)?;
+        if let Some(listing) = queue.listing() {
+            // As a daemon has done for its schedule before its first attempt.
+            listing.walk(&mut |_| ())?;
+        }
         spool::settle_disk(self.spool.path())?;
         let device_before = device_written(self.spool.path())?;
         let before = Usage::now()?;
@@ -227,30 +235,33 @@ impl Deep {
 
 /// What concerns all of a deep queue.
 fn whole_table(options: &Options, queues: &mut [Deep], depth: u64) -> io::Result<Table> {
-    let mut table =
-        Table {
-            title: format!("a queue of {} envelopes", words::count_word(depth)),
-            columns: [
-                "store",
-                "held/message",
-                "list ms",
-                "heads ms",
-                "open ms",
-                "accepted ms",
-                "memory open",
-                "memory read",
-            ]
-            .map(String::from)
-            .into(),
-            notes: vec![
-            format!("list: pages of {} envelopes; heads: what the schedule reads.", list::PAGE),
+    let pages = format!(
+        "list: pages of {} envelopes; heads: what the schedule reads.",
+        list::PAGE
+    );
+    let mut table = Table {
+        title: format!("a queue of {} envelopes", words::count_word(depth)),
+        columns: [
+            "store",
+            "held/message",
+            "list ms",
+            "heads ms",
+            "open ms",
+            "accepted ms",
+            "memory open",
+            "memory read",
+        ]
+        .map(String::from)
+        .into(),
+        notes: vec![
+            pages,
             "open, accepted: until open, and until the first message is durable, after SIGKILL \
              with a tail of 60 MiB of content."
                 .into(),
             "memory: octets per envelope, open, and with all heads read; caches included.".into(),
         ],
-            ..Table::default()
-        };
+        ..Table::default()
+    };
     let mut readings: Vec<[Vec<f64>; 4]> = queues.iter().map(|_| Default::default()).collect();
     for queue in &mut *queues {
         progress(&format!("filling {}", queue.rival.name));

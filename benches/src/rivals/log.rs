@@ -30,6 +30,7 @@ pub(super) fn open(spool: &Path) -> io::Result<Box<dyn Queue>> {
     }
     let log = Log {
         file: OpenOptions::new().write(true).open(path)?,
+        size: SIZE,
         at: 0,
         buffer: Vec::new(),
     };
@@ -40,6 +41,7 @@ struct Bare(Batch<Vec<u8>>);
 
 struct Log {
     file: File,
+    size: u64,
     at: u64,
     buffer: Vec<u8>,
 }
@@ -53,10 +55,10 @@ impl Sink for Log {
             self.buffer.extend_from_slice(frame);
         }
         let octets = self.buffer.len() as u64;
-        if octets > SIZE {
+        if octets > self.size {
             return Err(io::ErrorKind::FileTooLarge.into());
         }
-        if self.at + octets > SIZE {
+        if self.at + octets > self.size {
             self.at = 0;
         }
         self.file.write_all_at(&self.buffer, self.at)?;
@@ -91,5 +93,30 @@ impl Queue for Bare {
     /// It cannot find anything: an attempt costs it nothing.
     fn load(&self, _: Mail) -> io::Result<u64> {
         Ok(0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::spool::scratch;
+
+    #[test]
+    fn the_file_is_overwritten_from_the_start_and_never_grows() {
+        let spool = scratch(None).unwrap();
+        let path = spool.path().join("log");
+        write_all_synced(&path, &[0; 100], true).unwrap();
+        let mut log = Log {
+            file: OpenOptions::new().write(true).open(&path).unwrap(),
+            size: 100,
+            at: 0,
+            buffer: Vec::new(),
+        };
+        log.commit(&[vec![1; 30], vec![2; 30]]).unwrap();
+        log.commit(&[vec![3; 50]]).unwrap();
+        let found = std::fs::read(&path).unwrap();
+        let expected = [vec![3; 50], vec![2; 10], vec![0; 40]].concat();
+        assert_eq!(found, expected);
+        assert!(log.commit(&[vec![4; 101]]).is_err());
     }
 }
