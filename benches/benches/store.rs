@@ -1,151 +1,107 @@
-//! Submitting and settling: the redb store beside queues of files, durable, on the same disk.
+//! Single points of the store beside the layouts of other mail servers, durable, on the same disk.
 //!
-//! `store/submit/<octets>/<n>-waiting`: n clients, each waits for its acknowledgement.
-//! `store/settle/<octets>/<n>-each`: attempts that end, n in each transition, handed in as they
-//! come; timed until the last is durable. The files are just unlinked, as their models do it.
+//! `submit/<octets>-<waiting>/<store>`: clients that wait for their receipts, per message.
+//! `settle/<end>/<store>`: attempts that end, each message read before; per message, until the
+//! last end is noted.
+//! `list/10k/<store>`: a listing of 10,000 envelopes, page by page.
+//! `reopen/10k/<store>`: from opening that queue to the first message accepted.
+//! The whole comparison, with waits and ratios, is that of `store_table`.
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use redspool_benches::{FilePerEnvelope, FilePerMessage, Mailbag, closed_loop, envelope, scratch};
-use redspool_core::id::MessageId;
-use redspool_core::queue::{Change, Receipt, Settlement, Transition};
-use redspool_store::{GroupCommit, QueueHandle, RedbStore};
-use std::sync::{Arc, Mutex, mpsc};
+use redspool_benches::work::submit::{Clients, Run, Until, run};
+use redspool_benches::work::{list, restart, settle};
+use redspool_benches::{End, Kind, Mailbag, Purpose, Queue, RIVALS, Rival, spool};
 use std::time::{Duration, Instant};
-use tempfile::TempDir;
 
-const SIZES: [(&str, usize); 2] = [("1k", 1 << 10), ("10k", 10 << 10)];
+const THREADS: usize = 2;
 
-fn open() -> (TempDir, GroupCommit) {
-    let spool = scratch().expect("the build directory can be written");
-    let store = RedbStore::open(spool.path()).expect("an empty spool can be opened");
-    let path = spool.path().to_owned();
-    let queue = GroupCommit::start(store, move || RedbStore::open(&path));
-    (spool, queue.expect("a thread can be started"))
+fn open(rival: &Rival, spool: &tempfile::TempDir) -> Box<dyn Queue> {
+    let queue = rival.open(spool.path(), Purpose::Measure);
+    queue.expect("a queue in the build directory can be opened")
 }
 
-fn submit_one(queue: &QueueHandle, mail: &Mailbag) -> MessageId {
-    let submission = mail.submission();
-    let id = submission.message.id;
-    let receipt = queue.commit_wait(Transition::Submit(submission));
-    assert_eq!(receipt, Ok(Receipt::Done));
-    id
+fn scratch() -> tempfile::TempDir {
+    spool::scratch(None).expect("the build directory can be written")
+}
+
+fn submitted(rival: &Rival, queue: &dyn Queue, bag: &Mailbag, waiting: usize, count: u64) -> Run {
+    let clients = Clients {
+        waiting,
+        threads: rival.players(waiting, THREADS),
+        until: Until::Count(count),
+        deliver: false,
+    };
+    run(queue, bag, clients).expect("the disk has room")
 }
 
 fn submit(criterion: &mut Criterion) {
-    for (name, size) in SIZES {
-        let mut group = criterion.benchmark_group(format!("store/submit/{name}"));
-        group.throughput(Throughput::Elements(1));
-        group
-            .sample_size(10)
-            .measurement_time(Duration::from_secs(6));
+    for (name, size) in [("1k", 1 << 10), ("10k", 10 << 10)] {
         for waiting in [1, 64] {
-            let label = format!("{waiting}-waiting");
-            let mail = Mailbag::new(size);
-            let (_spool, queue) = open();
-            let handle = queue.handle();
-            group.bench_function(BenchmarkId::new("redb", &label), |bencher| {
-                bencher.iter_custom(|count| {
-                    closed_loop(waiting, count, || {
-                        submit_one(&handle, &mail);
-                    })
+            let mut group = criterion.benchmark_group(format!("submit/{name}-{waiting}"));
+            group.throughput(Throughput::Elements(1));
+            group
+                .sample_size(10)
+                .measurement_time(Duration::from_secs(4));
+            for rival in RIVALS {
+                let (spool, bag) = (scratch(), Mailbag::new(size, 1, 1));
+                let queue = open(rival, &spool);
+                group.bench_function(rival.name, |bencher| {
+                    bencher.iter_custom(|count| {
+                        submitted(rival, &*queue, &bag, waiting, count).elapsed
+                    });
                 });
-            });
-            let spool = scratch().expect("the build directory can be written");
-            let files = FilePerMessage::new(spool.path()).expect("it is empty");
-            group.bench_function(BenchmarkId::new("file-per-message", &label), |bencher| {
-                bencher.iter_custom(|count| {
-                    closed_loop(waiting, count, || {
-                        let done = files.submit(mail.id(), mail.body());
-                        done.expect("the disk has room");
-                    })
-                });
-            });
-            let spool = scratch().expect("the build directory can be written");
-            let files = FilePerEnvelope::new(spool.path()).expect("it is empty");
-            group.bench_function(BenchmarkId::new("file-per-envelope", &label), |bencher| {
-                bencher.iter_custom(|count| {
-                    closed_loop(waiting, count, || {
-                        let done = files.submit(mail.id(), mail.body());
-                        done.expect("the disk has room");
-                    })
-                });
-            });
+            }
+            group.finish();
         }
-        group.finish();
     }
 }
 
-/// Queues `count` messages, many at a time, and gives their ids.
-fn filled(count: u64, work: impl Fn() -> MessageId + Sync) -> Vec<MessageId> {
-    let ids = Mutex::new(Vec::new());
-    closed_loop(64, count, || {
-        let id = work();
-        ids.lock().expect("no client panics").push(id);
-    });
-    ids.into_inner().expect("no client panics")
-}
-
-/// Settles the messages, `each` in one transition, and waits for the last.
-fn settle_all(queue: &QueueHandle, ids: &[MessageId], each: usize) -> Duration {
-    let start = Instant::now();
-    let (done, all_done) = mpsc::channel();
-    let done = Arc::new(done);
-    for ids in ids.chunks(each) {
-        let settlements = ids.iter().map(|id| Settlement {
-            envelope: envelope(*id).id,
-            change: Change::Done,
-            bounce: None,
-        });
-        let done = Arc::clone(&done);
-        queue.commit(Transition::Settle(settlements.collect()), move |receipt| {
-            assert_eq!(receipt, Ok(Receipt::Done));
-            drop(done);
-        });
-    }
-    drop(done);
-    // It ends when the last completion has dropped its sender.
-    let () = all_done.recv().unwrap_or(());
-    start.elapsed()
-}
-
-fn settle(criterion: &mut Criterion) {
-    for (name, size) in SIZES {
-        let mut group = criterion.benchmark_group(format!("store/settle/{name}"));
+fn attempts(criterion: &mut Criterion) {
+    for end in [End::Delivered, End::Deferred] {
+        let mut group = criterion.benchmark_group("settle");
         group.throughput(Throughput::Elements(1));
         group
             .sample_size(10)
-            .measurement_time(Duration::from_secs(6));
-        let mail = Mailbag::new(size);
-        for each in [1, 64] {
-            let (_spool, queue) = open();
-            let handle = queue.handle();
-            let label = BenchmarkId::new("redb", format!("{each}-each"));
-            group.bench_function(label, |bencher| {
+            .measurement_time(Duration::from_secs(4));
+        for rival in RIVALS.iter().filter(|rival| rival.kind > Kind::Log) {
+            let (spool, bag) = (scratch(), Mailbag::new(1 << 10, 1, 1));
+            let queue = open(rival, &spool);
+            group.bench_function(BenchmarkId::new(end.word(), rival.name), |bencher| {
                 bencher.iter_custom(|count| {
-                    let ids = filled(count, || submit_one(&handle, &mail));
-                    settle_all(&handle, &ids, each)
+                    let mails = submitted(rival, &*queue, &bag, 64, count).mails;
+                    let settled = settle::settle(&*queue, &bag, &mails, end, THREADS);
+                    settled.expect("the disk has room").0
                 });
             });
         }
-        let spool = scratch().expect("the build directory can be written");
-        let files = FilePerMessage::new(spool.path()).expect("it is empty");
-        group.bench_function("file-per-message", |bencher| {
-            bencher.iter_custom(|count| {
-                let ids = filled(count, || {
-                    let id = mail.id();
-                    files.submit(id, mail.body()).expect("the disk has room");
-                    id
-                });
-                let start = Instant::now();
-                for id in ids {
-                    files.settle(id).expect("it was queued");
-                }
-                start.elapsed()
-            });
-        });
         group.finish();
     }
 }
 
-criterion_group!(store, submit, settle);
+fn whole(criterion: &mut Criterion) {
+    for rival in RIVALS.iter().filter(|rival| rival.kind == Kind::Store) {
+        let (spool, bag) = (scratch(), Mailbag::new(256, 1, 1));
+        let queue = open(rival, &spool);
+        submitted(rival, &*queue, &bag, 256, 10_000);
+        let listing = queue.listing().expect("a store can list");
+        criterion.bench_function(&format!("list/10k/{}", rival.name), |bencher| {
+            bencher.iter(|| list::pages(listing).expect("the disk can be read"));
+        });
+        drop(queue);
+        criterion.bench_function(&format!("reopen/10k/{}", rival.name), |bencher| {
+            bencher.iter_custom(|count| {
+                let mut elapsed = Duration::ZERO;
+                for _ in 0..count {
+                    let start = Instant::now();
+                    let opened = restart::restart(rival, spool.path(), &bag);
+                    elapsed += start.elapsed();
+                    drop(opened.expect("a closed queue can be opened"));
+                }
+                elapsed
+            });
+        });
+    }
+}
+
+criterion_group!(store, submit, attempts, whole);
 criterion_main!(store);

@@ -1,0 +1,7 @@
+//! The workloads: what is done to a queue, and how long it takes.
+
+pub mod list;
+pub mod memory;
+pub mod restart;
+pub mod settle;
+pub mod submit;
