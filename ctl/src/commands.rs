@@ -2,9 +2,12 @@
 //!
 //! Promises: parser, abbreviation, the lists of possibilities and all help derive from
 //! [`COMMANDS`]; the order of its rows is the order of every list.
-//! Absent on purpose: doing anything. A row without [`Service`] is understood and listed, and
+//! Absent on purpose: doing anything. A row with [`Service::None`] is understood and listed, and
 //! answered plainly: this version does not serve it.
 
+use crate::console::Console;
+use crate::encrypt;
+use crate::options::Options;
 use crate::parse::Args;
 use crate::render::Render;
 use redspool_core::control::{Request, Selector, Subsystem};
@@ -21,8 +24,10 @@ pub(crate) struct Command {
     pub(crate) wary: bool,
     /// What it does. The first sentence stands alone in lists.
     pub(crate) manual: &'static str,
-    /// How it is served, if it is.
-    pub(crate) service: Option<Service>,
+    /// The long options it knows beside those of every command.
+    pub(crate) options: &'static [&'static str],
+    /// How it is served.
+    pub(crate) service: Service,
 }
 
 /// Who may use a command.
@@ -36,7 +41,18 @@ pub(crate) enum Privilege {
 
 /// How a command is served.
 #[derive(Debug)]
-pub(crate) struct Service {
+pub(crate) enum Service {
+    /// By the daemon.
+    Ask(Question),
+    /// By ourselves alone.
+    Own(fn(&mut Console, &Options, &Args)),
+    /// Not by this version.
+    None,
+}
+
+/// A question to the daemon.
+#[derive(Debug)]
+pub(crate) struct Question {
     /// What to ask the daemon.
     pub(crate) request: fn(&Args) -> Request,
     /// What to make of the answer.
@@ -53,28 +69,48 @@ impl Command {
             privilege: Privilege::Operator,
             wary: false,
             manual,
-            service: None,
+            options: &[],
+            service: Service::None,
         }
     }
 
     /// Served by the daemon.
     const fn asks(self, request: fn(&Args) -> Request, render: Render) -> Self {
-        let service = Some(Service {
+        self.serves(Service::Ask(Question {
             request,
             render,
             offline: false,
-        });
-        Self { service, ..self }
+        }))
     }
 
     /// Served by the daemon, or from the store when there is none.
     const fn asks_or_reads(self, request: fn(&Args) -> Request, render: Render) -> Self {
-        let service = Some(Service {
+        self.serves(Service::Ask(Question {
             request,
             render,
             offline: true,
-        });
-        Self { service, ..self }
+        }))
+    }
+
+    /// Served without the daemon.
+    const fn does(self, serve: fn(&mut Console, &Options, &Args)) -> Self {
+        self.serves(Service::Own(serve))
+    }
+
+    const fn serves(self, service: Service) -> Self {
+        // Moved field by field: a constant function cannot drop what an update would replace.
+        Self {
+            patterns: self.patterns,
+            privilege: self.privilege,
+            wary: self.wary,
+            manual: self.manual,
+            options: self.options,
+            service,
+        }
+    }
+
+    const fn with(self, options: &'static [&'static str]) -> Self {
+        Self { options, ..self }
     }
 
     const fn wary(self) -> Self {
@@ -96,6 +132,20 @@ const fn suspend(selector: Selector, suspended: bool) -> Request {
         selector,
         suspended,
     }
+}
+
+/// The commands that know a long option, each by the words it begins with.
+pub(crate) fn with(option: &str) -> Vec<String> {
+    let knowing = COMMANDS
+        .iter()
+        .filter(|command| command.options.contains(&option));
+    let first = knowing.filter_map(|command| command.patterns.first());
+    first
+        .map(|pattern| {
+            let words = pattern.split(' ').take_while(|word| !word.starts_with('<'));
+            words.collect::<Vec<_>>().join(" ")
+        })
+        .collect()
 }
 
 /// The commands, in the order of every list.
@@ -226,7 +276,8 @@ pub(crate) static COMMANDS: &[Command] = &[
          start of smtpd, the others from the line before. `--interval` and `--count` set the \
          pace and the number of lines.",
     )
-    .asks(|_| Request::Monitor, Render::Digests),
+    .asks(|_| Request::Monitor, Render::Digests)
+    .with(&["interval", "count"]),
     Command::new(
         &["profile <str>"],
         "Log how long things take: `imsg` or `queue`.",
@@ -269,8 +320,12 @@ pub(crate) static COMMANDS: &[Command] = &[
     Command::new(
         &["encrypt", "encrypt <str>"],
         "Print the hash of a password for a credentials table. Without an argument, hash each \
-         line of the standard input.",
+         line of the standard input; on a terminal, ask for one password without showing it. An \
+         argument can be seen by others while the command runs. `--scheme` chooses the kind of \
+         hash.",
     )
+    .does(encrypt::serve)
+    .with(&["scheme"])
     .for_anyone(),
     Command::new(
         &["spf walk"],

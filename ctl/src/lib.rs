@@ -8,6 +8,8 @@
 
 mod client;
 mod commands;
+mod console;
+mod encrypt;
 mod escape;
 mod help;
 mod offline;

@@ -3,7 +3,9 @@
 //! clap takes them off and writes their help; the words are left to [`crate::parse`], whose rules
 //! (exact before abbreviated, lists of possibilities) clap does not know.
 
-use clap::{CommandFactory as _, Parser};
+use crate::encrypt::Scheme;
+use clap::parser::ValueSource;
+use clap::{CommandFactory as _, FromArgMatches as _, Id, Parser};
 use redspool_core::control::paths::Named;
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -21,6 +23,7 @@ const INTERVAL_MOST: u64 = 300;
     disable_help_flag = true,
     disable_version_flag = true
 )]
+#[group(skip)]
 pub(crate) struct Options {
     /// Control socket of smtpd. Default: REDSPOOL_SOCKET; smtpd.sock in a spool that was named;
     /// /var/run/redspool.sock for root; redspool/smtpd.sock in XDG_RUNTIME_DIR, XDG_DATA_HOME or
@@ -38,13 +41,17 @@ pub(crate) struct Options {
     #[arg(long, value_name = "SECONDS", default_value = "10", value_parser = seconds::<TIMEOUT_MOST>)]
     pub(crate) timeout: Duration,
 
-    /// For monitor: time between two lines
+    /// Time between two lines [default: 1]
     #[arg(long, value_name = "SECONDS", value_parser = seconds::<INTERVAL_MOST>)]
     pub(crate) interval: Option<Duration>,
 
-    /// For monitor: lines to print before it ends
+    /// Lines to print before it ends
     #[arg(long, value_name = "N")]
     pub(crate) count: Option<u64>,
+
+    /// Kind of hash
+    #[arg(long, value_name = "SCHEME", value_enum, default_value = "bcrypt")]
+    pub(crate) scheme: Scheme,
 
     /// Explain the words so far, and what can follow
     #[arg(short, long)]
@@ -57,17 +64,41 @@ pub(crate) struct Options {
     /// What is left: the command
     #[arg(hide = true)]
     pub(crate) words: Vec<String>,
+
+    /// The long names of the options that were given.
+    #[arg(skip)]
+    given: Vec<String>,
 }
+
+/// The options of every command; what else there is, a row of the command table names.
+const GENERAL: [&str; 5] = ["socket", "spool", "timeout", "help", "version"];
 
 impl Options {
     /// Reads the arguments, the program's name not among them. The error is one line.
     pub(crate) fn read(args: impl Iterator<Item = OsString>) -> Result<Self, String> {
         let name = std::iter::once(OsString::from("smtpctl"));
-        Self::try_parse_from(name.chain(args)).map_err(|error| {
+        let read = Self::command().try_get_matches_from(name.chain(args));
+        let read = read.and_then(|matches| {
+            let given = |id: &&str| {
+                let source = matches.value_source(id);
+                source == Some(ValueSource::CommandLine) && *id != "words"
+            };
+            let ids = matches.ids().map(Id::as_str).filter(given);
+            let given = ids.map(str::to_owned).collect();
+            let options = Self::from_arg_matches(&matches)?;
+            Ok(Self { given, ..options })
+        });
+        read.map_err(|error| {
             let text = error.render().to_string();
             let line = text.lines().next().unwrap_or_default();
             line.strip_prefix("error: ").unwrap_or(line).to_owned()
         })
+    }
+
+    /// An option that was given, and is none of the general ones nor of `known`.
+    pub(crate) fn stranger(&self, known: &[&str]) -> Option<&str> {
+        let stranger = self.given.iter().find(|name| !is_known(name, known));
+        stranger.map(String::as_str)
     }
 
     /// Reads the long options it knows and passes over the rest: whoever calls mailq with the
@@ -102,11 +133,19 @@ impl Options {
         }
     }
 
-    /// The part of the help that explains the options.
-    pub(crate) fn help() -> String {
-        let mut command = Self::command().help_template("{options}").term_width(79);
+    /// The part of the help that explains the general options and those of `known`.
+    pub(crate) fn help(known: &[&str]) -> String {
+        let command = Self::command().help_template("{options}").term_width(79);
+        let mut command = command.mut_args(|arg| {
+            let shown = is_known(arg.get_id().as_str(), known);
+            arg.hide(!shown)
+        });
         command.render_help().to_string()
     }
+}
+
+fn is_known(name: &str, known: &[&str]) -> bool {
+    GENERAL.contains(&name) || known.contains(&name)
 }
 
 fn seconds<const MOST: u64>(text: &str) -> Result<Duration, String> {

@@ -47,12 +47,18 @@ const BORDERS: [(&str, &[&str]); 3] = [
         &[
             "redspool-core",
             "redspool-store",
+            "bcrypt",
             "clap",
             "jiff",
             "nix",
+            "rand",
+            "rpassword",
             "rustix",
             "serde",
             "serde_json",
+            "sha-crypt",
+            "yescrypt",
+            "zeroize",
         ],
     ),
 ];

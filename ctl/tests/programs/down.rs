@@ -126,8 +126,6 @@ fn commands_that_are_not_served_say_so() {
         "unprofile imsg",
         "untrace all",
         "update table aliases",
-        "encrypt",
-        "encrypt secret",
         "spf walk",
     ] {
         let words: Vec<_> = line.split(' ').collect();
@@ -178,8 +176,8 @@ fn words_that_are_no_command_end_with_255() {
     .assert_eq(&place.smtpctl(&["--timeout", "0", "show", "queue"]));
     expect![[r"
         [stderr]
-        smtpctl: --interval and --count are for monitor only
-        [exit 1]
+        smtpctl: show queue: --count is not for this command, but for monitor; try --help
+        [exit 255]
     "]]
     .assert_eq(&place.smtpctl(&["--count", "1", "show", "queue"]));
 }
@@ -202,22 +200,20 @@ fn help_explains_every_level() {
         For root and the user smtpd runs as.
 
         Options:
-          -s, --socket <PATH>       Control socket of smtpd. Default: REDSPOOL_SOCKET;
-                                    smtpd.sock in a spool that was named;
-                                    /var/run/redspool.sock for root;
-                                    redspool/smtpd.sock in XDG_RUNTIME_DIR,
-                                    XDG_DATA_HOME or ~/.local/share for others
-          -q, --spool <DIR>         Spool of smtpd; its daemon is the one that is
-                                    asked, unless --socket names another. Default:
-                                    REDSPOOL_SPOOL; /var/spool/redspool for root;
-                                    redspool/spool in XDG_DATA_HOME or ~/.local/share
-                                    for others
-              --timeout <SECONDS>   Longest wait for a sign of life of smtpd [default:
-                                    10]
-              --interval <SECONDS>  For monitor: time between two lines
-              --count <N>           For monitor: lines to print before it ends
-          -h, --help                Explain the words so far, and what can follow
-          -V, --version             Print the version
+          -s, --socket <PATH>      Control socket of smtpd. Default: REDSPOOL_SOCKET;
+                                   smtpd.sock in a spool that was named;
+                                   /var/run/redspool.sock for root; redspool/smtpd.sock
+                                   in XDG_RUNTIME_DIR, XDG_DATA_HOME or ~/.local/share
+                                   for others
+          -q, --spool <DIR>        Spool of smtpd; its daemon is the one that is asked,
+                                   unless --socket names another. Default:
+                                   REDSPOOL_SPOOL; /var/spool/redspool for root;
+                                   redspool/spool in XDG_DATA_HOME or ~/.local/share
+                                   for others
+              --timeout <SECONDS>  Longest wait for a sign of life of smtpd [default:
+                                   10]
+          -h, --help               Explain the words so far, and what can follow
+          -V, --version            Print the version
         [exit 0]
     "]]
     .assert_eq(&place.smtpctl(&["show", "queue", "--help"]));
@@ -240,22 +236,20 @@ fn help_explains_every_level() {
             Accept no more SMTP connections.
 
         Options:
-          -s, --socket <PATH>       Control socket of smtpd. Default: REDSPOOL_SOCKET;
-                                    smtpd.sock in a spool that was named;
-                                    /var/run/redspool.sock for root;
-                                    redspool/smtpd.sock in XDG_RUNTIME_DIR,
-                                    XDG_DATA_HOME or ~/.local/share for others
-          -q, --spool <DIR>         Spool of smtpd; its daemon is the one that is
-                                    asked, unless --socket names another. Default:
-                                    REDSPOOL_SPOOL; /var/spool/redspool for root;
-                                    redspool/spool in XDG_DATA_HOME or ~/.local/share
-                                    for others
-              --timeout <SECONDS>   Longest wait for a sign of life of smtpd [default:
-                                    10]
-              --interval <SECONDS>  For monitor: time between two lines
-              --count <N>           For monitor: lines to print before it ends
-          -h, --help                Explain the words so far, and what can follow
-          -V, --version             Print the version
+          -s, --socket <PATH>      Control socket of smtpd. Default: REDSPOOL_SOCKET;
+                                   smtpd.sock in a spool that was named;
+                                   /var/run/redspool.sock for root; redspool/smtpd.sock
+                                   in XDG_RUNTIME_DIR, XDG_DATA_HOME or ~/.local/share
+                                   for others
+          -q, --spool <DIR>        Spool of smtpd; its daemon is the one that is asked,
+                                   unless --socket names another. Default:
+                                   REDSPOOL_SPOOL; /var/spool/redspool for root;
+                                   redspool/spool in XDG_DATA_HOME or ~/.local/share
+                                   for others
+              --timeout <SECONDS>  Longest wait for a sign of life of smtpd [default:
+                                   10]
+          -h, --help               Explain the words so far, and what can follow
+          -V, --version            Print the version
         [exit 0]
     "]]
     .assert_eq(&place.smtpctl(&["-h", "pa"]));
@@ -356,32 +350,29 @@ fn help_explains_every_level() {
             Read a table again. (Not served by this version.)
         encrypt
         encrypt <str>
-            Print the hash of a password for a credentials table. (Not served by this
-            version.)
+            Print the hash of a password for a credentials table.
         spf walk
             Print the networks that the SPF records of domains allow. (Not served by
             this version.)
 
         Every word may be abbreviated as long as only one word begins so. `--help`
-        after some words explains them.
+        after some words explains them, and the options of a command.
 
         Options:
-          -s, --socket <PATH>       Control socket of smtpd. Default: REDSPOOL_SOCKET;
-                                    smtpd.sock in a spool that was named;
-                                    /var/run/redspool.sock for root;
-                                    redspool/smtpd.sock in XDG_RUNTIME_DIR,
-                                    XDG_DATA_HOME or ~/.local/share for others
-          -q, --spool <DIR>         Spool of smtpd; its daemon is the one that is
-                                    asked, unless --socket names another. Default:
-                                    REDSPOOL_SPOOL; /var/spool/redspool for root;
-                                    redspool/spool in XDG_DATA_HOME or ~/.local/share
-                                    for others
-              --timeout <SECONDS>   Longest wait for a sign of life of smtpd [default:
-                                    10]
-              --interval <SECONDS>  For monitor: time between two lines
-              --count <N>           For monitor: lines to print before it ends
-          -h, --help                Explain the words so far, and what can follow
-          -V, --version             Print the version
+          -s, --socket <PATH>      Control socket of smtpd. Default: REDSPOOL_SOCKET;
+                                   smtpd.sock in a spool that was named;
+                                   /var/run/redspool.sock for root; redspool/smtpd.sock
+                                   in XDG_RUNTIME_DIR, XDG_DATA_HOME or ~/.local/share
+                                   for others
+          -q, --spool <DIR>        Spool of smtpd; its daemon is the one that is asked,
+                                   unless --socket names another. Default:
+                                   REDSPOOL_SPOOL; /var/spool/redspool for root;
+                                   redspool/spool in XDG_DATA_HOME or ~/.local/share
+                                   for others
+              --timeout <SECONDS>  Longest wait for a sign of life of smtpd [default:
+                                   10]
+          -h, --help               Explain the words so far, and what can follow
+          -V, --version            Print the version
         [exit 0]
     "]]
     .assert_eq(&place.smtpctl(&["--help"]));

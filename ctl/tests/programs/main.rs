@@ -6,6 +6,7 @@
 )]
 
 mod down;
+mod encrypt;
 mod offline;
 mod online;
 mod place;
