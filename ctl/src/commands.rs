@@ -10,6 +10,7 @@ use crate::encrypt;
 use crate::options::Options;
 use crate::parse::Args;
 use crate::render::Render;
+use crate::spf;
 use redspool_core::control::{Request, Selector, Subsystem};
 
 /// One command.
@@ -330,7 +331,11 @@ pub(crate) static COMMANDS: &[Command] = &[
     Command::new(
         &["spf walk"],
         "Print the networks that the SPF records of domains allow. The domains are read from the \
-         standard input, one per line.",
+         standard input, one per line. Networks come in the order of the records, each once; \
+         what cannot be followed is told on the standard error, and makes the status 1. With \
+         `--json`, one object per domain: `domain`, `networks`, `errors`.",
     )
+    .does(spf::serve)
+    .with(&["json", "resolver"])
     .for_anyone(),
 ];

@@ -17,5 +17,6 @@ mod options;
 mod parse;
 mod render;
 mod run;
+mod spf;
 
 pub use run::run;

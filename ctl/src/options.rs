@@ -8,6 +8,7 @@ use clap::parser::ValueSource;
 use clap::{CommandFactory as _, FromArgMatches as _, Id, Parser};
 use redspool_core::control::paths::Named;
 use std::ffi::OsString;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -48,6 +49,19 @@ pub(crate) struct Options {
     /// Lines to print before it ends
     #[arg(long, value_name = "N")]
     pub(crate) count: Option<u64>,
+
+    /// One JSON object per line
+    #[arg(long)]
+    pub(crate) json: bool,
+
+    /// Ask this DNS server instead of the system's; environment: REDSPOOL_RESOLVER
+    #[arg(
+        long,
+        value_name = "ADDRESS:PORT",
+        env = "REDSPOOL_RESOLVER",
+        hide_env = true
+    )]
+    pub(crate) resolver: Option<SocketAddr>,
 
     /// Kind of hash
     #[arg(long, value_name = "SCHEME", value_enum, default_value = "bcrypt")]

@@ -126,7 +126,6 @@ fn commands_that_are_not_served_say_so() {
         "unprofile imsg",
         "untrace all",
         "update table aliases",
-        "spf walk",
     ] {
         let words: Vec<_> = line.split(' ').collect();
         let shown = place.smtpctl(&words);
@@ -352,8 +351,7 @@ fn help_explains_every_level() {
         encrypt <str>
             Print the hash of a password for a credentials table.
         spf walk
-            Print the networks that the SPF records of domains allow. (Not served by
-            this version.)
+            Print the networks that the SPF records of domains allow.
 
         Every word may be abbreviated as long as only one word begins so. `--help`
         after some words explains them, and the options of a command.

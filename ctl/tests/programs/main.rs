@@ -10,3 +10,4 @@ mod encrypt;
 mod offline;
 mod online;
 mod place;
+mod spf;

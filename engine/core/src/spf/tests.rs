@@ -3,6 +3,7 @@
 use super::*;
 use crate::time::Timestamp;
 use expect_test::{Expect, expect};
+use std::fmt::Write as _;
 use std::time::Instant;
 
 /// What a zone answers: lines of `name TYPE data`, several for several records.
@@ -41,6 +42,7 @@ fn answer(zone: &str, question: &Question) -> Answer {
     }
 }
 
+#[expect(clippy::disallowed_methods, reason = "any instant will do")]
 fn now() -> Now {
     Now {
         mono: Instant::now(),
@@ -64,10 +66,10 @@ fn check(zone: &str, want: &Expect) {
     let (_, report) = walked(zone, SpfLimits::default());
     let mut text = String::new();
     for network in report.networks {
-        text.push_str(&format!("{network}\n"));
+        writeln!(text, "{network}").unwrap();
     }
     for fault in report.faults {
-        text.push_str(&format!("! {fault}\n"));
+        writeln!(text, "! {fault}").unwrap();
     }
     want.assert_eq(&text);
 }
@@ -175,9 +177,9 @@ fn what_cannot_be_followed_is_told() {
 #[test]
 fn look_ups_are_counted_over_all_records() {
     let terms: Vec<_> = (0..12).map(|at| format!("include:i{at}.example")).collect();
-    let mut zone = format!("example TXT v=spf1 {}", terms.join(" "));
+    let mut zone = format!("example TXT v=spf1 {}\n", terms.join(" "));
     for at in 0..12 {
-        zone.push_str(&format!("\ni{at}.example TXT v=spf1 ip4:192.0.2.{at}"));
+        writeln!(zone, "i{at}.example TXT v=spf1 ip4:192.0.2.{at}").unwrap();
     }
     let (questions, report) = walked(&zone, SpfLimits::default());
     assert_eq!((questions.len(), report.networks.len()), (11, 10));
@@ -196,12 +198,10 @@ fn look_ups_are_counted_over_all_records() {
 
 #[test]
 fn a_chain_of_records_ends() {
-    let mut zone = String::from("example TXT v=spf1 include:c0.example");
+    let mut zone = String::from("example TXT v=spf1 include:c0.example\n");
     for at in 0..100 {
         let next = at + 1;
-        zone.push_str(&format!(
-            "\nc{at}.example TXT v=spf1 include:c{next}.example"
-        ));
+        writeln!(zone, "c{at}.example TXT v=spf1 include:c{next}.example").unwrap();
     }
     let (questions, report) = walked(&zone, SpfLimits::default());
     assert_eq!((questions.len(), report.faults.len()), (11, 1));
@@ -220,10 +220,10 @@ fn empty_answers_are_counted() {
 
 #[test]
 fn exchangers_and_networks_are_bounded() {
-    let mut zone = String::from("example TXT v=spf1 mx");
+    let mut zone = String::from("example TXT v=spf1 mx\n");
     for at in 0..15 {
-        zone.push_str(&format!("\nexample MX 10 m{at:02}.example"));
-        zone.push_str(&format!("\nm{at:02}.example A 192.0.2.{at}"));
+        writeln!(zone, "example MX 10 m{at:02}.example").unwrap();
+        writeln!(zone, "m{at:02}.example A 192.0.2.{at}").unwrap();
     }
     let (_, report) = walked(&zone, SpfLimits::default());
     assert_eq!(report.networks.len(), 10);
