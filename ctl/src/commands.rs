@@ -5,10 +5,11 @@
 //! Absent on purpose: doing anything. A row with [`Service::None`] is understood and listed, and
 //! answered plainly: this version does not serve it.
 
+use crate::completions;
 use crate::console::Console;
 use crate::encrypt;
 use crate::options::Options;
-use crate::parse::Args;
+use crate::parse::{Args, Parsed};
 use crate::render::Render;
 use crate::spf;
 use redspool_core::control::{Request, Selector, Subsystem};
@@ -46,7 +47,7 @@ pub(crate) enum Service {
     /// By the daemon.
     Ask(Question),
     /// By ourselves alone.
-    Own(fn(&mut Console, &Options, &Args)),
+    Own(fn(&mut Console, &Options, &Parsed)),
     /// Not by this version.
     None,
 }
@@ -94,7 +95,7 @@ impl Command {
     }
 
     /// Served without the daemon.
-    const fn does(self, serve: fn(&mut Console, &Options, &Args)) -> Self {
+    const fn does(self, serve: fn(&mut Console, &Options, &Parsed)) -> Self {
         self.serves(Service::Own(serve))
     }
 
@@ -337,5 +338,13 @@ pub(crate) static COMMANDS: &[Command] = &[
     )
     .does(spf::serve)
     .with(&["json", "resolver"])
+    .for_anyone(),
+    Command::new(
+        &["completions bash", "completions zsh", "completions fish"],
+        "Print a script with which a shell completes the words of this command. For bash: \
+         `source <(smtpctl completions bash)`; for zsh: a file `_smtpctl` in a directory of \
+         `fpath`; for fish: `smtpctl completions fish | source`.",
+    )
+    .does(completions::serve)
     .for_anyone(),
 ];

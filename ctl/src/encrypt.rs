@@ -9,7 +9,7 @@
 
 use crate::console::Console;
 use crate::options::Options;
-use crate::parse::Args;
+use crate::parse::Parsed;
 use clap::ValueEnum;
 use rand::Rng as _;
 use sha_crypt::{PasswordHasher as _, ShaCrypt};
@@ -67,9 +67,9 @@ impl fmt::Display for Refusal {
 }
 
 /// Hashes the argument, what is typed, or every line of the standard input.
-pub(crate) fn serve(console: &mut Console, options: &Options, args: &Args) {
+pub(crate) fn serve(console: &mut Console, options: &Options, parsed: &Parsed) {
     let scheme = options.scheme;
-    if let Some(password) = args.text() {
+    if let Some(password) = parsed.args.text() {
         print(console, scheme, password.as_bytes(), "password");
     } else if io::stdin().is_terminal() {
         match rpassword::prompt_password("Password: ").map(Zeroizing::new) {

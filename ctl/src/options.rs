@@ -5,7 +5,7 @@
 
 use crate::encrypt::Scheme;
 use clap::parser::ValueSource;
-use clap::{CommandFactory as _, FromArgMatches as _, Id, Parser};
+use clap::{Arg, CommandFactory as _, FromArgMatches as _, Id, Parser, ValueHint};
 use redspool_core::control::paths::Named;
 use std::ffi::OsString;
 use std::net::SocketAddr;
@@ -29,22 +29,22 @@ pub(crate) struct Options {
     /// Control socket of smtpd. Default: REDSPOOL_SOCKET; smtpd.sock in a spool that was named;
     /// /var/run/redspool.sock for root; redspool/smtpd.sock in XDG_RUNTIME_DIR, XDG_DATA_HOME or
     /// ~/.local/share for others
-    #[arg(short, long, value_name = "PATH")]
+    #[arg(short, long, value_name = "PATH", value_hint = ValueHint::FilePath)]
     pub(crate) socket: Option<PathBuf>,
 
     /// Spool of smtpd; its daemon is the one that is asked, unless --socket names another.
     /// Default: REDSPOOL_SPOOL; /var/spool/redspool for root; redspool/spool in XDG_DATA_HOME or
     /// ~/.local/share for others
-    #[arg(short = 'q', long, value_name = "DIR")]
+    #[arg(short = 'q', long, value_name = "DIR", value_hint = ValueHint::DirPath)]
     pub(crate) spool: Option<PathBuf>,
 
     /// Longest wait for a sign of life of smtpd
     #[arg(long, value_name = "SECONDS", default_value = "10", value_parser = seconds::<TIMEOUT_MOST>)]
     pub(crate) timeout: Duration,
 
-    /// Time between two lines [default: 1]
-    #[arg(long, value_name = "SECONDS", value_parser = seconds::<INTERVAL_MOST>)]
-    pub(crate) interval: Option<Duration>,
+    /// Time between two lines
+    #[arg(long, value_name = "SECONDS", default_value = "1", value_parser = seconds::<INTERVAL_MOST>)]
+    pub(crate) interval: Duration,
 
     /// Lines to print before it ends
     #[arg(long, value_name = "N")]
@@ -155,6 +155,76 @@ impl Options {
             arg.hide(!shown)
         });
         command.render_help().to_string()
+    }
+}
+
+/// What there is to know about an option.
+#[derive(Debug)]
+pub(crate) struct Known {
+    /// The name behind two dashes.
+    pub(crate) long: String,
+    /// The letter behind one.
+    pub(crate) short: Option<char>,
+    /// Whether every command knows it.
+    pub(crate) general: bool,
+    /// What stands for its value in text, if it has one.
+    pub(crate) placeholder: Option<String>,
+    pub(crate) value: ValueKind,
+    /// Its value if it is not given.
+    pub(crate) default: Option<String>,
+    /// What it does.
+    pub(crate) help: String,
+}
+
+/// What the value of an option can be.
+#[derive(Debug)]
+pub(crate) enum ValueKind {
+    /// There is none.
+    None,
+    /// Anything.
+    Free,
+    /// A file or directory.
+    File,
+    /// One of these words.
+    OneOf(Vec<String>),
+}
+
+/// All options, in the order of the help.
+pub(crate) fn known() -> Vec<Known> {
+    let command = Options::command();
+    let options = command.get_arguments().filter_map(|arg| {
+        let long = arg.get_long()?.to_owned();
+        let general = GENERAL.contains(&long.as_str());
+        let placeholder = arg.get_value_names().unwrap_or_default().first();
+        let value = value_kind(arg);
+        let valued = !matches!(value, ValueKind::None);
+        let default = arg.get_default_values().first().filter(|_| valued);
+        Some(Known {
+            long,
+            short: arg.get_short(),
+            general,
+            placeholder: placeholder.filter(|_| valued).map(ToString::to_string),
+            value,
+            default: default.map(|value| value.to_string_lossy().into_owned()),
+            help: arg.get_help().map(ToString::to_string).unwrap_or_default(),
+        })
+    });
+    options.collect()
+}
+
+fn value_kind(arg: &Arg) -> ValueKind {
+    if !arg.get_action().takes_values() {
+        return ValueKind::None;
+    }
+    let words: Vec<_> = arg
+        .get_possible_values()
+        .iter()
+        .map(|value| value.get_name().to_owned())
+        .collect();
+    match arg.get_value_hint() {
+        _ if !words.is_empty() => ValueKind::OneOf(words),
+        ValueHint::FilePath | ValueHint::DirPath => ValueKind::File,
+        _ => ValueKind::Free,
     }
 }
 

@@ -18,7 +18,7 @@ use std::io::{self, IsTerminal as _, Write as _};
 use std::path::Path;
 use std::process::ExitCode;
 use std::thread;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Instant, SystemTime};
 
 /// The words were not a command.
 const NOT_A_COMMAND: u8 = 255;
@@ -81,7 +81,7 @@ fn serve(console: &mut Console, options: &Options, parsed: &Parsed) {
     }
     match &parsed.command.service {
         Service::Ask(question) => ask(console, options, parsed, question),
-        Service::Own(serve) => serve(console, options, &parsed.args),
+        Service::Own(serve) => serve(console, options, parsed),
         Service::None => console.fail(&format!("{}: not served by this version", parsed.path)),
     }
 }
@@ -178,7 +178,6 @@ fn monitor(
     renderer: &mut Renderer,
     options: &Options,
 ) -> Result<(), Trouble> {
-    let interval = options.interval.unwrap_or(Duration::from_secs(1));
     let mut left = options.count.unwrap_or(u64::MAX);
     let mut due = Instant::now();
     while left > 0 {
@@ -190,7 +189,7 @@ fn monitor(
         if left > 0 {
             // Paced by the clock, not by the answers; what was missed is not made up for.
             let now = Instant::now();
-            due = due.checked_add(interval).unwrap_or(now).max(now);
+            due = due.checked_add(options.interval).unwrap_or(now).max(now);
             thread::sleep(due.saturating_duration_since(now));
         }
     }

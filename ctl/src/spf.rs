@@ -8,7 +8,7 @@
 use crate::console::Console;
 use crate::escape;
 use crate::options::Options;
-use crate::parse::Args;
+use crate::parse::Parsed;
 use hickory_resolver::TokioResolver;
 use hickory_resolver::config::{
     ConnectionConfig, LookupIpStrategy, NameServerConfig, ResolveHosts, ResolverConfig,
@@ -36,7 +36,7 @@ const ANSWER_WAIT: Duration = Duration::from_secs(5);
 const ATTEMPTS: usize = 2;
 
 /// Walks through the domains of the standard input.
-pub(crate) fn serve(console: &mut Console, options: &Options, _: &Args) {
+pub(crate) fn serve(console: &mut Console, options: &Options, _: &Parsed) {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build();

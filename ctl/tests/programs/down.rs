@@ -352,6 +352,10 @@ fn help_explains_every_level() {
             Print the hash of a password for a credentials table.
         spf walk
             Print the networks that the SPF records of domains allow.
+        completions bash
+        completions zsh
+        completions fish
+            Print a script with which a shell completes the words of this command.
 
         Every word may be abbreviated as long as only one word begins so. `--help`
         after some words explains them, and the options of a command.

@@ -5,6 +5,7 @@
     reason = "the configuration spares test functions, not their helpers"
 )]
 
+mod completions;
 mod down;
 mod encrypt;
 mod offline;
