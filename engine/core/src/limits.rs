@@ -107,6 +107,8 @@ pub struct Limits {
     pub control_connections_per_user: usize,
     /// Octets of one frame on the control socket.
     pub control_frame: usize,
+    /// Domains counted one by one by `show queue --summary`; the rest is one line.
+    pub summary_domains: usize,
 }
 
 /// Limits of the relaying side; `mta limit`.
@@ -273,6 +275,7 @@ impl Default for Limits {
             bounce_copy: 64 << 10,
             control_connections_per_user: 32,
             control_frame: 1 << 20,
+            summary_domains: 100_000,
         }
     }
 }

@@ -1,5 +1,10 @@
 //! smtpd(8) and smtpd.conf(5) name everything there is, and nothing else.
 
+#![expect(
+    clippy::unwrap_used,
+    reason = "the configuration spares test functions, not their helpers"
+)]
+
 use clap::CommandFactory as _;
 use redspool_core::config::reserved_words;
 use redspool_smtpd::options::Options;

@@ -13,10 +13,14 @@ mod listing;
 pub mod paths;
 mod record;
 mod row;
+mod selection;
 
 pub use listing::Listing;
 pub use record::{BounceKind, DeliveryRecord, EnvelopeRecord, NotifyRow};
 pub use row::{Agent, EnvelopeRow, Family, RowFlags, Runstate, StatusCode, chunks};
+pub use selection::{
+    AddressPattern, Age, ErrorPattern, InvalidPattern, NamePattern, Selection, State,
+};
 
 use crate::id::{EnvelopeId, InvalidId, MessageId};
 use crate::queue;
