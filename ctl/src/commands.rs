@@ -150,6 +150,12 @@ pub(crate) fn with(option: &str) -> Vec<String> {
         .collect()
 }
 
+/// The options of `show queue`.
+pub(crate) const LISTING: &[&str] = &[
+    "json", "csv", "summary", "sender", "rcpt", "domain", "error", "older", "newer", "state",
+    "type", "tag", "limit",
+];
+
 /// The commands, in the order of every list.
 pub(crate) static COMMANDS: &[Command] = &[
     Command::new(
@@ -228,7 +234,8 @@ pub(crate) static COMMANDS: &[Command] = &[
          not printable is escaped as vis(3) does, a backslash is doubled. Works while smtpd is \
          not running, too.",
     )
-    .asks_or_reads(|args| Request::ShowEnvelope(args.evpid()), Render::Record),
+    .asks_or_reads(|args| Request::ShowEnvelope(args.evpid()), Render::Record)
+    .with(&["json"]),
     Command::new(
         &["show hoststats"],
         "List recipient domains with the date and text of their last reply.",
@@ -246,9 +253,13 @@ pub(crate) static COMMANDS: &[Command] = &[
          recipient, destination, creation, expiration, last attempt (UNIX times), attempts, run \
          state, seconds until due or since the attempt began, error. In the error, unprintable \
          octets are escaped as vis(3) does; in addresses, `|` is shown as `\\174`. Works while \
-         smtpd is not running, too; the run state is `offline` then.",
+         smtpd is not running, too; the run state is `offline` then. Options select envelopes: \
+         what they ask for must all hold, and of an option that is given several times, one. \
+         `--summary` counts what is selected by domain and by age in minutes, as qshape(1) \
+         does.",
     )
-    .asks_or_reads(|args| Request::ShowQueue(args.selector()), Render::Listing),
+    .asks_or_reads(|args| Request::ShowQueue(args.selector()), Render::Listing)
+    .with(LISTING),
     Command::new(&["show hosts"], "List the remote hosts in memory."),
     Command::new(
         &["show relays"],
@@ -260,12 +271,14 @@ pub(crate) static COMMANDS: &[Command] = &[
         "Print the counters, one `key=value` per line, in order of keys. A counter is listed \
          after its first change.",
     )
-    .asks(|_| Request::ShowStats, Render::Stats),
+    .asks(|_| Request::ShowStats, Render::Stats)
+    .with(&["json", "csv"]),
     Command::new(
         &["show status"],
         "Print which subsystems are running and which are paused.",
     )
-    .asks(|_| Request::ShowStatus, Render::Status),
+    .asks(|_| Request::ShowStatus, Render::Status)
+    .with(&["json"]),
     Command::new(&["log brief"], "Log what operators need to know.")
         .asks(|_| Request::Log { verbose: false }, Render::Done),
     Command::new(&["log verbose"], "Log what developers need to know, too.")
@@ -279,7 +292,7 @@ pub(crate) static COMMANDS: &[Command] = &[
          pace and the number of lines.",
     )
     .asks(|_| Request::Monitor, Render::Digests)
-    .with(&["interval", "count"]),
+    .with(&["interval", "count", "json", "csv"]),
     Command::new(
         &["profile <str>"],
         "Log how long things take: `imsg` or `queue`.",

@@ -4,9 +4,14 @@
 //! (exact before abbreviated, lists of possibilities) clap does not know.
 
 use crate::encrypt::Scheme;
+use crate::render::{self, Format};
+use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::parser::ValueSource;
 use clap::{Arg, CommandFactory as _, FromArgMatches as _, Id, Parser, ValueHint};
 use redspool_core::control::paths::Named;
+use redspool_core::control::{
+    AddressPattern, Age, Agent, ErrorPattern, NamePattern, Selection, State,
+};
 use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -53,6 +58,65 @@ pub(crate) struct Options {
     /// One JSON object per line
     #[arg(long)]
     pub(crate) json: bool,
+
+    /// Comma-separated values, with a line of names first
+    #[arg(long, conflicts_with = "json")]
+    csv: bool,
+
+    /// Count by domain and age instead of listing
+    #[arg(long)]
+    pub(crate) summary: bool,
+
+    /// With this return path: user@domain, @domain or user, * for any part; @ for none
+    #[arg(long, value_name = "ADDRESS")]
+    sender: Vec<AddressPattern>,
+
+    /// With this recipient, before or after expansion
+    #[arg(long, value_name = "ADDRESS")]
+    rcpt: Vec<AddressPattern>,
+
+    /// To this domain, * for any part
+    #[arg(long, value_name = "NAME")]
+    domain: Vec<NamePattern>,
+
+    /// Whose last failure has this code, such as 451 or 4.7.1, or this text in it
+    #[arg(long, value_name = "TEXT")]
+    error: Vec<ErrorPattern>,
+
+    /// Accepted longer ago than this, such as 30m, 2h, 4d or 1d12h
+    #[arg(long, value_name = "AGE")]
+    older: Option<Age>,
+
+    /// Accepted not longer ago than this
+    #[arg(long, value_name = "AGE")]
+    newer: Option<Age>,
+
+    /// At this run state, or with this flag
+    #[arg(
+        long,
+        value_name = "STATE",
+        value_delimiter = ',',
+        value_parser = words(State::ALL, State::word)
+    )]
+    state: Vec<State>,
+
+    /// For this agent
+    #[arg(
+        long = "type",
+        id = "type",
+        value_name = "TYPE",
+        value_delimiter = ',',
+        value_parser = words([Agent::Mta, Agent::Mda, Agent::Bounce], render::agent)
+    )]
+    agent: Vec<Agent>,
+
+    /// From a listener with this tag, * for any part
+    #[arg(long, value_name = "NAME")]
+    tag: Vec<NamePattern>,
+
+    /// The first so many of these
+    #[arg(long, value_name = "N")]
+    limit: Option<u64>,
 
     /// Ask this DNS server instead of the system's; environment: REDSPOOL_RESOLVER
     #[arg(
@@ -115,22 +179,54 @@ impl Options {
         stranger.map(String::as_str)
     }
 
-    /// Reads the long options it knows and passes over the rest: whoever calls mailq with the
-    /// options of another mailq wants the listing.
-    pub(crate) fn read_known(args: impl Iterator<Item = OsString>) -> Result<Self, String> {
-        let mut known = Vec::new();
+    /// Reads the long options among the general ones and `wanted`, and passes over the rest:
+    /// whoever calls mailq with the options of another mailq wants the listing.
+    pub(crate) fn read_known(
+        args: impl Iterator<Item = OsString>,
+        wanted: &[&str],
+    ) -> Result<Self, String> {
+        let options = known();
+        let mut taken = Vec::new();
         let mut value_next = false;
         for arg in args {
             let text = arg.to_str().unwrap_or_default();
             let (name, value) = text.split_once('=').unzip();
-            let name = name.unwrap_or(text);
-            let with_value = matches!(name, "--socket" | "--spool" | "--timeout");
-            if value_next || with_value || matches!(name, "--help" | "--version") {
-                value_next = with_value && value.is_none();
-                known.push(arg);
+            let long = name.unwrap_or(text).strip_prefix("--");
+            let option = options.iter().find(|option| {
+                Some(option.long.as_str()) == long && is_known(&option.long, wanted)
+            });
+            if value_next || option.is_some() {
+                let valued = option.is_some_and(|option| !matches!(option.value, ValueKind::None));
+                value_next = !value_next && valued && value.is_none();
+                taken.push(arg);
             }
         }
-        Self::read(known.into_iter())
+        Self::read(taken.into_iter())
+    }
+
+    /// The form for programs, if one is wanted.
+    pub(crate) fn format(&self) -> Option<Format> {
+        match (self.json, self.csv) {
+            (true, _) => Some(Format::Json),
+            (false, true) => Some(Format::Csv),
+            (false, false) => None,
+        }
+    }
+
+    /// Which envelopes are meant.
+    pub(crate) fn selection(&self) -> Selection {
+        Selection {
+            senders: self.sender.clone(),
+            rcpts: self.rcpt.clone(),
+            domains: self.domain.clone(),
+            errors: self.error.clone(),
+            older: self.older,
+            newer: self.newer,
+            states: self.state.clone(),
+            agents: self.agent.clone(),
+            tags: self.tag.clone(),
+            limit: self.limit,
+        }
     }
 
     /// What mailq does.
@@ -230,6 +326,17 @@ fn value_kind(arg: &Arg) -> ValueKind {
 
 fn is_known(name: &str, known: &[&str]) -> bool {
     GENERAL.contains(&name) || known.contains(&name)
+}
+
+/// One of some things, by its word.
+fn words<T: Copy + Send + Sync + 'static, const COUNT: usize>(
+    things: [T; COUNT],
+    word: fn(T) -> &'static str,
+) -> impl TypedValueParser<Value = T> {
+    PossibleValuesParser::new(things.map(word)).try_map(move |given| {
+        let found = things.into_iter().find(|thing| word(*thing) == given);
+        found.ok_or("not one of the words")
+    })
 }
 
 fn seconds<const MOST: u64>(text: &str) -> Result<Duration, String> {

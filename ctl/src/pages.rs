@@ -6,6 +6,7 @@
 
 use crate::commands::{COMMANDS, Command, Privilege, Service};
 use crate::options::{self, Known, ValueKind};
+use crate::render::{DIGEST_NAMES, FIELDS, SUMMARY_NAMES};
 use std::fmt::Write as _;
 
 /// The date on the pages; set when their wording changes.
@@ -50,6 +51,7 @@ pub fn smtpctl() -> String {
         page.command(command, &special);
     }
     page.lines(&[".El"]);
+    page.records();
     page.places();
     page.lines(&[".Sh EXIT STATUS", ".Bl -tag -width Ds", ".It 0"]);
     page.words("Done; also if nothing was there to be listed or changed.");
@@ -64,6 +66,11 @@ pub fn smtpctl() -> String {
     page.example(&[
         "smtpctl show queue",
         "smtpctl show envelope 8d3f01aa00000001",
+    ]);
+    page.words("What waits for one domain because of greylisting, and what waits at all:");
+    page.example(&[
+        "smtpctl show queue --domain example.org --error 451",
+        "smtpctl show queue --summary",
     ]);
     page.words("The queue of a daemon that is stopped or has crashed:");
     page.example(&["smtpctl --spool /var/spool/redspool show queue"]);
@@ -90,9 +97,8 @@ pub fn mailq() -> String {
     page.words("mailq lists what is queued, as `smtpctl show queue` does.");
     page.lines(&["See", ".Xr smtpctl 8", "for the fields of a line.", ".Pp"]);
     page.words(
-        "It knows the long options of that command, with these values. Everything else on its \
-         command line is passed over, so that it can be called as the mailq of other mail \
-         servers is.",
+        "It knows the long options of that command. Everything else on its command line is \
+         passed over, so that it can be called as the mailq of other mail servers is.",
     );
     page.places();
     page.lines(&[".Sh EXIT STATUS"]);
@@ -237,6 +243,46 @@ impl Page {
         if !command.options.is_empty() {
             self.options(own);
         }
+    }
+
+    /// What the forms for programs hold.
+    fn records(&mut self) {
+        self.lines(&[".Ss Forms for programs"]);
+        self.words(
+            "With `--json`, each record is an object on a line of its own; with `--csv`, a line \
+             of names comes first, then a line per record, with quotes as in RFC 4180. The names \
+             stay; new ones may be added at the end. Dates are in seconds since the epoch. What \
+             is not there is `null` in JSON and nothing in CSV. Lists are arrays in JSON, and \
+             words with blanks between in CSV. Control characters are escaped as JSON does, and \
+             in CSV as vis(3) does. Damaged messages are told on the standard error, as always.",
+        );
+        self.lines(&[".Pp"]);
+        self.words("The records of `show queue` have these fields:");
+        self.lines(&[".Bl -tag -width Ds"]);
+        for field in FIELDS {
+            self.lines(&[&format!(".It Cm {}", field.name)]);
+            self.words(&format!("{}.", field.what));
+        }
+        self.lines(&[".El", ".Pp"]);
+        self.words(&format!(
+            "Those of `show queue --summary`: `{}`. An age is the number of envelopes that are \
+             not as old as so many minutes, and not in a column before. The first record is the \
+             sum, and has no domain; the last one has the domain `*` if there were too many \
+             domains to tell apart.",
+            SUMMARY_NAMES.join("`, `")
+        ));
+        self.lines(&[".Pp"]);
+        self.words(&format!(
+            "Those of `monitor`: `{}`.",
+            DIGEST_NAMES.join("`, `")
+        ));
+        self.lines(&[".Pp"]);
+        self.words(
+            "`show stats` is one object with the counters as names; in CSV, a line of `key` and \
+             `value` per counter. `show status` has `mda`, `mta` and `smtp`, each `running` or \
+             `paused`. `show envelope` has the keys and values of its lines. `spf walk` has `domain`, \
+             `networks` and `errors`.",
+        );
     }
 
     fn places(&mut self) {

@@ -31,7 +31,7 @@ pub fn run(mut args: impl Iterator<Item = OsString>) -> ExitCode {
     let mut console = Console::new(name);
     let options = match console.name() {
         "smtpctl" => Options::read(args),
-        "mailq" => Options::read_known(args).map(Options::show_queue),
+        "mailq" => Options::read_known(args, commands::LISTING).map(Options::show_queue),
         _ => {
             console.fail("unsupported mode");
             return console.code();
@@ -101,6 +101,12 @@ fn ask(console: &mut Console, options: &Options, parsed: &Parsed, question: &Que
         io::stdout().is_terminal(),
     );
     let limits = Limits::default();
+    renderer = renderer
+        .with_format(options.format())
+        .with_selection(options.selection());
+    if options.summary {
+        renderer = renderer.with_summary(limits.summary_domains);
+    }
     let asked = Client::connect(&paths.socket, options.timeout, limits.control_frame).and_then(
         |mut client| match question.render {
             Render::Digests => monitor(console, &mut client, &request, &mut renderer, options),
@@ -134,7 +140,7 @@ fn show(console: &mut Console, renderer: &mut Renderer, reply: Reply) -> bool {
     if written.failed {
         console.end_with(1);
     }
-    !console.gone()
+    !console.gone() && !written.enough
 }
 
 /// The store itself, if the command can do without a daemon and none answers; else the reason.

@@ -195,7 +195,9 @@ fn help_explains_every_level() {
         times), attempts, run state, seconds until due or since the attempt began,
         error. In the error, unprintable octets are escaped as vis(3) does; in
         addresses, `|` is shown as `\174`. Works while smtpd is not running, too; the
-        run state is `offline` then.
+        run state is `offline` then. Options select envelopes: what they ask for must
+        all hold, and of an option that is given several times, one. `--summary` counts
+        what is selected by domain and by age in minutes, as qshape(1) does.
         For root and the user smtpd runs as.
 
         Options:
@@ -211,6 +213,23 @@ fn help_explains_every_level() {
                                    for others
               --timeout <SECONDS>  Longest wait for a sign of life of smtpd [default:
                                    10]
+              --json               One JSON object per line
+              --csv                Comma-separated values, with a line of names first
+              --summary            Count by domain and age instead of listing
+              --sender <ADDRESS>   With this return path: user@domain, @domain or user,
+                                   * for any part; @ for none
+              --rcpt <ADDRESS>     With this recipient, before or after expansion
+              --domain <NAME>      To this domain, * for any part
+              --error <TEXT>       Whose last failure has this code, such as 451 or
+                                   4.7.1, or this text in it
+              --older <AGE>        Accepted longer ago than this, such as 30m, 2h, 4d
+                                   or 1d12h
+              --newer <AGE>        Accepted not longer ago than this
+              --state <STATE>      At this run state, or with this flag [possible
+                                   values: pending, inflight, offline, suspend, hold]
+              --type <TYPE>        For this agent [possible values: mta, mda, bounce]
+              --tag <NAME>         From a listener with this tag, * for any part
+              --limit <N>          The first so many of these
           -h, --help               Explain the words so far, and what can follow
           -V, --version            Print the version
         [exit 0]

@@ -8,6 +8,7 @@
 mod completions;
 mod down;
 mod encrypt;
+mod forms;
 mod offline;
 mod online;
 mod place;
