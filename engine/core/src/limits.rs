@@ -107,6 +107,8 @@ pub struct Limits {
     pub control_connections_per_user: usize,
     /// Octets of one frame on the control socket.
     pub control_frame: usize,
+    /// Texts of a kind told apart for `--dry-run`.
+    pub census_texts: usize,
     /// Domains counted one by one by `show queue --summary`; the rest is one line.
     pub summary_domains: usize,
 }
@@ -275,6 +277,7 @@ impl Default for Limits {
             bounce_copy: 64 << 10,
             control_connections_per_user: 32,
             control_frame: 1 << 20,
+            census_texts: 10_000,
             summary_domains: 100_000,
         }
     }
