@@ -156,6 +156,12 @@ pub(crate) const LISTING: &[&str] = &[
     "type", "tag", "limit",
 ];
 
+/// The options of what changes envelopes.
+const CHANGES: &[&str] = &[
+    "sender", "rcpt", "domain", "error", "older", "newer", "state", "type", "tag", "limit",
+    "dry-run",
+];
+
 /// The commands, in the order of every list.
 pub(crate) static COMMANDS: &[Command] = &[
     Command::new(
@@ -180,12 +186,14 @@ pub(crate) static COMMANDS: &[Command] = &[
             "pause envelope all",
         ],
         "Attempt no delivery of an envelope, of all envelopes of a message, or of any envelope. \
-         A running attempt goes on. Lasts over a restart, until `resume envelope`.",
+         A running attempt goes on. Lasts over a restart, until `resume envelope`. Options \
+         narrow this down as for `show queue`.",
     )
     .asks(
         |args| suspend(args.selector(), true),
         Render::Affected("paused"),
-    ),
+    )
+    .with(CHANGES),
     Command::new(
         &["pause mda"],
         "Start no more local deliveries. Those running go on; new mail is still taken and waits. \
@@ -210,12 +218,14 @@ pub(crate) static COMMANDS: &[Command] = &[
             "resume envelope <msgid>",
             "resume envelope all",
         ],
-        "Deliver paused envelopes again, each when it is due.",
+        "Deliver paused envelopes again, each when it is due. Options narrow this down as for \
+         `show queue`.",
     )
     .asks(
         |args| suspend(args.selector(), false),
         Render::Affected("resumed"),
-    ),
+    )
+    .with(CHANGES),
     Command::new(&["resume mda"], "Start local deliveries again.")
         .asks(|_| pause(Subsystem::Mda, false), Render::Done),
     Command::new(
@@ -300,22 +310,25 @@ pub(crate) static COMMANDS: &[Command] = &[
     Command::new(
         &["remove <evpid>", "remove <msgid>", "remove all"],
         "Take an envelope, all envelopes of a message, or all envelopes out of the queue, \
-         without telling the sender. A running attempt goes on and may still deliver.",
+         without telling the sender. A running attempt goes on and may still deliver. Options \
+         narrow this down as for `show queue`; `--dry-run` shows what would go.",
     )
     .asks(
         |args| Request::Remove(args.selector()),
         Render::Affected("removed"),
     )
+    .with(CHANGES)
     .wary(),
     Command::new(
         &["schedule <msgid>", "schedule <evpid>", "schedule all"],
         "Make an envelope, all envelopes of a message, or all envelopes due now. Those in flight \
-         are left alone.",
+         are left alone. Options narrow this down as for `show queue`.",
     )
     .asks(
         |args| Request::Schedule(args.selector()),
         Render::Affected("scheduled"),
     )
+    .with(CHANGES)
     .wary(),
     Command::new(
         &["trace <str>"],

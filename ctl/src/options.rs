@@ -10,7 +10,7 @@ use clap::parser::ValueSource;
 use clap::{Arg, CommandFactory as _, FromArgMatches as _, Id, Parser, ValueHint};
 use redspool_core::control::paths::Named;
 use redspool_core::control::{
-    AddressPattern, Age, Agent, ErrorPattern, NamePattern, Selection, State,
+    AddressPattern, Age, Agent, ErrorPattern, NamePattern, Request, Selection, State, Verb,
 };
 use std::ffi::OsString;
 use std::net::SocketAddr;
@@ -118,6 +118,10 @@ pub(crate) struct Options {
     #[arg(long, value_name = "N")]
     limit: Option<u64>,
 
+    /// Show what would be hit, and do nothing
+    #[arg(long, id = "dry-run")]
+    pub(crate) dry_run: bool,
+
     /// Ask this DNS server instead of the system's; environment: REDSPOOL_RESOLVER
     #[arg(
         long,
@@ -210,6 +214,30 @@ impl Options {
             (true, _) => Some(Format::Json),
             (false, true) => Some(Format::Csv),
             (false, false) => None,
+        }
+    }
+
+    /// The request for those envelopes only that are meant.
+    pub(crate) fn narrowed(&self, request: Request) -> Request {
+        let selection = self.selection();
+        if selection == Selection::default() && !self.dry_run {
+            return request;
+        }
+        let (verb, selector) = match request {
+            Request::Schedule(selector) => (Verb::Schedule, selector),
+            Request::Remove(selector) => (Verb::Remove, selector),
+            Request::Suspend {
+                selector,
+                suspended: true,
+            } => (Verb::Suspend, selector),
+            Request::Suspend { selector, .. } => (Verb::Resume, selector),
+            other => return other,
+        };
+        Request::Select {
+            verb,
+            selector,
+            selection: Box::new(selection),
+            dry_run: self.dry_run,
         }
     }
 

@@ -93,7 +93,7 @@ fn ask(console: &mut Console, options: &Options, parsed: &Parsed, question: &Que
         Ok(paths) => paths,
         Err(error) => return console.fail(&error.to_string()),
     };
-    let request = (question.request)(&parsed.args);
+    let request = options.narrowed((question.request)(&parsed.args));
     let mut renderer = Renderer::new(
         question.render,
         parsed.args.to_string(),

@@ -156,6 +156,8 @@ impl Renderer {
                     ));
                 }
             }
+            (Render::Affected(done), Reply::Census(census)) => numbers::census(&census, done, out),
+            (Render::Affected(_), Reply::Working) => {}
             (Render::Done, Reply::Done) => out.extend_from_slice(b"command succeeded\n"),
             (Render::Digests, Reply::Digest(row)) => self.digest(row, out),
             (_, reply) => self.failure(reply, &mut written),

@@ -1,8 +1,10 @@
 //! Status, counters, `monitor`, and counts of what was done.
 
 use super::cell::{self, Cell, Format};
+use super::listing::or_null;
 use super::put;
-use redspool_core::control::{DigestRow, StatusRow};
+use crate::escape;
+use redspool_core::control::{Census, DigestRow, StatusRow};
 use redspool_core::time::short;
 use std::time::Duration;
 
@@ -75,6 +77,38 @@ pub(super) fn stats(uptime: u64, rows: &[(String, i64)], out: &mut Vec<u8>) {
 pub(super) fn affected(count: u64, done: &str, out: &mut Vec<u8>) {
     let plural = if count > 1 { "s" } else { "" };
     put(out, format_args!("{count} envelope{plural} {done}\n"));
+}
+
+/// What a verb would hit, then most of what.
+pub(super) fn census(census: &Census, done: &str, out: &mut Vec<u8>) {
+    let plural = if census.envelopes > 1 { "s" } else { "" };
+    let Census {
+        envelopes,
+        inflight,
+        messages,
+        octets,
+        ..
+    } = census;
+    put(
+        out,
+        format_args!(
+            "{envelopes} envelope{plural} would be {done}\nmessages: {messages}\n\
+             octets: {octets}\nin flight: {inflight}\n"
+        ),
+    );
+    let lists = [
+        ("senders", &census.senders),
+        ("domains", &census.domains),
+        ("errors", &census.errors),
+    ];
+    for (what, texts) in lists.iter().filter(|(_, texts)| !texts.is_empty()) {
+        put(out, format_args!("{what}:\n"));
+        for (text, count) in *texts {
+            put(out, format_args!("{count:8} "));
+            escape::printable(or_null(text), out);
+            out.push(b'\n');
+        }
+    }
 }
 
 /// The header, if it is due after so many lines.

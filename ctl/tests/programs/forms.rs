@@ -4,7 +4,8 @@ use crate::offline::filled;
 use crate::place::{Place, program, shown};
 use expect_test::expect;
 use redspool_core::control::{
-    Agent, DigestRow, EnvelopeRow, Family, Reply, Request, RowFlags, Runstate, Selector,
+    Agent, Census, DigestRow, EnvelopeRow, Family, Reply, Request, RowFlags, Runstate, Selection,
+    Selector, Verb,
 };
 use std::io::{BufRead as _, BufReader, Read as _};
 use std::process::{Command, Stdio};
@@ -126,10 +127,9 @@ fn patterns_of_nothing_and_forms_that_exclude_each_other_are_refused() {
     }
     expect![[r"
         [stderr]
-        smtpctl: remove all: --sender is not for this command, but for show queue; try --help
+        smtpctl: show status: --dry-run is not for this command, but for pause envelope, resume envelope, remove, schedule; try --help
         [exit 255]
-    "]]
-    .assert_eq(&place.smtpctl(&["remove", "all", "--sender", "a"]));
+    "]].assert_eq(&place.smtpctl(&["show", "status", "--dry-run"]));
     expect![[r"
         [stderr]
         smtpctl: show status: --csv is not for this command, but for show queue, show stats, monitor; try --help
@@ -211,6 +211,69 @@ fn the_store_of_a_stopped_daemon_is_shown_in_every_form() {
         [exit 1]
     "]]
     .assert_eq(&queue(&["33333333", "--json"]));
+}
+
+#[test]
+fn verbs_send_what_is_selected() {
+    let place = Place::new();
+    let told = place.daemon(|request| match request {
+        Request::Select { dry_run: false, .. } => vec![
+            Reply::Working,
+            Reply::Affected {
+                count: 2,
+                inflight: 0,
+            },
+        ],
+        _ => vec![Reply::Census(Box::new(Census {
+            envelopes: 3,
+            inflight: 1,
+            messages: 2,
+            octets: 4321,
+            senders: vec![("a@b.example".into(), 2), (String::new(), 1)],
+            domains: vec![("one.example".into(), 3)],
+            errors: vec![("451 \u{1b}[2J".into(), 1)],
+        }))],
+    });
+    let all = Selector::All;
+    let message = Selector::Message(0x8d3f_01aa);
+    for (line, verb, selector, done) in [
+        ("schedule all", Verb::Schedule, all, "scheduled"),
+        ("remove 8d3f01aa", Verb::Remove, message, "removed"),
+        ("pause envelope all", Verb::Suspend, all, "paused"),
+        ("res env all", Verb::Resume, all, "resumed"),
+    ] {
+        let mut words: Vec<_> = line.split(' ').collect();
+        words.extend(["--type", "mda,mta", "--limit=7"]);
+        let want = format!("2 envelopes {done}\n[exit 0]\n");
+        assert_eq!(place.smtpctl(&words), want, "{line}");
+        let selection = Box::new(Selection {
+            agents: vec![Agent::Mda, Agent::Mta],
+            limit: Some(7),
+            ..Selection::default()
+        });
+        let request = Request::Select {
+            verb,
+            selector,
+            selection,
+            dry_run: false,
+        };
+        assert_eq!(told.try_recv(), Ok(request), "{line}");
+    }
+    expect![[r"
+        3 envelopes would be removed
+        messages: 2
+        octets: 4321
+        in flight: 1
+        senders:
+               2 a@b.example
+               1 @
+        domains:
+               3 one.example
+        errors:
+               1 451 \^[[2J
+        [exit 0]
+    "]]
+    .assert_eq(&place.smtpctl(&["remove", "all", "--dry-run"]));
 }
 
 #[test]
