@@ -3,6 +3,7 @@
 use super::*;
 use crate::time::Timestamp;
 use expect_test::{Expect, expect};
+use proptest::prelude::*;
 use std::fmt::Write as _;
 use std::time::Instant;
 
@@ -264,4 +265,60 @@ fn answers_that_nobody_asked_for_change_nothing() {
     let report = walk.report();
     assert_eq!(report.networks, []);
     assert_eq!(report.faults[0].to_string(), "example: no SPF record");
+}
+
+/// Names of a small world, so that records lead to each other.
+fn name() -> impl Strategy<Value = String> {
+    "[ab]{1,2}\\.example|example|%\\{d\\}|a\\.\\.b"
+}
+
+fn any_answer() -> impl Strategy<Value = Answer> {
+    let network = "ip4:192\\.0\\.2\\.[0-9]{1,3}(/[0-9]{1,2})?|ip6:2001:db8::[0-9a-f]{1,4}";
+    let term = prop_oneof![
+        name().prop_map(|name| format!("include:{name}")),
+        name().prop_map(|name| format!("redirect={name}")),
+        name().prop_map(|name| format!("a:{name}/24")),
+        name().prop_map(|name| format!("mx:{name}")),
+        network.prop_map(String::from),
+        "[-~+?]?(a|mx|ptr|all|exists:x|\\PC{0,8})".prop_map(String::from),
+    ];
+    let terms = proptest::collection::vec(term, 0..12);
+    let record = terms.prop_map(|terms| format!("v=spf1 {}", terms.join(" ")));
+    let exchange = (any::<u16>(), name());
+    prop_oneof![
+        8 => proptest::collection::vec(record, 0..3).prop_map(Answer::Texts),
+        2 => proptest::collection::vec(any::<IpAddr>(), 0..20).prop_map(Answer::Addresses),
+        2 => proptest::collection::vec(exchange, 0..20).prop_map(Answer::Exchanges),
+        1 => Just(Answer::Nothing),
+        1 => Just(Answer::Nowhere),
+        1 => Just(Answer::Failed("timed out".into())),
+    ]
+}
+
+proptest! {
+    #[test]
+    fn whatever_is_answered_the_walk_ends_within_its_limits(
+        answers in proptest::collection::vec(any_answer(), 1..40),
+        networks in 1usize..30,
+    ) {
+        let limits = SpfLimits {
+            networks,
+            ..SpfLimits::default()
+        };
+        let mut walk = Walk::new("example", limits);
+        let mut asked = 0;
+        while let Some(Action::Ask(_)) = walk.poll() {
+            let answer = answers[asked % answers.len()].clone();
+            asked += 1;
+            walk.handle(now(), Event::Answered(answer));
+        }
+        // The record itself, the terms, and the exchangers of each.
+        prop_assert!(asked <= 1 + limits.lookups * (1 + limits.exchanges));
+        prop_assert_eq!(walk.poll(), None);
+        let report = walk.report();
+        prop_assert!(report.networks.len() <= networks);
+        prop_assert!(report.faults.len() <= limits.faults);
+        let keys: BTreeSet<_> = report.networks.iter().map(Network::key).collect();
+        prop_assert_eq!(keys.len(), report.networks.len());
+    }
 }
