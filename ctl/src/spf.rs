@@ -9,6 +9,7 @@ use crate::console::Console;
 use crate::escape;
 use crate::options::Options;
 use crate::parse::Parsed;
+use crate::render::{Cell, Format, write_record};
 use hickory_resolver::TokioResolver;
 use hickory_resolver::config::{
     ConnectionConfig, LookupIpStrategy, NameServerConfig, ResolveHosts, ResolverConfig,
@@ -20,7 +21,6 @@ use redspool_core::limits::{Limits, SpfLimits};
 use redspool_core::machine::Machine as _;
 use redspool_core::spf::{Action, Answer, Event, Question, Report, Walk};
 use redspool_core::time::{Now, Timestamp};
-use serde::Serialize;
 use std::collections::{BTreeSet, VecDeque};
 use std::fmt;
 use std::io::{self, BufRead as _, Read as _};
@@ -147,23 +147,15 @@ fn print(console: &mut Console, seen: &mut BTreeSet<(IpAddr, u8)>, report: &Repo
 }
 
 /// A domain as an object of JSON.
-#[derive(Serialize)]
-struct DomainRecord<'a> {
-    domain: &'a str,
-    networks: Vec<String>,
-    errors: Vec<String>,
-}
-
 fn print_json(console: &mut Console, domain: &str, report: &Report) {
-    let record = DomainRecord {
-        domain,
-        networks: texts(&report.networks),
-        errors: texts(&report.faults),
-    };
-    match serde_json::to_string(&record) {
-        Ok(line) => console.print(format!("{line}\n").as_bytes()),
-        Err(error) => console.fail(&format!("{domain}: {error}")),
-    }
+    let cells = [
+        ("domain", Cell::from(domain)),
+        ("networks", Cell::Words(texts(&report.networks))),
+        ("errors", Cell::Words(texts(&report.faults))),
+    ];
+    let mut line = Vec::new();
+    write_record(Format::Json, cells, &mut line);
+    console.print(&line);
 }
 
 fn texts(things: &[impl fmt::Display]) -> Vec<String> {

@@ -7,13 +7,13 @@ use crate::escape;
 
 /// A value.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Cell {
+pub(crate) enum Cell {
     /// There is none: `null`, or nothing in CSV.
     None,
     Number(i128),
     Text(String),
     /// An array of JSON; with blanks between in CSV.
-    Words(Vec<&'static str>),
+    Words(Vec<String>),
 }
 
 impl From<u64> for Cell {
@@ -38,7 +38,7 @@ pub(crate) enum Format {
 }
 
 /// Writes one record.
-pub(super) fn record<'a>(
+pub(crate) fn record<'a>(
     format: Format,
     cells: impl IntoIterator<Item = (&'a str, Cell)>,
     out: &mut Vec<u8>,
@@ -140,7 +140,7 @@ mod tests {
             [
                 ("id", Cell::from(u64::MAX)),
                 ("none", Cell::None),
-                ("flags", Cell::Words(vec!["auth", "hold"])),
+                ("flags", Cell::Words(vec!["auth".into(), "hold".into()])),
                 ("empty", Cell::Words(vec![])),
                 (
                     "text",

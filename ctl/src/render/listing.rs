@@ -67,7 +67,7 @@ pub(crate) static FIELDS: &[Field] = &[
     Field::new(
         "flags",
         "list of `bounce`, `auth`, `internal`, `suspend`, `hold`",
-        |row| Cell::Words(flag_words(row.flags).collect()),
+        |row| Cell::Words(flag_words(row.flags).map(str::to_owned).collect()),
     ),
     Field::new("sender", "return path, empty for the null sender", |row| {
         row.sender.as_str().into()

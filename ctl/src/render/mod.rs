@@ -11,7 +11,7 @@ mod numbers;
 mod record;
 mod summary;
 
-pub(crate) use cell::Format;
+pub(crate) use cell::{Cell, Format, record as write_record};
 pub(crate) use listing::{FIELDS, agent};
 pub(crate) use numbers::DIGEST_NAMES;
 pub(crate) use summary::NAMES as SUMMARY_NAMES;

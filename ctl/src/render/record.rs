@@ -93,7 +93,8 @@ fn progress(envelope: &EnvelopeRecord, lines: &mut Lines) {
     ];
     let set = flags
         .into_iter()
-        .filter_map(|(set, word)| set.then_some(word));
+        .filter(|(set, _)| *set)
+        .map(|(_, word)| word.to_owned());
     let set: Vec<_> = set.collect();
     if !set.is_empty() {
         lines.0.push(("flags", Cell::Words(set)));

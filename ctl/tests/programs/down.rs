@@ -182,6 +182,33 @@ fn words_that_are_no_command_end_with_255() {
 }
 
 #[test]
+fn the_version_is_printed_whatever_else_is_asked() {
+    let place = Place::new();
+    let want = format!("redspool {}\n[exit 0]\n", env!("CARGO_PKG_VERSION"));
+    assert_eq!(place.smtpctl(&["--version"]), want);
+    assert_eq!(place.smtpctl(&["show", "queue", "-V"]), want);
+    assert_eq!(
+        place.shown(program("mailq").args(["-v", "--version"])),
+        want
+    );
+}
+
+#[test]
+fn help_narrows_with_every_word() {
+    let place = Place::new();
+    let help = |words: &[&str]| {
+        let shown = place.smtpctl(&[words, &["--help"]].concat());
+        assert!(shown.ends_with("[exit 0]\n"), "{shown}");
+        shown
+    };
+    let (all, show, queue) = (help(&[]), help(&["sh"]), help(&["sh", "q"]));
+    assert!(all.contains("\nremove all\n") && all.contains("\nshow queue\n"));
+    assert!(!show.contains("\nremove all\n") && show.contains("\nshow queue\n"));
+    assert!(!show.contains("--sender") && queue.contains("--sender"));
+    assert!(queue.starts_with("Usage: smtpctl [options] show queue\n"));
+}
+
+#[test]
 fn help_explains_every_level() {
     let place = Place::new();
     expect![[r"
