@@ -2,11 +2,16 @@
 //!
 //! Promises: parser, abbreviation, the lists of possibilities and all help derive from
 //! [`COMMANDS`]; the order of its rows is the order of every list.
-//! Absent on purpose: doing anything. A row without [`Service`] is understood and listed, and
+//! Absent on purpose: doing anything. A row with [`Service::None`] is understood and listed, and
 //! answered plainly: this version does not serve it.
 
-use crate::parse::Args;
+use crate::completions;
+use crate::console::Console;
+use crate::encrypt;
+use crate::options::Options;
+use crate::parse::{Args, Parsed};
 use crate::render::Render;
+use crate::spf;
 use redspool_core::control::{Request, Selector, Subsystem};
 
 /// One command.
@@ -21,8 +26,10 @@ pub(crate) struct Command {
     pub(crate) wary: bool,
     /// What it does. The first sentence stands alone in lists.
     pub(crate) manual: &'static str,
-    /// How it is served, if it is.
-    pub(crate) service: Option<Service>,
+    /// The long options it knows beside those of every command.
+    pub(crate) options: &'static [&'static str],
+    /// How it is served.
+    pub(crate) service: Service,
 }
 
 /// Who may use a command.
@@ -36,7 +43,18 @@ pub(crate) enum Privilege {
 
 /// How a command is served.
 #[derive(Debug)]
-pub(crate) struct Service {
+pub(crate) enum Service {
+    /// By the daemon.
+    Ask(Question),
+    /// By ourselves alone.
+    Own(fn(&mut Console, &Options, &Parsed)),
+    /// Not by this version.
+    None,
+}
+
+/// A question to the daemon.
+#[derive(Debug)]
+pub(crate) struct Question {
     /// What to ask the daemon.
     pub(crate) request: fn(&Args) -> Request,
     /// What to make of the answer.
@@ -53,28 +71,48 @@ impl Command {
             privilege: Privilege::Operator,
             wary: false,
             manual,
-            service: None,
+            options: &[],
+            service: Service::None,
         }
     }
 
     /// Served by the daemon.
     const fn asks(self, request: fn(&Args) -> Request, render: Render) -> Self {
-        let service = Some(Service {
+        self.serves(Service::Ask(Question {
             request,
             render,
             offline: false,
-        });
-        Self { service, ..self }
+        }))
     }
 
     /// Served by the daemon, or from the store when there is none.
     const fn asks_or_reads(self, request: fn(&Args) -> Request, render: Render) -> Self {
-        let service = Some(Service {
+        self.serves(Service::Ask(Question {
             request,
             render,
             offline: true,
-        });
-        Self { service, ..self }
+        }))
+    }
+
+    /// Served without the daemon.
+    const fn does(self, serve: fn(&mut Console, &Options, &Parsed)) -> Self {
+        self.serves(Service::Own(serve))
+    }
+
+    const fn serves(self, service: Service) -> Self {
+        // Moved field by field: a constant function cannot drop what an update would replace.
+        Self {
+            patterns: self.patterns,
+            privilege: self.privilege,
+            wary: self.wary,
+            manual: self.manual,
+            options: self.options,
+            service,
+        }
+    }
+
+    const fn with(self, options: &'static [&'static str]) -> Self {
+        Self { options, ..self }
     }
 
     const fn wary(self) -> Self {
@@ -97,6 +135,32 @@ const fn suspend(selector: Selector, suspended: bool) -> Request {
         suspended,
     }
 }
+
+/// The commands that know a long option, each by the words it begins with.
+pub(crate) fn with(option: &str) -> Vec<String> {
+    let knowing = COMMANDS
+        .iter()
+        .filter(|command| command.options.contains(&option));
+    let first = knowing.filter_map(|command| command.patterns.first());
+    first
+        .map(|pattern| {
+            let words = pattern.split(' ').take_while(|word| !word.starts_with('<'));
+            words.collect::<Vec<_>>().join(" ")
+        })
+        .collect()
+}
+
+/// The options of `show queue`.
+pub(crate) const LISTING: &[&str] = &[
+    "json", "csv", "summary", "sender", "rcpt", "domain", "error", "older", "newer", "state",
+    "type", "tag", "limit",
+];
+
+/// The options of what changes envelopes.
+const CHANGES: &[&str] = &[
+    "sender", "rcpt", "domain", "error", "older", "newer", "state", "type", "tag", "limit",
+    "dry-run",
+];
 
 /// The commands, in the order of every list.
 pub(crate) static COMMANDS: &[Command] = &[
@@ -122,12 +186,14 @@ pub(crate) static COMMANDS: &[Command] = &[
             "pause envelope all",
         ],
         "Attempt no delivery of an envelope, of all envelopes of a message, or of any envelope. \
-         A running attempt goes on. Lasts over a restart, until `resume envelope`.",
+         A running attempt goes on. Lasts over a restart, until `resume envelope`. Options \
+         narrow this down as for `show queue`.",
     )
     .asks(
         |args| suspend(args.selector(), true),
         Render::Affected("paused"),
-    ),
+    )
+    .with(CHANGES),
     Command::new(
         &["pause mda"],
         "Start no more local deliveries. Those running go on; new mail is still taken and waits. \
@@ -152,12 +218,14 @@ pub(crate) static COMMANDS: &[Command] = &[
             "resume envelope <msgid>",
             "resume envelope all",
         ],
-        "Deliver paused envelopes again, each when it is due.",
+        "Deliver paused envelopes again, each when it is due. Options narrow this down as for \
+         `show queue`.",
     )
     .asks(
         |args| suspend(args.selector(), false),
         Render::Affected("resumed"),
-    ),
+    )
+    .with(CHANGES),
     Command::new(&["resume mda"], "Start local deliveries again.")
         .asks(|_| pause(Subsystem::Mda, false), Render::Done),
     Command::new(
@@ -176,7 +244,8 @@ pub(crate) static COMMANDS: &[Command] = &[
          not printable is escaped as vis(3) does, a backslash is doubled. Works while smtpd is \
          not running, too.",
     )
-    .asks_or_reads(|args| Request::ShowEnvelope(args.evpid()), Render::Record),
+    .asks_or_reads(|args| Request::ShowEnvelope(args.evpid()), Render::Record)
+    .with(&["json"]),
     Command::new(
         &["show hoststats"],
         "List recipient domains with the date and text of their last reply.",
@@ -194,9 +263,13 @@ pub(crate) static COMMANDS: &[Command] = &[
          recipient, destination, creation, expiration, last attempt (UNIX times), attempts, run \
          state, seconds until due or since the attempt began, error. In the error, unprintable \
          octets are escaped as vis(3) does; in addresses, `|` is shown as `\\174`. Works while \
-         smtpd is not running, too; the run state is `offline` then.",
+         smtpd is not running, too; the run state is `offline` then. Options select envelopes: \
+         what they ask for must all hold, and of an option that is given several times, one. \
+         `--summary` counts what is selected by domain and by age in minutes, as qshape(1) \
+         does.",
     )
-    .asks_or_reads(|args| Request::ShowQueue(args.selector()), Render::Listing),
+    .asks_or_reads(|args| Request::ShowQueue(args.selector()), Render::Listing)
+    .with(LISTING),
     Command::new(&["show hosts"], "List the remote hosts in memory."),
     Command::new(
         &["show relays"],
@@ -208,12 +281,14 @@ pub(crate) static COMMANDS: &[Command] = &[
         "Print the counters, one `key=value` per line, in order of keys. A counter is listed \
          after its first change.",
     )
-    .asks(|_| Request::ShowStats, Render::Stats),
+    .asks(|_| Request::ShowStats, Render::Stats)
+    .with(&["json", "csv"]),
     Command::new(
         &["show status"],
         "Print which subsystems are running and which are paused.",
     )
-    .asks(|_| Request::ShowStatus, Render::Status),
+    .asks(|_| Request::ShowStatus, Render::Status)
+    .with(&["json"]),
     Command::new(&["log brief"], "Log what operators need to know.")
         .asks(|_| Request::Log { verbose: false }, Render::Done),
     Command::new(&["log verbose"], "Log what developers need to know, too.")
@@ -226,7 +301,8 @@ pub(crate) static COMMANDS: &[Command] = &[
          start of smtpd, the others from the line before. `--interval` and `--count` set the \
          pace and the number of lines.",
     )
-    .asks(|_| Request::Monitor, Render::Digests),
+    .asks(|_| Request::Monitor, Render::Digests)
+    .with(&["interval", "count", "json", "csv"]),
     Command::new(
         &["profile <str>"],
         "Log how long things take: `imsg` or `queue`.",
@@ -234,22 +310,25 @@ pub(crate) static COMMANDS: &[Command] = &[
     Command::new(
         &["remove <evpid>", "remove <msgid>", "remove all"],
         "Take an envelope, all envelopes of a message, or all envelopes out of the queue, \
-         without telling the sender. A running attempt goes on and may still deliver.",
+         without telling the sender. A running attempt goes on and may still deliver. Options \
+         narrow this down as for `show queue`; `--dry-run` shows what would go.",
     )
     .asks(
         |args| Request::Remove(args.selector()),
         Render::Affected("removed"),
     )
+    .with(CHANGES)
     .wary(),
     Command::new(
         &["schedule <msgid>", "schedule <evpid>", "schedule all"],
         "Make an envelope, all envelopes of a message, or all envelopes due now. Those in flight \
-         are left alone.",
+         are left alone. Options narrow this down as for `show queue`.",
     )
     .asks(
         |args| Request::Schedule(args.selector()),
         Render::Affected("scheduled"),
     )
+    .with(CHANGES)
     .wary(),
     Command::new(
         &["trace <str>"],
@@ -269,13 +348,29 @@ pub(crate) static COMMANDS: &[Command] = &[
     Command::new(
         &["encrypt", "encrypt <str>"],
         "Print the hash of a password for a credentials table. Without an argument, hash each \
-         line of the standard input.",
+         line of the standard input; on a terminal, ask for one password without showing it. An \
+         argument can be seen by others while the command runs. `--scheme` chooses the kind of \
+         hash.",
     )
+    .does(encrypt::serve)
+    .with(&["scheme"])
     .for_anyone(),
     Command::new(
         &["spf walk"],
         "Print the networks that the SPF records of domains allow. The domains are read from the \
-         standard input, one per line.",
+         standard input, one per line. Networks come in the order of the records, each once; \
+         what cannot be followed is told on the standard error, and makes the status 1. With \
+         `--json`, one object per domain: `domain`, `networks`, `errors`.",
     )
+    .does(spf::serve)
+    .with(&["json", "resolver"])
+    .for_anyone(),
+    Command::new(
+        &["completions bash", "completions zsh", "completions fish"],
+        "Print a script with which a shell completes the words of this command. For bash: \
+         `source <(smtpctl completions bash)`; for zsh: a file `_smtpctl` in a directory of \
+         `fpath`; for fish: `smtpctl completions fish | source`.",
+    )
+    .does(completions::serve)
     .for_anyone(),
 ];

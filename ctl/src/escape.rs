@@ -91,13 +91,18 @@ fn incomplete(octets: &[u8]) -> bool {
 fn printable_char(c: char, out: &mut Vec<u8>) {
     let mut buffer = [0; 4];
     let octets = c.encode_utf8(&mut buffer).as_bytes();
-    if c.is_control() || reorders(c) {
+    if commands(c) {
         for &one in octets {
             octet(one, out);
         }
     } else {
         out.extend_from_slice(octets);
     }
+}
+
+/// Whether a terminal may do more than show it.
+pub(crate) fn commands(c: char) -> bool {
+    c.is_control() || reorders(c)
 }
 
 /// Marks that change the order in which text is shown, or end a line: a terminal may obey them.

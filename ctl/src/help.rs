@@ -1,6 +1,6 @@
 //! Help at every level, made from the command table.
 
-use crate::commands::{Command, Privilege};
+use crate::commands::{Command, Privilege, Service};
 use crate::options::Options;
 use crate::parse::Node;
 use std::fmt::Write as _;
@@ -21,12 +21,16 @@ pub(crate) fn text(node: &Node) -> String {
     };
     if path.is_empty() {
         let hint = "Every word may be abbreviated as long as only one word begins so. `--help` \
-                    after some words explains them.";
+                    after some words explains them, and the options of a command.";
         fill(&mut help, "", hint);
         help.push('\n');
     }
     help.push_str("Options:\n");
-    help.push_str(&Options::help());
+    let known = match commands.as_slice() {
+        [command] => command.options,
+        _ => &[],
+    };
+    help.push_str(&Options::help(known));
     help
 }
 
@@ -45,7 +49,7 @@ fn one(command: &Command) -> String {
         Privilege::Anyone => "For everybody.",
     };
     fill(&mut text, "", who);
-    if command.service.is_none() {
+    if matches!(command.service, Service::None) {
         fill(&mut text, "", "Not served by this version.");
     }
     text.push('\n');
@@ -62,7 +66,7 @@ fn list(commands: &[&Command]) -> String {
         }
         let first = command.manual.split_inclusive(". ").next();
         let mut first = first.unwrap_or_default().trim_end().to_owned();
-        if command.service.is_none() {
+        if matches!(command.service, Service::None) {
             first.push_str(" (Not served by this version.)");
         }
         fill(&mut text, "    ", &first);

@@ -8,12 +8,18 @@
 
 mod client;
 mod commands;
+mod completions;
+mod console;
+mod encrypt;
 mod escape;
 mod help;
 mod offline;
 mod options;
+mod pages;
 mod parse;
 mod render;
 mod run;
+mod spf;
 
+pub use pages::{mailq as mailq_page, smtpctl as smtpctl_page};
 pub use run::run;

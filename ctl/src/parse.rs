@@ -32,6 +32,7 @@ pub(crate) enum Kind {
 enum Value {
     Evpid(EnvelopeId),
     Msgid(MessageId),
+    Text(String),
     /// Of a command that is not served yet, so nobody reads it.
     Other,
 }
@@ -106,6 +107,14 @@ impl Args {
             _ => 0,
         }
     }
+
+    /// The text that was given, if one was.
+    pub(crate) fn text(&self) -> Option<&str> {
+        self.0.iter().find_map(|value| match value {
+            Value::Text(text) => Some(text.as_str()),
+            _ => None,
+        })
+    }
 }
 
 impl fmt::Display for Args {
@@ -172,7 +181,7 @@ impl Kind {
             Self::Evpid => word.parse().ok().map(Value::Evpid),
             Self::Msgid => word.parse().ok().map(Value::Msgid),
             Self::Routeid => other(word.parse::<i64>().is_ok_and(|id| id > 0)),
-            Self::Str => Some(Value::Other),
+            Self::Str => Some(Value::Text(word.to_owned())),
             Self::Addr => {
                 let (ip, scope) = word.split_once('%').unzip();
                 let scoped = |ip: &str| ip.parse::<Ipv6Addr>().is_ok() && scope != Some("");
@@ -339,7 +348,7 @@ mod tests {
     }
 
     const TOP: &str = "possibilities are:\ndiscover\npause\nresume\nshow\nlog\nmonitor\nprofile\n\
-        remove\nschedule\ntrace\nuncorrupt\nunprofile\nuntrace\nupdate\nencrypt\nspf\n";
+        remove\nschedule\ntrace\nuncorrupt\nunprofile\nuntrace\nupdate\nencrypt\nspf\ncompletions\n";
     const SHOW: &str = "possibilities are:\nshow mta\nshow envelope\nshow hoststats\n\
         show message\nshow queue\nshow hosts\nshow relays\nshow routes\nshow stats\nshow status\n";
     const PAUSE: &str = "possibilities are:\npause mta\npause envelope\npause mda\npause smtp\n";

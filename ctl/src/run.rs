@@ -1,7 +1,8 @@
 //! From the command line to the exit status.
 
 use crate::client::{Client, Trouble};
-use crate::commands::Service;
+use crate::commands::{self, Question, Service};
+use crate::console::Console;
 use crate::help;
 use crate::offline;
 use crate::options::Options;
@@ -13,95 +14,37 @@ use redspool_core::control::{Reply, Request};
 use redspool_core::limits::Limits;
 use redspool_store::Offline;
 use std::ffi::OsString;
-use std::io::{self, ErrorKind, IsTerminal as _, Write as _};
+use std::io::{self, IsTerminal as _, Write as _};
 use std::path::Path;
 use std::process::ExitCode;
 use std::thread;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Instant, SystemTime};
 
 /// The words were not a command.
 const NOT_A_COMMAND: u8 = 255;
-/// What a shell reports of a program that died writing into a closed pipe: 128 + SIGPIPE.
-const BROKEN_PIPE: u8 = 141;
 
 /// Runs the program that the first argument names, as `main` does.
 pub fn run(mut args: impl Iterator<Item = OsString>) -> ExitCode {
     let called = args.next().unwrap_or_else(|| "smtpctl".into());
     let name = Path::new(&called).file_name().unwrap_or(&called);
     let name = name.to_string_lossy().into_owned();
-    let mut console = Console {
-        name,
-        status: 0,
-        printed: false,
-        gone: false,
-    };
-    let options = match console.name.as_str() {
+    let mut console = Console::new(name);
+    let options = match console.name() {
         "smtpctl" => Options::read(args),
-        "mailq" => Options::read_known(args).map(Options::show_queue),
+        "mailq" => Options::read_known(args, commands::LISTING).map(Options::show_queue),
         _ => {
             console.fail("unsupported mode");
-            return ExitCode::from(console.status);
+            return console.code();
         }
     };
     match options {
         Ok(options) => command(&mut console, &options),
         Err(error) => {
             console.fail(&format!("{error}; try --help"));
-            console.status = NOT_A_COMMAND;
+            console.end_with(NOT_A_COMMAND);
         }
     }
-    ExitCode::from(console.status)
-}
-
-/// Where text goes, and what the exit status will be.
-#[derive(Debug)]
-struct Console {
-    name: String,
-    status: u8,
-    /// Something was written to the standard output.
-    printed: bool,
-    /// Nobody reads the standard output any more.
-    gone: bool,
-}
-
-impl Console {
-    /// A line on the standard error.
-    fn remark(&self, text: &str) {
-        // Without a standard error there is nobody to tell.
-        let _ = writeln!(io::stderr(), "{}: {text}", self.name);
-    }
-
-    fn fail(&mut self, text: &str) {
-        self.remark(text);
-        self.status = self.status.max(1);
-    }
-
-    /// Writes out what is ready now, so that pipes see every line when it is made.
-    fn print(&mut self, text: &[u8]) {
-        self.printed |= !text.is_empty();
-        let mut out = io::stdout().lock();
-        if let Err(error) = out.write_all(text).and_then(|()| out.flush()) {
-            self.gone = true;
-            if error.kind() == ErrorKind::BrokenPipe {
-                self.status = BROKEN_PIPE;
-            } else {
-                self.fail(&format!("standard output: {error}"));
-            }
-        }
-    }
-
-    /// Writes what a reply says; gives whether the next one is of use.
-    fn show(&mut self, renderer: &mut Renderer, reply: Reply) -> bool {
-        let written = renderer.reply(reply);
-        self.print(&written.out);
-        for line in &written.remarks {
-            self.remark(line);
-        }
-        if written.failed {
-            self.status = self.status.max(1);
-        }
-        !self.gone
-    }
+    console.code()
 }
 
 /// Reads the words and does what they say.
@@ -122,46 +65,62 @@ fn command(console: &mut Console, options: &Options) {
         Ok(parsed) => serve(console, options, &parsed),
         Err(misfit) => {
             let _ = write!(io::stderr(), "{misfit}");
-            console.status = NOT_A_COMMAND;
+            console.end_with(NOT_A_COMMAND);
         }
     }
 }
 
 fn serve(console: &mut Console, options: &Options, parsed: &Parsed) {
-    let Some(service) = &parsed.command.service else {
-        return console.fail(&format!("{}: not served by this version", parsed.path));
-    };
-    let paced = options.interval.is_some() || options.count.is_some();
-    if paced && service.render != Render::Digests {
-        return console.fail("--interval and --count are for monitor only");
+    if let Some(stranger) = options.stranger(parsed.command.options) {
+        let owners = commands::with(stranger).join(", ");
+        let path = &parsed.path;
+        console.fail(&format!(
+            "{path}: --{stranger} is not for this command, but for {owners}; try --help"
+        ));
+        return console.end_with(NOT_A_COMMAND);
     }
+    match &parsed.command.service {
+        Service::Ask(question) => ask(console, options, parsed, question),
+        Service::Own(serve) => serve(console, options, parsed),
+        Service::None => console.fail(&format!("{}: not served by this version", parsed.path)),
+    }
+}
+
+/// Asks the daemon, or the store in its place.
+fn ask(console: &mut Console, options: &Options, parsed: &Parsed, question: &Question) {
     let environment = Environment::collect(std::env::var_os);
     let paths = match paths::resolve(geteuid().as_raw(), &options.named(), &environment) {
         Ok(paths) => paths,
         Err(error) => return console.fail(&error.to_string()),
     };
-    let request = (service.request)(&parsed.args);
+    let request = options.narrowed((question.request)(&parsed.args));
     let mut renderer = Renderer::new(
-        service.render,
+        question.render,
         parsed.args.to_string(),
         now(),
         io::stdout().is_terminal(),
     );
     let limits = Limits::default();
+    renderer = renderer
+        .with_format(options.format())
+        .with_selection(options.selection());
+    if options.summary {
+        renderer = renderer.with_summary(limits.summary_domains);
+    }
     let asked = Client::connect(&paths.socket, options.timeout, limits.control_frame).and_then(
-        |mut client| match service.render {
+        |mut client| match question.render {
             Render::Digests => monitor(console, &mut client, &request, &mut renderer, options),
-            _ => client.ask(&request, &mut |reply| console.show(&mut renderer, reply)),
+            _ => client.ask(&request, &mut |reply| show(console, &mut renderer, reply)),
         },
     );
     let Err(trouble) = asked else {
         return;
     };
-    match store(console, service, &trouble, &paths) {
+    match store(console, question, &trouble, &paths) {
         Ok(store) => {
             let (reader, page) = (store.reader(), limits.listing_page);
             let read = offline::answer(&reader, &request, page, &mut |reply| {
-                console.show(&mut renderer, reply)
+                show(console, &mut renderer, reply)
             });
             if let Err(error) = read {
                 console.fail(&format!("{}: {error}", paths.spool.display()));
@@ -175,16 +134,29 @@ fn serve(console: &mut Console, options: &Options, parsed: &Parsed) {
     }
 }
 
+/// Writes what a reply says; gives whether the next one is of use.
+fn show(console: &mut Console, renderer: &mut Renderer, reply: Reply) -> bool {
+    let written = renderer.reply(reply);
+    console.print(&written.out);
+    for line in &written.remarks {
+        console.remark(line);
+    }
+    if written.failed {
+        console.end_with(1);
+    }
+    !console.gone() && !written.enough
+}
+
 /// The store itself, if the command can do without a daemon and none answers; else the reason.
 fn store(
     console: &Console,
-    service: &Service,
+    question: &Question,
     trouble: &Trouble,
     paths: &Paths,
 ) -> Result<Offline, String> {
     let down = matches!(trouble, Trouble::Down(..));
-    let silent = matches!(trouble, Trouble::Silent(..)) && !console.printed;
-    match (down, service.offline) {
+    let silent = matches!(trouble, Trouble::Silent(..)) && !console.printed();
+    match (down, question.offline) {
         (true, false) => {
             return Err(format!(
                 "{trouble}; start it, or name another with --socket or --spool"
@@ -216,19 +188,18 @@ fn monitor(
     renderer: &mut Renderer,
     options: &Options,
 ) -> Result<(), Trouble> {
-    let interval = options.interval.unwrap_or(Duration::from_secs(1));
     let mut left = options.count.unwrap_or(u64::MAX);
     let mut due = Instant::now();
     while left > 0 {
-        client.ask(request, &mut |reply| console.show(renderer, reply))?;
-        if console.status != 0 {
+        client.ask(request, &mut |reply| show(console, renderer, reply))?;
+        if !console.sound() {
             break;
         }
         left = left.saturating_sub(1);
         if left > 0 {
             // Paced by the clock, not by the answers; what was missed is not made up for.
             let now = Instant::now();
-            due = due.checked_add(interval).unwrap_or(now).max(now);
+            due = due.checked_add(options.interval).unwrap_or(now).max(now);
             thread::sleep(due.saturating_duration_since(now));
         }
     }

@@ -47,12 +47,20 @@ const BORDERS: [(&str, &[&str]); 3] = [
         &[
             "redspool-core",
             "redspool-store",
+            "bcrypt",
             "clap",
+            "hickory-resolver",
             "jiff",
             "nix",
+            "rand",
+            "rpassword",
             "rustix",
             "serde",
             "serde_json",
+            "sha-crypt",
+            "tokio",
+            "yescrypt",
+            "zeroize",
         ],
     ),
 ];
@@ -236,22 +244,23 @@ fn modules_of_core_use_lower_floors_only() {
 #[test]
 fn libraries_are_named_in_their_layer_only() {
     let places = [
-        ("redb::", "engine/store/"),
-        ("hickory_resolver::", "engine/smtpd/"),
-        ("tokio::", "engine/smtpd/"),
-        ("smtp_proto::", "engine/core/"),
+        ("redb::", &["engine/store/"][..]),
+        ("hickory_resolver::", &["engine/smtpd/", "ctl/src/spf.rs"]),
+        ("tokio::", &["engine/smtpd/", "ctl/src/spf.rs"]),
+        ("smtp_proto::", &["engine/core/"]),
     ];
     let mut faults = Vec::new();
     for (name, text) in sources().iter().filter(|(name, _)| name.contains("src/")) {
         for (at, line) in code(text) {
-            for (word, place) in places {
+            for (word, homes) in places {
                 // The rivals in the benches may be anything.
-                let at_home = name.starts_with(place) || name.starts_with("benches/");
+                let at_home =
+                    homes.iter().any(|home| name.starts_with(home)) || name.starts_with("benches/");
                 let named = line.match_indices(word).any(|(start, _)| {
                     !line[..start].ends_with(|c: char| c.is_ascii_alphanumeric() || c == '_')
                 });
                 if named && !at_home {
-                    faults.push(format!("{name}:{at}: {word} belongs to {place}"));
+                    faults.push(format!("{name}:{at}: {word} belongs to {homes:?}"));
                 }
             }
         }

@@ -1,5 +1,6 @@
-//! `show queue` and `mailq`: one line of fourteen fields per envelope.
+//! `show queue` and `mailq`: one line of fourteen fields per envelope, or a record for programs.
 
+use super::cell::Cell;
 use super::put;
 use crate::escape;
 use redspool_core::control::{Agent, EnvelopeRow, Family, RowFlags, Runstate};
@@ -31,13 +32,127 @@ pub(super) fn row(row: &EnvelopeRow, now: u64, out: &mut Vec<u8>) {
     out.push(b'\n');
 }
 
+/// A field of the forms for programs.
+#[derive(Debug)]
+pub(crate) struct Field {
+    /// Its name, which stays.
+    pub(crate) name: &'static str,
+    /// What it says, for the manual.
+    pub(crate) what: &'static str,
+    cell: fn(&EnvelopeRow) -> Cell,
+}
+
+impl Field {
+    const fn new(name: &'static str, what: &'static str, cell: fn(&EnvelopeRow) -> Cell) -> Self {
+        Self { name, what, cell }
+    }
+}
+
+/// The fields of the forms for programs, in order. New ones are added at the end.
+pub(crate) static FIELDS: &[Field] = &[
+    Field::new("id", "the envelope, 16 hexadecimal digits", |row| {
+        Cell::Text(format!("{:016x}", row.id))
+    }),
+    Field::new("message", "its message, 8 hexadecimal digits", |row| {
+        Cell::Text(format!("{:08x}", row.id >> 32))
+    }),
+    Field::new(
+        "family",
+        "how the client came: `local`, `inet4`, `inet6`",
+        |row| family(row.family).into(),
+    ),
+    Field::new("type", "who delivers: `mta`, `mda`, `bounce`", |row| {
+        agent(row.agent).into()
+    }),
+    Field::new(
+        "flags",
+        "list of `bounce`, `auth`, `internal`, `suspend`, `hold`",
+        |row| Cell::Words(flag_words(row.flags).map(str::to_owned).collect()),
+    ),
+    Field::new("sender", "return path, empty for the null sender", |row| {
+        row.sender.as_str().into()
+    }),
+    Field::new("rcpt", "recipient as given", |row| row.rcpt.as_str().into()),
+    Field::new("dest", "recipient after expansion", |row| {
+        row.dest.as_str().into()
+    }),
+    Field::new("ctime", "creation", |row| row.ctime.into()),
+    Field::new("expiry", "expiration", |row| row.expiry.into()),
+    Field::new(
+        "last_try",
+        "start of the last attempt that ended, or nothing",
+        |row| match row.last_try {
+            0 => Cell::None,
+            date => date.into(),
+        },
+    ),
+    Field::new("retry", "attempts that failed for now", |row| {
+        u64::from(row.retry).into()
+    }),
+    Field::new("state", "`pending`, `inflight` or `offline`", |row| {
+        match row.runstate {
+            Runstate::Pending { .. } => "pending",
+            Runstate::Inflight { .. } => "inflight",
+            Runstate::Offline => "offline",
+        }
+        .into()
+    }),
+    Field::new(
+        "due",
+        "when the next attempt is due, if it is pending",
+        |row| match row.runstate {
+            Runstate::Pending { due, .. } => due.into(),
+            _ => Cell::None,
+        },
+    ),
+    Field::new(
+        "since",
+        "when the attempt began, if it is in flight",
+        |row| match row.runstate {
+            Runstate::Inflight { since } => since.into(),
+            _ => Cell::None,
+        },
+    ),
+    Field::new(
+        "error",
+        "text of the last failure, or nothing",
+        |row| match row.errorline.as_str() {
+            "" => Cell::None,
+            text => text.into(),
+        },
+    ),
+    Field::new(
+        "status",
+        "its enhanced status such as `4.7.1`, or nothing",
+        |row| {
+            row.status.map_or(Cell::None, |status| {
+                Cell::Text(format!(
+                    "{}.{}.{}",
+                    status.class, status.subject, status.detail
+                ))
+            })
+        },
+    ),
+    Field::new("tag", "tag of the listener, or nothing", |row| {
+        match row.tag.as_str() {
+            "" => Cell::None,
+            tag => tag.into(),
+        }
+    }),
+];
+
+/// The names and values of a row.
+pub(super) fn cells(row: &EnvelopeRow) -> impl Iterator<Item = (&'static str, Cell)> {
+    FIELDS.iter().map(|field| (field.name, (field.cell)(row)))
+}
+
 /// The null sender is a bare `@`.
 pub(super) fn or_null(address: &str) -> &str {
     if address.is_empty() { "@" } else { address }
 }
 
 /// The word for who delivers.
-pub(super) fn agent(agent: Agent) -> &'static str {
+pub(crate) fn agent(agent: Agent) -> &'static str {
     match agent {
         Agent::Mta => "mta",
         Agent::Mda => "mda",
@@ -54,6 +169,14 @@ fn family(family: Family) -> &'static str {
 }
 
 fn flags(flags: RowFlags, out: &mut Vec<u8>) {
+    let mut separator = "";
+    for word in flag_words(flags) {
+        put(out, format_args!("{separator}{word}"));
+        separator = ",";
+    }
+}
+
+fn flag_words(flags: RowFlags) -> impl Iterator<Item = &'static str> {
     let words = [
         (flags.bounce, "bounce"),
         (flags.auth, "auth"),
@@ -61,11 +184,9 @@ fn flags(flags: RowFlags, out: &mut Vec<u8>) {
         (flags.suspend, "suspend"),
         (flags.hold, "hold"),
     ];
-    let mut separator = "";
-    for (_, word) in words.iter().filter(|(set, _)| *set) {
-        put(out, format_args!("{separator}{word}"));
-        separator = ",";
-    }
+    words
+        .into_iter()
+        .filter_map(|(set, word)| set.then_some(word))
 }
 
 /// Seconds from one date to another, negative if that is earlier.

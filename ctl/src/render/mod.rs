@@ -5,14 +5,22 @@
 //! reaches a terminal unescaped.
 //! Absent on purpose: reading the time, writing anywhere, knowing where replies come from.
 
+mod cell;
 mod listing;
 mod numbers;
 mod record;
+mod summary;
+
+pub(crate) use cell::{Cell, Format, record as write_record};
+pub(crate) use listing::{FIELDS, agent};
+pub(crate) use numbers::DIGEST_NAMES;
+pub(crate) use summary::NAMES as SUMMARY_NAMES;
 
 use crate::escape;
-use redspool_core::control::{DigestRow, Reply};
+use redspool_core::control::{DigestRow, EnvelopeRow, Reply, Selection};
 use std::fmt;
 use std::io::Write as _;
+use summary::Summary;
 
 /// What to make of the replies to a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,6 +52,8 @@ pub(crate) struct Written {
     pub(crate) remarks: Vec<String>,
     /// Whether it was not what was asked for.
     pub(crate) failed: bool,
+    /// Whether no more replies are wanted.
+    pub(crate) enough: bool,
 }
 
 /// Turns the replies to one command into text.
@@ -56,6 +66,16 @@ pub(crate) struct Renderer {
     now: u64,
     /// Whether the standard output is a terminal.
     terminal: bool,
+    /// The form for programs, if that is wanted.
+    format: Option<Format>,
+    /// Which rows of a listing are wanted.
+    selection: Selection,
+    /// How many more of them.
+    left: u64,
+    /// What is counted instead of listed.
+    summary: Option<Summary>,
+    /// Whether the listing has begun.
+    begun: bool,
     /// End of the last piece of content that belongs to the next one.
     carry: Vec<u8>,
     /// Lines of `monitor` so far.
@@ -71,10 +91,36 @@ impl Renderer {
             subject,
             now,
             terminal,
+            format: None,
+            selection: Selection::default(),
+            left: u64::MAX,
+            summary: None,
+            begun: false,
             carry: Vec::new(),
             digests: 0,
             last_digest: DigestRow::default(),
         }
+    }
+
+    /// Writes for programs.
+    pub(crate) fn with_format(self, format: Option<Format>) -> Self {
+        Self { format, ..self }
+    }
+
+    /// Lists these rows only.
+    pub(crate) fn with_selection(self, selection: Selection) -> Self {
+        let left = selection.limit.unwrap_or(u64::MAX);
+        Self {
+            selection,
+            left,
+            ..self
+        }
+    }
+
+    /// Counts rows by domain and age instead of listing them, and tells so many domains apart.
+    pub(crate) fn with_summary(self, domains: usize) -> Self {
+        let summary = Some(Summary::new(domains));
+        Self { summary, ..self }
     }
 
     /// The text of the next reply.
@@ -82,20 +128,25 @@ impl Renderer {
         let mut written = Written::default();
         let out = &mut written.out;
         match (self.render, reply) {
-            (Render::Listing, Reply::EnvelopeRows(rows)) => {
-                for row in &rows {
-                    listing::row(row, self.now, out);
-                }
-            }
+            (Render::Listing, Reply::EnvelopeRows(rows)) => self.rows(&rows, &mut written),
             (Render::Listing, Reply::Damaged { message, reason }) => {
                 written.fail(&format!("message {message:08x} is damaged: {reason}"));
             }
-            (Render::Listing, Reply::End) => {}
-            (Render::Record, Reply::EnvelopeRecord(envelope)) => record::lines(&envelope, out),
+            (Render::Listing, Reply::End) => self.listing_end(out),
+            (Render::Record, Reply::EnvelopeRecord(envelope)) => match self.format {
+                Some(format) => record::record(&envelope, format, out),
+                None => record::lines(&envelope, out),
+            },
             (Render::Content, Reply::Piece(piece)) => self.content(&piece, out),
             (Render::Content, Reply::End) => self.content_end(out),
-            (Render::Status, Reply::Status(row)) => numbers::status(row, out),
-            (Render::Stats, Reply::Stats { uptime, rows }) => numbers::stats(uptime, &rows, out),
+            (Render::Status, Reply::Status(row)) => match self.format {
+                Some(format) => numbers::status_record(row, format, out),
+                None => numbers::status(row, out),
+            },
+            (Render::Stats, Reply::Stats { uptime, rows }) => match self.format {
+                Some(format) => numbers::stats_record(uptime, &rows, format, out),
+                None => numbers::stats(uptime, &rows, out),
+            },
             (Render::Affected(done), Reply::Affected { count, inflight }) => {
                 numbers::affected(count, done, out);
                 // The reference says nothing, and whoever removed a mail wonders why it went out.
@@ -105,6 +156,8 @@ impl Renderer {
                     ));
                 }
             }
+            (Render::Affected(done), Reply::Census(census)) => numbers::census(&census, done, out),
+            (Render::Affected(_), Reply::Working) => {}
             (Render::Done, Reply::Done) => out.extend_from_slice(b"command succeeded\n"),
             (Render::Digests, Reply::Digest(row)) => self.digest(row, out),
             (_, reply) => self.failure(reply, &mut written),
@@ -129,6 +182,47 @@ impl Renderer {
                 written.fail(&reason);
             }
             _ => written.fail("bad message type"),
+        }
+    }
+
+    /// Writes or counts the rows that are wanted.
+    fn rows(&mut self, rows: &[EnvelopeRow], written: &mut Written) {
+        let out = &mut written.out;
+        self.listing_start(out);
+        for row in rows {
+            if self.left == 0 {
+                break;
+            }
+            if !self.selection.matches(row, self.now) {
+                continue;
+            }
+            self.left = self.left.saturating_sub(1);
+            match (&mut self.summary, self.format) {
+                (Some(summary), _) => summary.count(row, self.now),
+                (None, Some(format)) => cell::record(format, listing::cells(row), out),
+                (None, None) => listing::row(row, self.now, out),
+            }
+        }
+        if self.left == 0 {
+            self.listing_end(out);
+            written.enough = true;
+        }
+    }
+
+    fn listing_start(&mut self, out: &mut Vec<u8>) {
+        let lines = self.summary.is_none();
+        if !self.begun && lines && self.format == Some(Format::Csv) {
+            cell::header(FIELDS.iter().map(|field| field.name), out);
+        }
+        self.begun = true;
+    }
+
+    fn listing_end(&mut self, out: &mut Vec<u8>) {
+        self.listing_start(out);
+        match (&self.summary, self.format) {
+            (Some(summary), Some(format)) => summary.records(format, out),
+            (Some(summary), None) => summary.table(out),
+            (None, _) => {}
         }
     }
 
@@ -161,8 +255,13 @@ impl Renderer {
     }
 
     fn digest(&mut self, row: DigestRow, out: &mut Vec<u8>) {
-        numbers::digest_header(self.digests, out);
-        numbers::digest(&row, &self.last_digest, out);
+        let first = self.digests == 0;
+        if let Some(format) = self.format {
+            numbers::digest_record(&row, &self.last_digest, first, format, out);
+        } else {
+            numbers::digest_header(self.digests, out);
+            numbers::digest(&row, &self.last_digest, out);
+        }
         self.digests = self.digests.saturating_add(1);
         self.last_digest = row;
     }

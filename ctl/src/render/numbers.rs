@@ -1,7 +1,10 @@
 //! Status, counters, `monitor`, and counts of what was done.
 
+use super::cell::{self, Cell, Format};
+use super::listing::or_null;
 use super::put;
-use redspool_core::control::{DigestRow, StatusRow};
+use crate::escape;
+use redspool_core::control::{Census, DigestRow, StatusRow};
 use redspool_core::time::short;
 use std::time::Duration;
 
@@ -18,6 +21,38 @@ pub(super) fn status(row: StatusRow, out: &mut Vec<u8>) {
     for (subsystem, paused) in subsystems {
         let state = if paused { "paused" } else { "running" };
         put(out, format_args!("{subsystem} {state}\n"));
+    }
+}
+
+/// The same for programs: a record with the words of the lines in lower case.
+pub(super) fn status_record(row: StatusRow, format: Format, out: &mut Vec<u8>) {
+    let state = |paused| Cell::from(if paused { "paused" } else { "running" });
+    let cells = [
+        ("mda", state(row.mda_paused)),
+        ("mta", state(row.mta_paused)),
+        ("smtp", state(row.smtp_paused)),
+    ];
+    cell::record(format, cells, out);
+}
+
+/// The counters for programs: one object, or a line of CSV per counter.
+pub(super) fn stats_record(uptime: u64, rows: &[(String, i64)], format: Format, out: &mut Vec<u8>) {
+    let counters = rows
+        .iter()
+        .map(|(key, value)| (key.as_str(), i128::from(*value)));
+    let mut counters: Vec<_> = counters.chain([("uptime", i128::from(uptime))]).collect();
+    counters.sort_unstable();
+    let cells = counters
+        .into_iter()
+        .map(|(key, value)| (key, Cell::Number(value)));
+    match format {
+        Format::Json => cell::record(format, cells, out),
+        Format::Csv => {
+            cell::header(["key", "value"].into_iter(), out);
+            for (key, value) in cells {
+                cell::record(format, [("key", key.into()), ("value", value)], out);
+            }
+        }
     }
 }
 
@@ -44,6 +79,38 @@ pub(super) fn affected(count: u64, done: &str, out: &mut Vec<u8>) {
     put(out, format_args!("{count} envelope{plural} {done}\n"));
 }
 
+/// What a verb would hit, then most of what.
+pub(super) fn census(census: &Census, done: &str, out: &mut Vec<u8>) {
+    let plural = if census.envelopes > 1 { "s" } else { "" };
+    let Census {
+        envelopes,
+        inflight,
+        messages,
+        octets,
+        ..
+    } = census;
+    put(
+        out,
+        format_args!(
+            "{envelopes} envelope{plural} would be {done}\nmessages: {messages}\n\
+             octets: {octets}\nin flight: {inflight}\n"
+        ),
+    );
+    let lists = [
+        ("senders", &census.senders),
+        ("domains", &census.domains),
+        ("errors", &census.errors),
+    ];
+    for (what, texts) in lists.iter().filter(|(_, texts)| !texts.is_empty()) {
+        put(out, format_args!("{what}:\n"));
+        for (text, count) in *texts {
+            put(out, format_args!("{count:8} "));
+            escape::printable(or_null(text), out);
+            out.push(b'\n');
+        }
+    }
+}
+
 /// The header, if it is due after so many lines.
 pub(super) fn digest_header(lines: usize, out: &mut Vec<u8>) {
     if !lines.is_multiple_of(DIGESTS_PER_HEADER) {
@@ -58,27 +125,76 @@ pub(super) fn digest_header(lines: usize, out: &mut Vec<u8>) {
     );
 }
 
+/// The names of the numbers of `monitor` for programs, in the order of its columns.
+pub(crate) const DIGEST_NAMES: [&str; 13] = [
+    "clients",
+    "connected",
+    "disconnected",
+    "envelopes",
+    "enqueued",
+    "dequeued",
+    "ok",
+    "tempfail",
+    "permfail",
+    "loop",
+    "expire",
+    "remove",
+    "bounce",
+];
+
+/// The numbers of one line for programs; the first one begins with the names in CSV.
+pub(super) fn digest_record(
+    row: &DigestRow,
+    last: &DigestRow,
+    first: bool,
+    format: Format,
+    out: &mut Vec<u8>,
+) {
+    if first && format == Format::Csv {
+        cell::header(DIGEST_NAMES.into_iter(), out);
+    }
+    let numbers = digest_numbers(row, last).map(Cell::from);
+    cell::record(format, DIGEST_NAMES.into_iter().zip(numbers), out);
+}
+
 /// One line: what is now, and what came since `last`.
 pub(super) fn digest(row: &DigestRow, last: &DigestRow, out: &mut Vec<u8>) {
-    let since = |field: fn(&DigestRow) -> u64| field(row).saturating_sub(field(last));
+    let [
+        clients,
+        connected,
+        disconnected,
+        envelopes,
+        enqueued,
+        dequeued,
+        rest @ ..,
+    ] = digest_numbers(row, last);
+    let [ok, tempfail, permfail, loops, expired, removed, bounce] = rest;
     put(
         out,
         format_args!(
-            "{:4} {:4} {:4}  {:4} {:4} {:4} {:4}    {:4}    {:4} {:4}   {:4}   {:4}   {:4}\n",
-            row.clients_connected
-                .saturating_sub(row.clients_disconnected),
-            since(|d| d.clients_connected),
-            since(|d| d.clients_disconnected),
-            row.enqueued.saturating_sub(row.dequeued),
-            since(|d| d.enqueued),
-            since(|d| d.dequeued),
-            since(|d| d.ok),
-            since(|d| d.tempfail),
-            since(|d| d.permfail),
-            since(|d| d.loops),
-            since(|d| d.expired),
-            since(|d| d.removed),
-            since(|d| d.bounce),
+            "{clients:4} {connected:4} {disconnected:4}  {envelopes:4} {enqueued:4} \
+             {dequeued:4} {ok:4}    {tempfail:4}    {permfail:4} {loops:4}   {expired:4}   \
+             {removed:4}   {bounce:4}\n"
         ),
     );
+}
+
+fn digest_numbers(row: &DigestRow, last: &DigestRow) -> [u64; 13] {
+    let since = |field: fn(&DigestRow) -> u64| field(row).saturating_sub(field(last));
+    [
+        row.clients_connected
+            .saturating_sub(row.clients_disconnected),
+        since(|d| d.clients_connected),
+        since(|d| d.clients_disconnected),
+        row.enqueued.saturating_sub(row.dequeued),
+        since(|d| d.enqueued),
+        since(|d| d.dequeued),
+        since(|d| d.ok),
+        since(|d| d.tempfail),
+        since(|d| d.permfail),
+        since(|d| d.loops),
+        since(|d| d.expired),
+        since(|d| d.removed),
+        since(|d| d.bounce),
+    ]
 }

@@ -4,49 +4,67 @@
 //! `mta-relay-heloname` are those of its version 2, because our envelopes, too, carry how they
 //! are delivered. `mda-rcpt-to`, `bounce-relayed`, `suspended` and `maybe-duplicated` are ours.
 
+use super::cell::{self, Cell, Format};
 use super::listing::{agent, or_null};
 use crate::escape;
 use redspool_core::control::{BounceKind, DeliveryRecord, EnvelopeRecord, NotifyRow};
 
 /// All lines of an envelope.
 pub(super) fn lines(envelope: &EnvelopeRecord, out: &mut Vec<u8>) {
-    let mut lines = Lines(out);
+    for (key, cell) in cells(envelope) {
+        out.extend_from_slice(key.as_bytes());
+        out.extend_from_slice(b": ");
+        match cell {
+            Cell::Text(text) => escape::value(&text, out),
+            Cell::Number(number) => out.extend_from_slice(number.to_string().as_bytes()),
+            Cell::Words(words) => out.extend_from_slice(words.join(" ").as_bytes()),
+            Cell::None => {}
+        }
+        out.push(b'\n');
+    }
+}
+
+/// The same for programs, with the keys as names.
+pub(super) fn record(envelope: &EnvelopeRecord, format: Format, out: &mut Vec<u8>) {
+    cell::record(format, cells(envelope), out);
+}
+
+fn cells(envelope: &EnvelopeRecord) -> Vec<(&'static str, Cell)> {
+    let mut lines = Lines(Vec::new());
     origin(envelope, &mut lines);
     progress(envelope, &mut lines);
     dsn(envelope, &mut lines);
     delivery(&envelope.delivery, &mut lines);
     lines.mark("suspended", envelope.suspended);
     lines.mark("maybe-duplicated", envelope.maybe_duplicated);
+    lines.0
 }
 
-struct Lines<'a>(&'a mut Vec<u8>);
+struct Lines(Vec<(&'static str, Cell)>);
 
-impl Lines<'_> {
-    fn text(&mut self, key: &str, value: &str) {
-        self.0.extend_from_slice(key.as_bytes());
-        self.0.extend_from_slice(b": ");
-        escape::value(value, self.0);
-        self.0.push(b'\n');
+impl Lines {
+    fn text(&mut self, key: &'static str, value: &str) {
+        self.0.push((key, value.into()));
     }
 
-    fn text_if_set(&mut self, key: &str, value: &str) {
+    fn text_if_set(&mut self, key: &'static str, value: &str) {
         if !value.is_empty() {
             self.text(key, value);
         }
     }
 
-    fn number(&mut self, key: &str, value: u64) {
-        self.text(key, &value.to_string());
+    fn number(&mut self, key: &'static str, value: u64) {
+        self.0.push((key, value.into()));
     }
 
-    fn mark(&mut self, key: &str, set: bool) {
+    fn mark(&mut self, key: &'static str, set: bool) {
         if set {
             self.text(key, "yes");
         }
     }
 }
 
-fn origin(envelope: &EnvelopeRecord, lines: &mut Lines<'_>) {
+fn origin(envelope: &EnvelopeRecord, lines: &mut Lines) {
     lines.text("version", "3");
     lines.text("dispatcher", &envelope.action);
     lines.text_if_set("tag", &envelope.tag);
@@ -62,7 +80,7 @@ fn origin(envelope: &EnvelopeRecord, lines: &mut Lines<'_>) {
     lines.text("dest", or_null(&envelope.dest));
 }
 
-fn progress(envelope: &EnvelopeRecord, lines: &mut Lines<'_>) {
+fn progress(envelope: &EnvelopeRecord, lines: &mut Lines) {
     lines.number("ctime", envelope.ctime);
     lines.number("last-try", envelope.last_try);
     lines.number("last-bounce", envelope.last_bounce);
@@ -73,15 +91,17 @@ fn progress(envelope: &EnvelopeRecord, lines: &mut Lines<'_>) {
         (envelope.bounce, "bounce"),
         (envelope.internal, "internal"),
     ];
-    let set: Vec<_> = flags
-        .iter()
+    let set = flags
+        .into_iter()
         .filter(|(set, _)| *set)
-        .map(|(_, word)| *word)
-        .collect();
-    lines.text_if_set("flags", &set.join(" "));
+        .map(|(_, word)| word.to_owned());
+    let set: Vec<_> = set.collect();
+    if !set.is_empty() {
+        lines.0.push(("flags", Cell::Words(set)));
+    }
 }
 
-fn dsn(envelope: &EnvelopeRecord, lines: &mut Lines<'_>) {
+fn dsn(envelope: &EnvelopeRecord, lines: &mut Lines) {
     lines.number("dsn-notify", envelope.dsn_notify.map_or(0, notify_bits));
     if let Some(full) = envelope.dsn_ret_full {
         lines.text("dsn-ret", if full { "FULL" } else { "HDRS" });
@@ -104,7 +124,7 @@ fn notify_bits(notify: NotifyRow) -> u64 {
     }
 }
 
-fn delivery(delivery: &DeliveryRecord, lines: &mut Lines<'_>) {
+fn delivery(delivery: &DeliveryRecord, lines: &mut Lines) {
     match delivery {
         DeliveryRecord::Mta { relay, helo } => {
             lines.text_if_set("mta-relay", relay.as_deref().unwrap_or_default());

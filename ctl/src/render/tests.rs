@@ -541,3 +541,239 @@ fn messages_do_not_command_a_terminal() {
     let content = b"\xff\x1b\r\n";
     assert_eq!(message(content, false), b"\xff\x1b\n");
 }
+
+/// What a listing in some other form is.
+fn listed(form: impl FnOnce(Renderer) -> Renderer, replies: Vec<Reply>) -> String {
+    let renderer = Renderer::new(Render::Listing, "envelope".into(), NOW, false);
+    let mut renderer = form(renderer);
+    let mut text = String::new();
+    for reply in replies {
+        let written = renderer.reply(reply);
+        text.push_str(&String::from_utf8(written.out).unwrap());
+        if written.enough {
+            text.push_str("[enough]\n");
+            break;
+        }
+    }
+    text
+}
+
+/// Three envelopes at three run states, in two replies, and the end.
+fn three() -> Vec<Reply> {
+    let inflight = EnvelopeRow {
+        id: 0xa565_0942_d977_af14,
+        flags: RowFlags {
+            auth: true,
+            suspend: true,
+            ..RowFlags::default()
+        },
+        sender: String::new(),
+        dest: "b@Other.example".into(),
+        ctime: NOW - 86_400,
+        last_try: 0,
+        retry: 0,
+        runstate: Runstate::Inflight { since: NOW - 5 },
+        errorline: String::new(),
+        tag: "SUBM".into(),
+        ..row()
+    };
+    let offline = EnvelopeRow {
+        id: 0xa565_0942_d977_af15,
+        agent: Agent::Mda,
+        dest: "c@other.example".into(),
+        runstate: Runstate::Offline,
+        errorline: "one, \"two\"\nthree".into(),
+        status: Some(StatusCode {
+            class: 4,
+            subject: 7,
+            detail: 1,
+        }),
+        ..row()
+    };
+    let pending = EnvelopeRow {
+        errorline: "try\\later \u{1}".into(),
+        ..row()
+    };
+    vec![
+        Reply::EnvelopeRows(vec![pending, inflight]),
+        Reply::EnvelopeRows(vec![offline]),
+        Reply::End,
+    ]
+}
+
+#[test]
+fn listings_for_programs_have_named_fields() {
+    let json = |renderer: Renderer| renderer.with_format(Some(Format::Json));
+    expect![[r#"
+        {"id":"a5650942d977af13","message":"a5650942","family":"inet6","type":"mta","flags":[],"sender":"sender@example.org","rcpt":"y@tmp.example","dest":"y@tmp.example","ctime":1795335353,"expiry":1795680953,"last_try":1795335360,"retry":1,"state":"pending","due":1795335798,"since":null,"error":"try\\later \u0001","status":null,"tag":null}
+        {"id":"a5650942d977af14","message":"a5650942","family":"inet6","type":"mta","flags":["auth","suspend"],"sender":"","rcpt":"y@tmp.example","dest":"b@Other.example","ctime":1795249000,"expiry":1795680953,"last_try":null,"retry":0,"state":"inflight","due":null,"since":1795335395,"error":null,"status":null,"tag":"SUBM"}
+        {"id":"a5650942d977af15","message":"a5650942","family":"inet6","type":"mda","flags":[],"sender":"sender@example.org","rcpt":"y@tmp.example","dest":"c@other.example","ctime":1795335353,"expiry":1795680953,"last_try":1795335360,"retry":1,"state":"offline","due":null,"since":null,"error":"one, \"two\"\nthree","status":"4.7.1","tag":null}
+    "#]].assert_eq(&listed(json, three()));
+    let csv = |renderer: Renderer| renderer.with_format(Some(Format::Csv));
+    expect![[r#"
+        id,message,family,type,flags,sender,rcpt,dest,ctime,expiry,last_try,retry,state,due,since,error,status,tag
+        a5650942d977af13,a5650942,inet6,mta,,sender@example.org,y@tmp.example,y@tmp.example,1795335353,1795680953,1795335360,1,pending,1795335798,,try\\later \^A,,
+        a5650942d977af14,a5650942,inet6,mta,auth suspend,,y@tmp.example,b@Other.example,1795249000,1795680953,,0,inflight,,1795335395,,,SUBM
+        a5650942d977af15,a5650942,inet6,mda,,sender@example.org,y@tmp.example,c@other.example,1795335353,1795680953,1795335360,1,offline,,,"one, ""two""\^Jthree",4.7.1,
+    "#]].assert_eq(&listed(csv, three()));
+    expect![[r""]].assert_eq(&listed(json, vec![Reply::End]));
+    expect![[r"
+        id,message,family,type,flags,sender,rcpt,dest,ctime,expiry,last_try,retry,state,due,since,error,status,tag
+    "]].assert_eq(&listed(csv, vec![Reply::End]));
+}
+
+#[test]
+fn summaries_count_by_domain_and_age() {
+    let summary = |renderer: Renderer| renderer.with_summary(10);
+    expect![[r"
+                      T 5 10 20 40 80 160 320 640 1280 1280+
+                TOTAL 3 2  0  0  0  0   0   0   0    0     1
+        other.example 2 1  0  0  0  0   0   0   0    0     1
+          tmp.example 1 1  0  0  0  0   0   0   0    0     0
+    "]]
+    .assert_eq(&listed(summary, three()));
+    expect![[r"
+              T 5 10 20 40 80 160 320 640 1280 1280+
+        TOTAL 0 0  0  0  0  0   0   0   0    0     0
+    "]]
+    .assert_eq(&listed(summary, vec![Reply::End]));
+    // Only the first domain is told apart.
+    let bounded = |renderer: Renderer| renderer.with_summary(1).with_format(Some(Format::Csv));
+    expect![[r"
+        domain,total,age_5,age_10,age_20,age_40,age_80,age_160,age_320,age_640,age_1280,age_more
+        ,3,2,0,0,0,0,0,0,0,0,1
+        tmp.example,1,1,0,0,0,0,0,0,0,0,0
+        *,2,1,0,0,0,0,0,0,0,0,1
+    "]]
+    .assert_eq(&listed(bounded, three()));
+    let json = |renderer: Renderer| summary(renderer).with_format(Some(Format::Json));
+    expect![[r#"
+        {"domain":null,"total":3,"age_5":2,"age_10":0,"age_20":0,"age_40":0,"age_80":0,"age_160":0,"age_320":0,"age_640":0,"age_1280":0,"age_more":1}
+        {"domain":"other.example","total":2,"age_5":1,"age_10":0,"age_20":0,"age_40":0,"age_80":0,"age_160":0,"age_320":0,"age_640":0,"age_1280":0,"age_more":1}
+        {"domain":"tmp.example","total":1,"age_5":1,"age_10":0,"age_20":0,"age_40":0,"age_80":0,"age_160":0,"age_320":0,"age_640":0,"age_1280":0,"age_more":0}
+    "#]].assert_eq(&listed(json, three()));
+}
+
+#[test]
+fn every_age_has_its_column() {
+    let ages = [
+        0, 299, 300, 599, 600, 1200, 2400, 4800, 9600, 19_200, 38_400, 76_800, NOW,
+    ];
+    let rows = ages.map(|age| EnvelopeRow {
+        ctime: NOW - age,
+        ..row()
+    });
+    let summary = |renderer: Renderer| renderer.with_summary(10);
+    expect![[r"
+                     T 5 10 20 40 80 160 320 640 1280 1280+
+              TOTAL 13 2  2  1  1  1   1   1   1    1     2
+        tmp.example 13 2  2  1  1  1   1   1   1    1     2
+    "]]
+    .assert_eq(&listed(
+        summary,
+        vec![Reply::EnvelopeRows(rows.into()), Reply::End],
+    ));
+}
+
+#[test]
+fn selected_rows_are_listed_until_there_are_enough() {
+    let selection = Selection {
+        agents: vec![Agent::Mta],
+        limit: Some(2),
+        ..Selection::default()
+    };
+    let limited = |renderer: Renderer| renderer.with_selection(selection.clone());
+    expect![[r"
+        a5650942d977af13|inet6|mta||sender@example.org|y@tmp.example|y@tmp.example|1795335353|1795680953|1795335360|1|pending|398|try\\later \^A
+        a5650942d977af14|inet6|mta|auth,suspend|@|y@tmp.example|b@Other.example|1795249000|1795680953|1795335395|0|inflight|5|
+        [enough]
+    "]].assert_eq(&listed(limited, three()));
+    let none = Selection {
+        limit: Some(0),
+        ..Selection::default()
+    };
+    let csv = |renderer: Renderer| renderer.with_selection(none).with_summary(10);
+    expect![[r"
+              T 5 10 20 40 80 160 320 640 1280 1280+
+        TOTAL 0 0  0  0  0  0   0   0   0    0     0
+        [enough]
+    "]]
+    .assert_eq(&listed(csv, three()));
+    let other = Selection {
+        domains: vec!["other.example".parse().unwrap()],
+        limit: Some(2),
+        ..Selection::default()
+    };
+    let summary = |renderer: Renderer| renderer.with_selection(other).with_summary(10);
+    expect![[r"
+                      T 5 10 20 40 80 160 320 640 1280 1280+
+                TOTAL 2 1  0  0  0  0   0   0   0    0     1
+        other.example 2 1  0  0  0  0   0   0   0    0     1
+        [enough]
+    "]]
+    .assert_eq(&listed(summary, three()));
+}
+
+#[test]
+fn numbers_for_programs_have_names() {
+    let form = |render, format, replies: Vec<Reply>| {
+        let renderer = Renderer::new(render, String::new(), NOW, false);
+        let mut renderer = renderer.with_format(Some(format));
+        let out = replies.into_iter().map(|reply| renderer.reply(reply).out);
+        String::from_utf8(out.collect::<Vec<_>>().concat()).unwrap()
+    };
+    let stats = || {
+        vec![Reply::Stats {
+            uptime: 66,
+            rows: vec![("control.session".into(), 1), ("smtp.session".into(), -2)],
+        }]
+    };
+    expect![[r#"
+        {"control.session":1,"smtp.session":-2,"uptime":66}
+    "#]]
+    .assert_eq(&form(Render::Stats, Format::Json, stats()));
+    expect![[r"
+        key,value
+        control.session,1
+        smtp.session,-2
+        uptime,66
+    "]]
+    .assert_eq(&form(Render::Stats, Format::Csv, stats()));
+    let status = Reply::Status(StatusRow {
+        mta_paused: true,
+        ..StatusRow::default()
+    });
+    expect![[r#"
+        {"mda":"running","mta":"paused","smtp":"running"}
+    "#]]
+    .assert_eq(&form(Render::Status, Format::Json, vec![status]));
+    let digest = |enqueued| {
+        Reply::Digest(DigestRow {
+            enqueued,
+            ..DigestRow::default()
+        })
+    };
+    let digests = || vec![digest(7), digest(9)];
+    expect![[r#"
+        {"clients":0,"connected":0,"disconnected":0,"envelopes":7,"enqueued":7,"dequeued":0,"ok":0,"tempfail":0,"permfail":0,"loop":0,"expire":0,"remove":0,"bounce":0}
+        {"clients":0,"connected":0,"disconnected":0,"envelopes":9,"enqueued":2,"dequeued":0,"ok":0,"tempfail":0,"permfail":0,"loop":0,"expire":0,"remove":0,"bounce":0}
+    "#]].assert_eq(&form(Render::Digests, Format::Json, digests()));
+    expect![[r"
+        clients,connected,disconnected,envelopes,enqueued,dequeued,ok,tempfail,permfail,loop,expire,remove,bounce
+        0,0,0,7,7,0,0,0,0,0,0,0,0
+        0,0,0,9,2,0,0,0,0,0,0,0,0
+    "]].assert_eq(&form(Render::Digests, Format::Csv, digests()));
+    let mda = DeliveryRecord::Mda {
+        method: "maildir".into(),
+        argument: "~/Maildir".into(),
+        rcpt_to: false,
+        user: "al\"ice".into(),
+        userbase: String::new(),
+        delivery_user: String::new(),
+        subaddress: String::new(),
+    };
+    let envelope = record(envelope(mda, Agent::Mda));
+    expect![[r#"
+        {"version":"3","dispatcher":"outbound","type":"mda","smtpname":"mx.example.org","helo":"client.example","hostname":"<unknown>","sockaddr":"[::1]","sender":"@","rcpt":"x@dead.example","dest":"x@dead.example","ctime":1795335353,"last-try":0,"last-bounce":0,"ttl":345600,"retry":0,"dsn-notify":0,"mda-user":"al\"ice","mda-method":"maildir","mda-buffer":"~/Maildir"}
+    "#]].assert_eq(&form(Render::Record, Format::Json, envelope));
+}

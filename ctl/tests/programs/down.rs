@@ -126,9 +126,6 @@ fn commands_that_are_not_served_say_so() {
         "unprofile imsg",
         "untrace all",
         "update table aliases",
-        "encrypt",
-        "encrypt secret",
-        "spf walk",
     ] {
         let words: Vec<_> = line.split(' ').collect();
         let shown = place.smtpctl(&words);
@@ -178,10 +175,37 @@ fn words_that_are_no_command_end_with_255() {
     .assert_eq(&place.smtpctl(&["--timeout", "0", "show", "queue"]));
     expect![[r"
         [stderr]
-        smtpctl: --interval and --count are for monitor only
-        [exit 1]
+        smtpctl: show queue: --count is not for this command, but for monitor; try --help
+        [exit 255]
     "]]
     .assert_eq(&place.smtpctl(&["--count", "1", "show", "queue"]));
+}
+
+#[test]
+fn the_version_is_printed_whatever_else_is_asked() {
+    let place = Place::new();
+    let want = format!("redspool {}\n[exit 0]\n", env!("CARGO_PKG_VERSION"));
+    assert_eq!(place.smtpctl(&["--version"]), want);
+    assert_eq!(place.smtpctl(&["show", "queue", "-V"]), want);
+    assert_eq!(
+        place.shown(program("mailq").args(["-v", "--version"])),
+        want
+    );
+}
+
+#[test]
+fn help_narrows_with_every_word() {
+    let place = Place::new();
+    let help = |words: &[&str]| {
+        let shown = place.smtpctl(&[words, &["--help"]].concat());
+        assert!(shown.ends_with("[exit 0]\n"), "{shown}");
+        shown
+    };
+    let (all, show, queue) = (help(&[]), help(&["sh"]), help(&["sh", "q"]));
+    assert!(all.contains("\nremove all\n") && all.contains("\nshow queue\n"));
+    assert!(!show.contains("\nremove all\n") && show.contains("\nshow queue\n"));
+    assert!(!show.contains("--sender") && queue.contains("--sender"));
+    assert!(queue.starts_with("Usage: smtpctl [options] show queue\n"));
 }
 
 #[test]
@@ -198,26 +222,43 @@ fn help_explains_every_level() {
         times), attempts, run state, seconds until due or since the attempt began,
         error. In the error, unprintable octets are escaped as vis(3) does; in
         addresses, `|` is shown as `\174`. Works while smtpd is not running, too; the
-        run state is `offline` then.
+        run state is `offline` then. Options select envelopes: what they ask for must
+        all hold, and of an option that is given several times, one. `--summary` counts
+        what is selected by domain and by age in minutes, as qshape(1) does.
         For root and the user smtpd runs as.
 
         Options:
-          -s, --socket <PATH>       Control socket of smtpd. Default: REDSPOOL_SOCKET;
-                                    smtpd.sock in a spool that was named;
-                                    /var/run/redspool.sock for root;
-                                    redspool/smtpd.sock in XDG_RUNTIME_DIR,
-                                    XDG_DATA_HOME or ~/.local/share for others
-          -q, --spool <DIR>         Spool of smtpd; its daemon is the one that is
-                                    asked, unless --socket names another. Default:
-                                    REDSPOOL_SPOOL; /var/spool/redspool for root;
-                                    redspool/spool in XDG_DATA_HOME or ~/.local/share
-                                    for others
-              --timeout <SECONDS>   Longest wait for a sign of life of smtpd [default:
-                                    10]
-              --interval <SECONDS>  For monitor: time between two lines
-              --count <N>           For monitor: lines to print before it ends
-          -h, --help                Explain the words so far, and what can follow
-          -V, --version             Print the version
+          -s, --socket <PATH>      Control socket of smtpd. Default: REDSPOOL_SOCKET;
+                                   smtpd.sock in a spool that was named;
+                                   /var/run/redspool.sock for root; redspool/smtpd.sock
+                                   in XDG_RUNTIME_DIR, XDG_DATA_HOME or ~/.local/share
+                                   for others
+          -q, --spool <DIR>        Spool of smtpd; its daemon is the one that is asked,
+                                   unless --socket names another. Default:
+                                   REDSPOOL_SPOOL; /var/spool/redspool for root;
+                                   redspool/spool in XDG_DATA_HOME or ~/.local/share
+                                   for others
+              --timeout <SECONDS>  Longest wait for a sign of life of smtpd [default:
+                                   10]
+              --json               One JSON object per line
+              --csv                Comma-separated values, with a line of names first
+              --summary            Count by domain and age instead of listing
+              --sender <ADDRESS>   With this return path: user@domain, @domain or user,
+                                   * for any part; @ for none
+              --rcpt <ADDRESS>     With this recipient, before or after expansion
+              --domain <NAME>      To this domain, * for any part
+              --error <TEXT>       Whose last failure has this code, such as 451 or
+                                   4.7.1, or this text in it
+              --older <AGE>        Accepted longer ago than this, such as 30m, 2h, 4d
+                                   or 1d12h
+              --newer <AGE>        Accepted not longer ago than this
+              --state <STATE>      At this run state, or with this flag [possible
+                                   values: pending, inflight, offline, suspend, hold]
+              --type <TYPE>        For this agent [possible values: mta, mda, bounce]
+              --tag <NAME>         From a listener with this tag, * for any part
+              --limit <N>          The first so many of these
+          -h, --help               Explain the words so far, and what can follow
+          -V, --version            Print the version
         [exit 0]
     "]]
     .assert_eq(&place.smtpctl(&["show", "queue", "--help"]));
@@ -240,22 +281,20 @@ fn help_explains_every_level() {
             Accept no more SMTP connections.
 
         Options:
-          -s, --socket <PATH>       Control socket of smtpd. Default: REDSPOOL_SOCKET;
-                                    smtpd.sock in a spool that was named;
-                                    /var/run/redspool.sock for root;
-                                    redspool/smtpd.sock in XDG_RUNTIME_DIR,
-                                    XDG_DATA_HOME or ~/.local/share for others
-          -q, --spool <DIR>         Spool of smtpd; its daemon is the one that is
-                                    asked, unless --socket names another. Default:
-                                    REDSPOOL_SPOOL; /var/spool/redspool for root;
-                                    redspool/spool in XDG_DATA_HOME or ~/.local/share
-                                    for others
-              --timeout <SECONDS>   Longest wait for a sign of life of smtpd [default:
-                                    10]
-              --interval <SECONDS>  For monitor: time between two lines
-              --count <N>           For monitor: lines to print before it ends
-          -h, --help                Explain the words so far, and what can follow
-          -V, --version             Print the version
+          -s, --socket <PATH>      Control socket of smtpd. Default: REDSPOOL_SOCKET;
+                                   smtpd.sock in a spool that was named;
+                                   /var/run/redspool.sock for root; redspool/smtpd.sock
+                                   in XDG_RUNTIME_DIR, XDG_DATA_HOME or ~/.local/share
+                                   for others
+          -q, --spool <DIR>        Spool of smtpd; its daemon is the one that is asked,
+                                   unless --socket names another. Default:
+                                   REDSPOOL_SPOOL; /var/spool/redspool for root;
+                                   redspool/spool in XDG_DATA_HOME or ~/.local/share
+                                   for others
+              --timeout <SECONDS>  Longest wait for a sign of life of smtpd [default:
+                                   10]
+          -h, --help               Explain the words so far, and what can follow
+          -V, --version            Print the version
         [exit 0]
     "]]
     .assert_eq(&place.smtpctl(&["-h", "pa"]));
@@ -356,32 +395,32 @@ fn help_explains_every_level() {
             Read a table again. (Not served by this version.)
         encrypt
         encrypt <str>
-            Print the hash of a password for a credentials table. (Not served by this
-            version.)
+            Print the hash of a password for a credentials table.
         spf walk
-            Print the networks that the SPF records of domains allow. (Not served by
-            this version.)
+            Print the networks that the SPF records of domains allow.
+        completions bash
+        completions zsh
+        completions fish
+            Print a script with which a shell completes the words of this command.
 
         Every word may be abbreviated as long as only one word begins so. `--help`
-        after some words explains them.
+        after some words explains them, and the options of a command.
 
         Options:
-          -s, --socket <PATH>       Control socket of smtpd. Default: REDSPOOL_SOCKET;
-                                    smtpd.sock in a spool that was named;
-                                    /var/run/redspool.sock for root;
-                                    redspool/smtpd.sock in XDG_RUNTIME_DIR,
-                                    XDG_DATA_HOME or ~/.local/share for others
-          -q, --spool <DIR>         Spool of smtpd; its daemon is the one that is
-                                    asked, unless --socket names another. Default:
-                                    REDSPOOL_SPOOL; /var/spool/redspool for root;
-                                    redspool/spool in XDG_DATA_HOME or ~/.local/share
-                                    for others
-              --timeout <SECONDS>   Longest wait for a sign of life of smtpd [default:
-                                    10]
-              --interval <SECONDS>  For monitor: time between two lines
-              --count <N>           For monitor: lines to print before it ends
-          -h, --help                Explain the words so far, and what can follow
-          -V, --version             Print the version
+          -s, --socket <PATH>      Control socket of smtpd. Default: REDSPOOL_SOCKET;
+                                   smtpd.sock in a spool that was named;
+                                   /var/run/redspool.sock for root; redspool/smtpd.sock
+                                   in XDG_RUNTIME_DIR, XDG_DATA_HOME or ~/.local/share
+                                   for others
+          -q, --spool <DIR>        Spool of smtpd; its daemon is the one that is asked,
+                                   unless --socket names another. Default:
+                                   REDSPOOL_SPOOL; /var/spool/redspool for root;
+                                   redspool/spool in XDG_DATA_HOME or ~/.local/share
+                                   for others
+              --timeout <SECONDS>  Longest wait for a sign of life of smtpd [default:
+                                   10]
+          -h, --help               Explain the words so far, and what can follow
+          -V, --version            Print the version
         [exit 0]
     "]]
     .assert_eq(&place.smtpctl(&["--help"]));

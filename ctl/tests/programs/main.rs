@@ -5,7 +5,11 @@
     reason = "the configuration spares test functions, not their helpers"
 )]
 
+mod completions;
 mod down;
+mod encrypt;
+mod forms;
 mod offline;
 mod online;
 mod place;
+mod spf;

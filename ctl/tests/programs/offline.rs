@@ -56,7 +56,7 @@ fn submission(message: &str, recipients: u32) -> Transition {
 }
 
 /// A store with two messages; open until it is dropped.
-fn filled(spool: &Path) -> LogStore {
+pub(crate) fn filled(spool: &Path) -> LogStore {
     let mut store = LogStore::open(spool).unwrap();
     let group = [submission("7c84c730", 2), submission("0253f956", 1)];
     let group = group.map(|transition| store.prepare(transition).unwrap());

@@ -9,7 +9,7 @@
 //!
 //! Modules stand on floors; a module uses lower floors only, or its own folder:
 //! words (`id addr reply time rng limits machine`), records (`envelope message config stats`),
-//! `queue lookup`, `smtp control`, `scheduler mta mda bounce`, `engine`.
+//! `queue lookup spf`, `smtp control`, `scheduler mta mda bounce`, `engine`.
 
 pub mod addr;
 pub mod bounce;
@@ -29,5 +29,6 @@ pub mod reply;
 pub mod rng;
 pub mod scheduler;
 pub mod smtp;
+pub mod spf;
 pub mod stats;
 pub mod time;

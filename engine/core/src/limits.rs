@@ -93,6 +93,9 @@ pub struct Limits {
     /// The numbers of `mta limit`.
     pub mta: MtaLimits,
 
+    /// Bounds of `spf walk`.
+    pub spf: SpfLimits,
+
     /// Notices whose headers we gather before they go out: failures of one message merge.
     pub bounce_wait: Duration,
     /// Notices being made at a time.
@@ -104,6 +107,10 @@ pub struct Limits {
     pub control_connections_per_user: usize,
     /// Octets of one frame on the control socket.
     pub control_frame: usize,
+    /// Texts of a kind told apart for `--dry-run`.
+    pub census_texts: usize,
+    /// Domains counted one by one by `show queue --summary`; the rest is one line.
+    pub summary_domains: usize,
 }
 
 /// Limits of the relaying side; `mta limit`.
@@ -160,6 +167,36 @@ pub struct MtaLimits {
     /// Envelopes per domain that are tried again at once when the domain answers;
     /// `mta max-deferred`.
     pub deferred: usize,
+}
+
+/// Limits of a walk through SPF records.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SpfLimits {
+    /// Terms that need a look-up, over all records of a domain (RFC 7208 4.6.4: 10).
+    pub lookups: usize,
+    /// Look-ups that find nothing (RFC 7208 4.6.4: 2).
+    pub voids: usize,
+    /// Exchangers looked at per `mx` term (RFC 7208 4.6.4: 10).
+    pub exchanges: usize,
+    /// Networks kept of one domain; more than any record of use has.
+    pub networks: usize,
+    /// Faults kept of one domain: nobody reads more.
+    pub faults: usize,
+    /// Domains walked through at a time.
+    pub domains: usize,
+}
+
+impl Default for SpfLimits {
+    fn default() -> Self {
+        Self {
+            lookups: 10,
+            voids: 2,
+            exchanges: 10,
+            networks: 10_000,
+            faults: 100,
+            domains: 16,
+        }
+    }
 }
 
 impl Default for MtaLimits {
@@ -234,11 +271,14 @@ impl Default for Limits {
             mda_task_lowat: 30,
             mda_task_release: 10,
             mta: MtaLimits::default(),
+            spf: SpfLimits::default(),
             bounce_wait: Duration::from_secs(1),
             bounce_sessions: 2,
             bounce_copy: 64 << 10,
             control_connections_per_user: 32,
             control_frame: 1 << 20,
+            census_texts: 10_000,
+            summary_domains: 100_000,
         }
     }
 }

@@ -7,6 +7,7 @@
 
 use crate::daemon::Shared;
 use crate::drivers::set_aside;
+use crate::selected::{Order, select};
 use bytes::{Buf as _, BytesMut};
 use parking_lot::Mutex;
 use redspool_core::control::{
@@ -120,13 +121,13 @@ impl Drop for Connected {
 }
 
 /// A connection, and how to answer on it.
-struct Peer {
+pub(crate) struct Peer {
     stream: UnixStream,
     limit: usize,
 }
 
 impl Peer {
-    async fn send(&mut self, reply: &Reply) -> io::Result<()> {
+    pub(crate) async fn send(&mut self, reply: &Reply) -> io::Result<()> {
         let frame = frame::encode(reply, self.limit).map_err(io::Error::other)?;
         match tokio::time::timeout(IDLE, self.stream.write_all(&frame)).await {
             Ok(written) => written,
@@ -227,24 +228,42 @@ async fn answer(shared: &Arc<Shared>, peer: &mut Peer, request: Request) -> io::
             tracing::info!("log {}", if verbose { "verbose" } else { "brief" });
             Reply::Done
         }
+        Request::Select {
+            verb,
+            selector,
+            selection,
+            dry_run,
+        } => match selected(selector) {
+            Ok(selector) => {
+                let order = Order {
+                    verb: (!dry_run).then_some(verb),
+                    selector,
+                    selection: *selection,
+                };
+                match select(shared, peer, order).await? {
+                    Ok(reply) | Err(reply) => reply,
+                }
+            }
+            Err(_) => Reply::Unknown,
+        },
     };
     peer.send(&reply).await
 }
 
-fn fail(error: &StoreError) -> Reply {
+pub(crate) fn fail(error: &StoreError) -> Reply {
     Reply::Fail {
         reason: format!("queue: {error}"),
     }
 }
 
-fn ending() -> Reply {
+pub(crate) fn ending() -> Reply {
     Reply::Fail {
         reason: "smtpd is stopping".into(),
     }
 }
 
 /// Reads from the store on a thread that may wait for the disk.
-async fn read<T: Send + 'static>(
+pub(crate) async fn read<T: Send + 'static>(
     shared: &Arc<Shared>,
     question: impl FnOnce(&dyn Reader) -> Result<T, StoreError> + Send + 'static,
 ) -> Result<T, StoreError> {
@@ -293,7 +312,7 @@ async fn list(shared: &Arc<Shared>, peer: &mut Peer, selector: Selector) -> io::
     peer.send(&end).await
 }
 
-fn sorted_out(page: Vec<Walked<Envelope>>) -> (Vec<Envelope>, Vec<StoreError>) {
+pub(crate) fn sorted_out(page: Vec<Walked<Envelope>>) -> (Vec<Envelope>, Vec<StoreError>) {
     let (mut envelopes, mut damaged) = (Vec::with_capacity(page.len()), Vec::new());
     for walked in page {
         match walked {
@@ -305,7 +324,10 @@ fn sorted_out(page: Vec<Walked<Envelope>>) -> (Vec<Envelope>, Vec<StoreError>) {
 }
 
 /// Joins envelopes with where the schedule has them; those it no longer has are left out.
-async fn rows(shared: &Arc<Shared>, envelopes: Vec<Envelope>) -> Option<Vec<EnvelopeRow>> {
+pub(crate) async fn rows(
+    shared: &Arc<Shared>,
+    envelopes: Vec<Envelope>,
+) -> Option<Vec<EnvelopeRow>> {
     let ids: Vec<_> = envelopes.iter().map(|envelope| envelope.id).collect();
     let states = shared.engine.ask(move |engine, now| {
         ids.into_iter()
@@ -363,7 +385,7 @@ async fn content(shared: &Arc<Shared>, peer: &mut Peer, id: MessageId) -> io::Re
     Ok(())
 }
 
-async fn schedule(shared: &Arc<Shared>, selector: Selector) -> Reply {
+pub(crate) async fn schedule(shared: &Arc<Shared>, selector: Selector) -> Reply {
     let count = shared
         .engine
         .ask(move |engine, now| engine.schedule(now, selector))
@@ -395,7 +417,7 @@ async fn affected(
     }
 }
 
-async fn remove(shared: &Arc<Shared>, selector: Selector) -> Reply {
+pub(crate) async fn remove(shared: &Arc<Shared>, selector: Selector) -> Reply {
     let (done, wait) = oneshot::channel();
     let engine = shared.engine.clone();
     shared
@@ -420,7 +442,7 @@ async fn remove(shared: &Arc<Shared>, selector: Selector) -> Reply {
     }
 }
 
-async fn suspend(shared: &Arc<Shared>, selector: Selector, suspended: bool) -> Reply {
+pub(crate) async fn suspend(shared: &Arc<Shared>, selector: Selector, suspended: bool) -> Reply {
     let (done, wait) = oneshot::channel();
     let engine = shared.engine.clone();
     let transition = Transition::Suspend {

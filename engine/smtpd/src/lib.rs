@@ -35,6 +35,7 @@ mod notes;
 mod notices;
 mod recipients;
 mod replies;
+mod selected;
 mod session;
 mod settle;
 mod spoolfile;

@@ -20,6 +20,7 @@ mod unserved;
 mod value;
 
 pub use diagnostic::{Diagnostic, Mark, Place, Severity};
+pub use token::reserved_words;
 
 use crate::envelope::{Method, RelayHost};
 use crate::limits::Limits;

@@ -395,7 +395,7 @@ pub(crate) fn base(local: &str, delimiter: char) -> &str {
 }
 
 /// Whether the pattern covers all of the text; `*` stands for any run of characters.
-fn glob(pattern: &str, text: &str) -> bool {
+pub(crate) fn glob(pattern: &str, text: &str) -> bool {
     let Some((first, rest)) = pattern.split_once('*') else {
         return pattern == text;
     };

@@ -128,6 +128,11 @@ pub(super) fn keyword(word: &str) -> Option<&'static str> {
     KEYWORDS.get(at).copied()
 }
 
+/// The reserved words of smtpd.conf, in order: those of the grammar, but not the keys of `limit`.
+pub const fn reserved_words() -> &'static [&'static str] {
+    KEYWORDS
+}
+
 /// Words that begin a directive.
 pub(super) const DIRECTIVES: &[&str] = &[
     "action",

@@ -8,15 +8,21 @@
 //! people (smtpctl renders).
 //! Fails: ids that cannot exist are refused when they are turned into domain ids.
 
+mod census;
 pub mod frame;
 mod listing;
 pub mod paths;
 mod record;
 mod row;
+mod selection;
 
+pub use census::{Census, Tally};
 pub use listing::Listing;
 pub use record::{BounceKind, DeliveryRecord, EnvelopeRecord, NotifyRow};
 pub use row::{Agent, EnvelopeRow, Family, RowFlags, Runstate, StatusCode, chunks};
+pub use selection::{
+    AddressPattern, Age, ErrorPattern, InvalidPattern, NamePattern, Selection, State,
+};
 
 use crate::id::{EnvelopeId, InvalidId, MessageId};
 use crate::queue;
@@ -64,6 +70,32 @@ pub enum Request {
         /// Verbose or brief.
         verbose: bool,
     },
+    /// The verb for those envelopes of the selector that fit. [`Reply::Working`] while it takes,
+    /// then [`Reply::Affected`], or [`Reply::Census`] if nothing is to be done; or
+    /// [`Reply::Unknown`].
+    Select {
+        /// What to do.
+        verb: Verb,
+        /// Among which envelopes.
+        selector: Selector,
+        /// With which of them.
+        selection: Box<Selection>,
+        /// Say what would be hit, and do nothing.
+        dry_run: bool,
+    },
+}
+
+/// What can be done to envelopes that are selected.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Verb {
+    /// As [`Request::Schedule`].
+    Schedule,
+    /// As [`Request::Remove`].
+    Remove,
+    /// Pause, as [`Request::Suspend`].
+    Suspend,
+    /// Resume, as [`Request::Suspend`].
+    Resume,
 }
 
 /// What smtpd answers. Any request may also get [`Denied`](Reply::Denied) or
@@ -115,6 +147,10 @@ pub enum Reply {
         /// Why, for people: lower case, no full stop.
         reason: String,
     },
+    /// What would be hit.
+    Census(Box<Census>),
+    /// It takes a while; the answer is still to come.
+    Working,
 }
 
 impl Reply {
@@ -122,7 +158,7 @@ impl Reply {
     pub const fn is_last(&self) -> bool {
         !matches!(
             self,
-            Self::EnvelopeRows(_) | Self::Damaged { .. } | Self::Piece(_)
+            Self::EnvelopeRows(_) | Self::Damaged { .. } | Self::Piece(_) | Self::Working
         )
     }
 }

@@ -139,6 +139,11 @@ impl EnvelopeRow {
         }
     }
 
+    /// The domain of the recipient after expansion; empty if it has none.
+    pub fn domain(&self) -> &str {
+        self.dest.rsplit_once('@').map_or("", |(_, domain)| domain)
+    }
+
     /// Octets it may take on the wire, at most.
     fn weight(&self) -> usize {
         // Numbers, enums, flags and the lengths of the texts, each at its longest.

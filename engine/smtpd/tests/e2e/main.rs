@@ -12,5 +12,6 @@ mod disk;
 mod faults;
 mod offline;
 mod profile;
+mod selection;
 mod setup;
 mod signals;
