@@ -72,7 +72,12 @@ impl Step {
 
 /// Any step.
 pub fn any_step() -> impl Strategy<Value = Step> {
-    let length = prop_oneof![4 => 0..3_000usize, 1 => 60_000..140_000usize];
+    let length = prop_oneof![
+        32 => 0..3_000usize,
+        4 => 9_000..30_000usize,
+        2 => 60_000..140_000usize,
+        1 => 262_144..300_000usize,
+    ];
     let piece = prop_oneof![3 => Just(0usize), 1 => 1_000..70_000usize];
     prop_oneof![
         8 => (any_message(), 1..4u32, length, piece)
@@ -99,6 +104,59 @@ pub fn script(seed: u64, groups: usize) -> Vec<Vec<Step>> {
     let mut runner = TestRunner::new_with_rng(Config::default(), rng);
     let tree = vec(vec(any_step(), 1..5), groups).new_tree(&mut runner);
     tree.expect("nothing is filtered").current()
+}
+
+/// Every kind of step, in an order in which each does something.
+pub fn tour() -> Vec<Vec<Step>> {
+    let id = |number, low| mail::envelope_id(mail::message(number), low);
+    let settlement = |envelope: EnvelopeId, change, bounce: Option<u32>| Settlement {
+        envelope,
+        change,
+        bounce: bounce.map(|low| Box::new(mail::bounce(envelope.message(), low))),
+    };
+    let retry = Change::Retry {
+        retry: 1,
+        last_try: Timestamp::from_secs(1_700_000_900),
+        status: Some(Status::transient(4, 1)),
+        errorline: "451 later".into(),
+        warned: None,
+    };
+    let submit =
+        |number, recipients, length| Step::Submit(mail::message(number), recipients, length, 0);
+    let paused = Paused {
+        mda: true,
+        ..Paused::default()
+    };
+    vec![
+        vec![submit(0, 2, 700), submit(1, 3, 2_000)],
+        vec![Step::Settle(vec![settlement(
+            id(0, 1),
+            retry.clone(),
+            None,
+        )])],
+        vec![submit(2, 1, 40_000), submit(3, 2, 9), submit(0, 1, 5)],
+        vec![
+            Step::Settle(vec![settlement(id(0, 2), Change::Done, Some(4))]),
+            Step::Settle(vec![
+                settlement(id(2, 1), retry, None),
+                settlement(id(3, 1), Change::Done, None),
+            ]),
+        ],
+        vec![Step::Notify(Some(mail::message(4)), vec![id(0, 4)])],
+        vec![Step::Suspend(Selector::Message(mail::message(1)), true)],
+        vec![Step::Corrupt(mail::message(1)), Step::Pause(paused)],
+        vec![Step::Uncorrupt(mail::message(1)), submit(5, 2, 300)],
+        vec![Step::Settle(vec![settlement(id(0, 1), Change::Done, None)])],
+        vec![
+            Step::Remove(Selector::Envelope(id(5, 2))),
+            submit(0, 2, 1_500),
+        ],
+        vec![
+            Step::Corrupt(mail::message(3)),
+            Step::Remove(Selector::Message(mail::message(3))),
+        ],
+        vec![Step::Pause(Paused::default()), Step::Remove(Selector::All)],
+    ]
 }
 
 fn any_message() -> impl Strategy<Value = MessageId> {

@@ -1,62 +1,54 @@
-//! The n-th write, length change or sync fails, for every n: the group gets the error, the handle
-//! is dead, and the store that is opened afterwards has all that was acknowledged before.
+//! The n-th operation on the disk fails, for every n, and the store goes on or is opened again:
+//! nothing acknowledged is lost, nothing refused is queued, and no crash later changes that.
+//!
+//! `REDSPOOL_SEED=n` chooses another run; a failure prints the seed and the fault it belongs to.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use redspool_core::queue::{Paused, Store, StoreError, Transition};
-use redspool_proptests::books::Books;
-use redspool_proptests::crash::Disk;
-use redspool_proptests::step::{Step, script};
-use redspool_store::{MemStore, RedbStore};
-use std::io::ErrorKind;
+use redspool_proptests::faults::sweep;
+use redspool_proptests::kind::{Kind, Logs, Redbs};
+use redspool_proptests::media::Fault;
+use redspool_proptests::replay::seed;
+use redspool_store::Options;
 
-fn prepared<S: Store>(store: &S, group: &[Step]) -> Vec<S::Prepared> {
-    let prepared = group.iter().map(|step| store.prepare(step.transition()));
-    prepared.collect::<Result<_, _>>().unwrap()
-}
-
-/// Runs until the disk fails; whether it did.
-fn run(fault: usize, kind: ErrorKind, want: &StoreError) -> bool {
-    let disk = Disk::default();
-    let mut store = RedbStore::open_on(disk.clone()).unwrap();
-    let mut model = MemStore::new();
-    disk.fail_after(fault, kind);
-    for group in script(7, 6) {
-        let before = Books::read(&model.reader()).unwrap();
-        model.commit(prepared(&model, &group)).unwrap();
-        let Err(why) = store.commit(prepared(&store, &group)) else {
-            continue;
-        };
-        assert_eq!(why, *want, "operation {fault}");
-        let again = store.prepare(Transition::Pause(Paused::default())).unwrap();
-        assert_eq!(store.commit(vec![again]), Err(StoreError::Poisoned));
-        drop(store);
-        let after = Books::read(&model.reader()).unwrap();
-        let opened = RedbStore::open_on(Disk::new(disk.octets())).unwrap();
-        let books = Books::read(&opened.reader()).unwrap();
-        assert!(books == before || books == after, "operation {fault}");
-        return true;
-    }
-    drop(store);
-    // The disk may yet fail when the store is closed; nobody waits for an answer then.
-    disk.has_failed()
+fn swept<K: Kind>(kind: &K, errno: i32, sticky: bool, stride: usize) {
+    let fault = Fault {
+        left: 0,
+        errno,
+        sticky,
+    };
+    let operations = sweep(kind, seed(), fault, stride, &mut Err);
+    let operations = operations.map_err(|why| why.to_string()).unwrap();
+    println!("{operations} operations");
+    assert!(operations > 200, "{operations} operations");
 }
 
 #[test]
-fn a_full_disk_is_full_and_loses_nothing() {
-    let mut fault = 0;
-    while run(fault, ErrorKind::StorageFull, &StoreError::Full) {
-        fault += 1;
-    }
-    assert!(fault > 20, "{fault} operations");
+fn the_log_store_survives_one_error() {
+    swept(&Logs(Options::small()), Fault::EIO, false, 1);
 }
 
 #[test]
-fn a_failing_disk_loses_nothing_acknowledged() {
-    let want = StoreError::Io(ErrorKind::ConnectionAborted.to_string());
-    let mut fault = 0;
-    while run(fault, ErrorKind::ConnectionAborted, &want) {
-        fault += 1;
-    }
-    assert!(fault > 20, "{fault} operations");
+fn the_log_store_survives_a_disk_that_is_gone_for_a_while() {
+    swept(&Logs(Options::small()), Fault::EIO, true, 1);
+}
+
+#[test]
+fn the_log_store_survives_a_full_disk() {
+    swept(&Logs(Options::small()), Fault::ENOSPC, true, 1);
+}
+
+#[test]
+fn the_log_store_survives_a_disk_that_is_full_once() {
+    swept(&Logs(Options::small()), Fault::ENOSPC, false, 3);
+}
+
+#[test]
+fn the_redb_store_survives_one_error() {
+    swept(&Redbs, Fault::EIO, false, 7);
+}
+
+#[test]
+fn the_redb_store_survives_a_full_disk() {
+    swept(&Redbs, Fault::ENOSPC, true, 7);
 }

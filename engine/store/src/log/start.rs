@@ -53,6 +53,8 @@ impl LogStore {
         lock: Option<Lock>,
     ) -> Result<Self, StoreError> {
         let options = fitting(&*media, options)?;
+        // A file found here may be one whose maker failed before its name was durable.
+        media.sync_names().map_err(|why| io_fault(&why))?;
         let controls = options.controls;
         let prepare = |file: &dyn MediaFile| open::settle(file, controls);
         let sound = opened(&media, &options).and_then(|database| match database {
