@@ -18,6 +18,7 @@ fn commands_for_the_daemon_say_that_it_is_down() {
         "schedule all",
         "remove all",
         "remove 11111111",
+        "remove all --domain one.example --dry-run",
         "pause envelope all",
         "resume envelope 7c84c73004ce2e31",
         "pause mda",

@@ -3,6 +3,8 @@
 //! Promises: the queue is read in pages, and mail flows meanwhile; what is reported as done is
 //! durable; the client hears from us after every page, so that it need not take us for dead.
 //! Absent on purpose: whether an envelope fits, and how a census is taken (core's `control`).
+//! Fails: with the reason, when the store does; what was done before stays done. A client that
+//! goes away ends its order after the page at hand.
 
 use crate::control::{self, Peer, ending, fail, read, rows, sorted_out};
 use crate::daemon::Shared;
