@@ -17,7 +17,7 @@ mod sqlite;
 mod stores;
 
 use crate::queue::Queue;
-use redspool_store::RedbStore;
+use redspool_store::{LogStore, RedbStore};
 use std::io;
 use std::path::Path;
 
@@ -72,6 +72,12 @@ impl Rival {
 
 /// All that are built in; a store of ours is one row.
 pub const RIVALS: &[Rival] = &[
+    Rival {
+        name: "log",
+        about: "LogStore: a commit log in front, redb behind; the store of the daemon",
+        kind: Kind::Store,
+        open: |spool, _| stores::open(spool, LogStore::open),
+    },
     Rival {
         name: "redb",
         about: "RedbStore: redb alone, group commit",

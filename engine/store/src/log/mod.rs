@@ -5,7 +5,7 @@
 //! little to replay and the log can be used again.
 //! Order of reading: `frame`, `segment`, `form` (what lies in the log); `table`, `index`, `slots`
 //! (what is in memory); `prepare`, `plan`, `draft`, `store` (how it changes); `keeper`, `database`
-//! (what is done behind it); `open`, `scan`, `replay`, `rebuild` (how it comes back); `shared`,
+//! (what is done behind it); `open`, `heads`, `scan`, `replay`, `rebuild` (how it comes back); `shared`,
 //! `read`, `offline` (how it is read).
 
 mod control;
@@ -15,6 +15,7 @@ mod extent;
 mod findings;
 mod form;
 mod frame;
+mod heads;
 mod index;
 mod keeper;
 mod offline;

@@ -12,11 +12,12 @@ use super::control::Controls;
 use super::database::{self, Database, Known, Row};
 use super::findings::Findings;
 use super::frame::HEAD;
+use super::heads::{Heads, Segment};
 use super::index::{Bucket, Entry, Index};
 use super::place::{Location, Place, Position};
 use super::replay;
 use super::scan::{Found, scan};
-use super::segment::{self, HEADER, Header, Use};
+use super::segment::{self, HEADER, Use};
 use super::shared::io_fault;
 use super::slots::{Marks, Slot, Slots, low};
 use super::table::Table;
@@ -37,14 +38,6 @@ pub(super) const SIDE: &str = "queue.generation";
 
 /// Octets of redb's page cache in a daemon.
 pub(super) const CACHE: usize = 128 << 20;
-
-/// A segment that was found on the disk.
-#[derive(Clone, Debug)]
-pub(super) struct Segment {
-    pub(super) slot: u32,
-    pub(super) file: Arc<dyn MediaFile>,
-    pub(super) header: Header,
-}
 
 /// What opening has found out.
 #[derive(Debug)]
@@ -78,45 +71,6 @@ pub(super) fn settle(file: &dyn MediaFile, controls: Controls) -> io::Result<()>
     file.forget()
 }
 
-/// All segments there are; those without a readable head are in the table only.
-pub(super) fn segments(
-    media: &Arc<dyn Media>,
-    table: &mut Table,
-    findings: &mut Findings,
-    prepare: &dyn Fn(&dyn MediaFile) -> io::Result<()>,
-) -> Result<Vec<Segment>, StoreError> {
-    let failed = |why: io::Error| io_fault(&why);
-    let mut found = Vec::new();
-    let mut names = media.names().map_err(failed)?;
-    names.sort_unstable();
-    for slot in names.iter().filter_map(|name| segment::slot_of(name)) {
-        let Some(file) = media.open(&segment::name(slot)).map_err(failed)? else {
-            continue;
-        };
-        prepare(&*file).map_err(failed)?;
-        let mut octets = vec![0; HEADER as usize];
-        let read = file.read(0, &mut octets).map_err(failed)?;
-        octets.truncate(read);
-        let length = file.length().map_err(failed)?;
-        let length = u32::try_from(length).unwrap_or(u32::MAX);
-        let header = match Header::open(slot, &octets) {
-            Ok(header) => Some(header),
-            Err(Damage(why)) => {
-                // One that was never used is all zeros.
-                if octets.iter().any(|octet| *octet != 0) {
-                    findings.note(format!("{}: {why}", segment::name(slot)), []);
-                }
-                None
-            }
-        };
-        table.add(slot, Arc::clone(&file), length, header.as_ref());
-        if let Some(header) = header {
-            found.push(Segment { slot, file, header });
-        }
-    }
-    Ok(found)
-}
-
 /// The date for what is found now; no caller can give it.
 pub(super) fn today() -> Timestamp {
     let now = SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default();
@@ -133,20 +87,22 @@ pub(super) fn load(
 ) -> Result<Verdict, StoreError> {
     let mut table = Table::new(Arc::clone(media), size);
     let mut findings = Findings::default();
-    let found = segments(media, &mut table, &mut findings, prepare)?;
+    let mut heads = Heads::read(media, &mut table, prepare)?;
     let known = match database.known() {
         Err(StoreError::Unreadable(why)) => return Ok(Verdict::Rebuild(why)),
         known => known?,
     };
-    let mut hot: Vec<_> = found
-        .into_iter()
-        .filter(|one| one.header.usage == Use::Hot)
-        .collect();
+    heads.adopt(known.position, &mut table, &mut findings, controls)?;
+    let mut hot = heads.segments;
+    hot.retain(|one| one.header.usage == Use::Hot);
     hot.sort_unstable_by_key(|one| one.header.sequence);
     let from = match start(&hot, known.position) {
         Ok(from) => from,
         Err(why) => return Ok(Verdict::Rebuild(why)),
     };
+    for bare in heads.bare {
+        bare.judge(from.number, &mut findings);
+    }
     if let Some(older) = turned_back(&**media, known.generation)? {
         findings.note(older, []);
     }
@@ -374,8 +330,9 @@ impl Reading<'_> {
         if u32::try_from(found) != Ok(live) || found == 0 {
             return Some(Damage(format!("{found} of {live} envelopes found")));
         }
+        // Where the head is damaged, the records still prove themselves.
         let sequence = self.loaded.table.sequence_of(location.at.slot);
-        if sequence != location.sequence {
+        if sequence != 0 && sequence != location.sequence {
             return Some(Damage::new("its log segment is missing or was used again"));
         }
         None
@@ -415,27 +372,6 @@ fn log(
 }
 
 impl Segment {
-    /// All octets from `begin` up to `end`, or to the end of the file. What cannot be read is zero,
-    /// with a finding.
-    pub(super) fn octets(
-        &self,
-        begin: u32,
-        end: Option<u32>,
-        findings: &mut Findings,
-    ) -> Result<Vec<u8>, StoreError> {
-        let end = end.unwrap_or(self.header.capacity).max(begin);
-        let mut octets = vec![0; (end - begin) as usize];
-        let read = self.file.read(u64::from(begin), &mut octets);
-        let read = read.map_err(|why| io_fault(&why))?;
-        if read < octets.len() {
-            findings.note(
-                format!("{}: the file is cut short", segment::name(self.slot)),
-                [],
-            );
-        }
-        Ok(octets)
-    }
-
     /// Replays its frames from `begin` on; gives where they end.
     fn replay(
         &self,

@@ -13,8 +13,9 @@ use super::database::Known;
 use super::draft::Draft;
 use super::findings::Findings;
 use super::frame::{HEAD, Kind};
+use super::heads::{Heads, Segment};
 use super::index::{Bucket, Index};
-use super::open::{DATABASE, Loaded, Segment, segments, today};
+use super::open::{DATABASE, Loaded, today};
 use super::place::Place;
 use super::replay;
 use super::scan::{Found, scan};
@@ -70,7 +71,12 @@ pub(super) fn rebuild(
         format!("the database was built anew from the log ({why}); what is queued may have been delivered before"),
         [],
     );
-    let mut found = segments(media, &mut table, &mut findings, prepare)?;
+    let mut heads = Heads::read(media, &mut table, prepare)?;
+    heads.adopt(None, &mut table, &mut findings, controls)?;
+    for bare in heads.bare {
+        bare.judge(0, &mut findings);
+    }
+    let mut found = heads.segments;
     found.sort_unstable_by_key(|one| one.header.sequence);
     let mut lying = Vec::new();
     let mut number = 1;
