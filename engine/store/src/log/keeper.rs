@@ -79,7 +79,11 @@ pub(super) enum Outcome {
         generation: u64,
         result: Result<(), StoreError>,
     },
-    Spare(Result<(u32, Arc<dyn MediaFile>, u32), StoreError>),
+    Spare {
+        slot: u32,
+        /// Its file and capacity; without room there is none.
+        made: Option<(Arc<dyn MediaFile>, u32)>,
+    },
     Copied {
         moves: Vec<Move>,
         /// Messages that turned out damaged.
@@ -90,7 +94,7 @@ pub(super) enum Outcome {
         full: bool,
         result: Result<(), StoreError>,
     },
-    Removed,
+    Removed(Vec<u32>),
 }
 
 /// Where jobs are done.
@@ -198,7 +202,10 @@ fn run(shared: &Shared, job: Job) -> Outcome {
             generation,
             result: checkpoint(shared, &frozen, position, generation, reopen),
         },
-        Job::Spare { slot, capacity } => Outcome::Spare(spare(shared, slot, capacity)),
+        Job::Spare { slot, capacity } => Outcome::Spare {
+            slot,
+            made: spare(shared, slot, capacity).map(|file| (file, capacity)),
+        },
         Job::Copy {
             what,
             to,
@@ -229,11 +236,11 @@ fn run(shared: &Shared, job: Job) -> Outcome {
         }
         Job::Remove(slots) => {
             let media = Arc::clone(shared.table.lock().media());
-            for slot in slots {
+            for slot in &slots {
                 // A file that stays is found free at the next start.
-                let _ = media.remove(&segment::name(slot));
+                let _ = media.remove(&segment::name(*slot));
             }
-            Outcome::Removed
+            Outcome::Removed(slots)
         }
     }
 }
@@ -280,20 +287,14 @@ fn side(media: &dyn Media, position: Position, generation: u64) -> std::io::Resu
     }
 }
 
-fn spare(
-    shared: &Shared,
-    slot: u32,
-    capacity: u32,
-) -> Result<(u32, Arc<dyn MediaFile>, u32), StoreError> {
+fn spare(shared: &Shared, slot: u32, capacity: u32) -> Option<Arc<dyn MediaFile>> {
     let media = Arc::clone(shared.table.lock().media());
-    match segment::make(&*media, slot, capacity) {
-        Ok(file) => Ok((slot, file, capacity)),
-        Err(why) => {
-            // Half a spare is none.
-            let _ = media.remove(&segment::name(slot));
-            Err(io_fault(&why))
-        }
+    let made = segment::make(&*media, slot, capacity);
+    if made.is_err() {
+        // Half a spare is none. Without one the next segment is made when it is needed.
+        let _ = media.remove(&segment::name(slot));
     }
+    made.ok()
 }
 
 struct Copier<'a> {

@@ -97,6 +97,7 @@ pub(super) struct Start {
 impl LogStore {
     pub(super) fn start(start: Start) -> Result<Self, StoreError> {
         let coming = Arc::new(AtomicU64::new(start.generation + 1));
+        start.shared.table.lock().loaded(start.generation);
         Ok(Self {
             extents: Arc::new(Extents::new(Arc::clone(&start.shared), Arc::clone(&coming))),
             keeper: Keeper::new(Arc::clone(&start.shared), start.options.inline)?,
@@ -269,12 +270,9 @@ impl LogStore {
                     }
                 }
             }
-            Outcome::Spare(spare) => {
+            Outcome::Spare { slot, made } => {
                 self.sparing = false;
-                // Without a spare the next segment is made when it is needed, or there is no room.
-                if let Ok((slot, file, capacity)) = spare {
-                    self.shared.table.lock().add_spare(slot, file, capacity);
-                }
+                self.shared.table.lock().add_spare(slot, made);
             }
             Outcome::Copied {
                 moves,
@@ -287,7 +285,7 @@ impl LogStore {
                 self.copied(moves, offset, full, result.is_err());
                 self.set_aside(damaged)?;
             }
-            Outcome::Removed => {}
+            Outcome::Removed(slots) => self.shared.table.lock().removed(&slots),
         }
         Ok(())
     }

@@ -11,7 +11,7 @@ use super::place::Place;
 use super::segment::{self, HEADER, Header, Use};
 use crate::media::{Media, MediaFile};
 use redspool_core::queue::Paused;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::sync::Arc;
 
@@ -27,6 +27,8 @@ pub(super) struct Table {
     sequence: u64,
     /// Octets of a segment, unless something larger has to fit.
     size: u32,
+    /// Slots whose files are being made or removed in the background: nobody else may touch them.
+    busy: BTreeSet<u32>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -106,6 +108,7 @@ impl Table {
             segments: BTreeMap::new(),
             sequence: 1,
             size,
+            busy: BTreeSet::new(),
         }
     }
 
@@ -140,6 +143,14 @@ impl Table {
         );
     }
 
+    /// Everything queued is claimed: what lies in no segment now is not in checkpoint `generation`.
+    pub(super) fn loaded(&mut self, generation: u64) {
+        let empty = self.segments.values_mut().filter(|one| one.messages == 0);
+        for one in empty {
+            one.emptied = Some(generation);
+        }
+    }
+
     /// A segment that is free, or a new one, with room for `need` octets of frames.
     pub(super) fn take(&mut self, usage: Use, need: usize) -> io::Result<Taken> {
         let need = u32::try_from(need)
@@ -171,30 +182,41 @@ impl Table {
 
     /// Makes a new file; it is free.
     fn make(&mut self, capacity: u32) -> io::Result<u32> {
-        let slot = (1..Place::STAGED).find(|slot| !self.segments.contains_key(slot));
-        let slot = slot.ok_or(io::ErrorKind::FileTooLarge)?;
+        let slot = self.vacant().ok_or(io::ErrorKind::FileTooLarge)?;
         let file = segment::make(&*self.media, slot, capacity)?;
         self.add(slot, file, capacity, None);
         Ok(slot)
     }
 
-    /// Whether a spare is worth preparing: a number for its file, and its octets.
-    pub(super) fn wants_spare(&self) -> Option<(u32, u32)> {
-        if self
-            .segments
-            .values()
-            .any(|one| one.state == State::Free && one.capacity >= self.size)
-        {
-            return None;
-        }
-        let slot = (1..Place::STAGED).find(|slot| !self.segments.contains_key(slot));
-        slot.map(|slot| (slot, self.size))
+    /// The first slot that has no file and will not have one soon.
+    fn vacant(&self) -> Option<u32> {
+        let taken = |slot: &u32| self.segments.contains_key(slot) || self.busy.contains(slot);
+        (1..Place::STAGED).find(|slot| !taken(slot))
     }
 
-    /// Takes over a spare that was prepared; one that came too late for its number is dropped.
-    pub(super) fn add_spare(&mut self, slot: u32, file: Arc<dyn MediaFile>, capacity: u32) {
-        if !self.segments.contains_key(&slot) {
+    /// Whether a spare is worth preparing: the slot that is set apart for it, and its octets.
+    pub(super) fn wants_spare(&mut self) -> Option<(u32, u32)> {
+        let mut segments = self.segments.values();
+        if segments.any(|one| one.state == State::Free && one.capacity >= self.size) {
+            return None;
+        }
+        let slot = self.vacant()?;
+        self.busy.insert(slot);
+        Some((slot, self.size))
+    }
+
+    /// Takes over the spare that was prepared, or gives its slot up.
+    pub(super) fn add_spare(&mut self, slot: u32, made: Option<(Arc<dyn MediaFile>, u32)>) {
+        self.busy.remove(&slot);
+        if let Some((file, capacity)) = made {
             self.add(slot, file, capacity, None);
+        }
+    }
+
+    /// The files of these slots are gone.
+    pub(super) fn removed(&mut self, slots: &[u32]) {
+        for slot in slots {
+            self.busy.remove(slot);
         }
     }
 
@@ -273,6 +295,7 @@ impl Table {
         for slot in &surplus {
             self.segments.remove(slot);
         }
+        self.busy.extend(&surplus);
         surplus
     }
 

@@ -297,6 +297,38 @@ fn a_damaged_content_is_told_set_aside_and_not_taken_back() {
     assert_eq!(queued(&reader), [id(7, 1), id(8, 1)]);
 }
 
+/// Background threads make and remove segments while the log rolls on.
+#[test]
+fn segments_made_and_removed_in_the_background_are_not_mixed_up() {
+    let spool = tempfile::tempdir().unwrap();
+    let options = || Options {
+        inline: false,
+        ..Options::small()
+    };
+    let mut store = LogStore::open_with(spool.path(), options()).unwrap();
+    for round in 0..12 {
+        // The queue grows and shrinks, so that segments come and go.
+        let first = round * 100 + 1;
+        for number in first..first + 100 {
+            commit(&mut store, submit(number, 1, 1_500));
+        }
+        for number in first..first + 90 {
+            commit(&mut store, settle(id(number, 1), Change::Done));
+        }
+        if round % 4 == 3 {
+            drop(store);
+            store = LogStore::open_with(spool.path(), options()).unwrap();
+            assert!(store.findings().all().is_empty(), "{}", store.findings());
+        }
+        let reader = store.reader();
+        let queued = queued(&reader);
+        assert_eq!(queued.len(), (usize::try_from(round).unwrap() + 1) * 10);
+        for id in queued {
+            reader.body(id.message(), 0).unwrap().unwrap();
+        }
+    }
+}
+
 #[test]
 fn a_message_takes_few_octets_of_memory() {
     assert_eq!(size_of::<index::Entry>(), 32);
