@@ -12,6 +12,7 @@ use crate::options::Options;
 use crate::parse::{Args, Parsed};
 use crate::render::Render;
 use crate::spf;
+use crate::store;
 use redspool_core::control::{Request, Selector, Subsystem};
 
 /// One command.
@@ -365,6 +366,27 @@ pub(crate) static COMMANDS: &[Command] = &[
     .does(spf::serve)
     .with(&["json", "resolver"])
     .for_anyone(),
+    Command::new(
+        &["store check"],
+        "Read every record and every content in the spool and prove it; nothing is written, and a \
+         daemon may run. What is damaged is told, then what there is. The status is 0 if all is \
+         sound, 1 if something is damaged, 2 if the store cannot be read. With `--json`, one \
+         object.",
+    )
+    .does(store::serve)
+    .with(&["json"]),
+    Command::new(
+        &["store rebuild"],
+        "Build the database of a stopped daemon anew from the log. The old one is kept under \
+         another name. What is queued is marked, for it may have been delivered before.",
+    )
+    .does(store::serve),
+    Command::new(
+        &["store compact"],
+        "Move together what is queued in the spool of a stopped daemon, and give the disk back \
+         that nothing needs.",
+    )
+    .does(store::serve),
     Command::new(
         &["completions bash", "completions zsh", "completions fish"],
         "Print a script with which a shell completes the words of this command. For bash: \

@@ -20,6 +20,7 @@ mod parse;
 mod render;
 mod run;
 mod spf;
+mod store;
 
 pub use pages::{mailq as mailq_page, smtpctl as smtpctl_page};
 pub use run::run;

@@ -348,7 +348,7 @@ mod tests {
     }
 
     const TOP: &str = "possibilities are:\ndiscover\npause\nresume\nshow\nlog\nmonitor\nprofile\n\
-        remove\nschedule\ntrace\nuncorrupt\nunprofile\nuntrace\nupdate\nencrypt\nspf\ncompletions\n";
+        remove\nschedule\ntrace\nuncorrupt\nunprofile\nuntrace\nupdate\nencrypt\nspf\nstore\ncompletions\n";
     const SHOW: &str = "possibilities are:\nshow mta\nshow envelope\nshow hoststats\n\
         show message\nshow queue\nshow hosts\nshow relays\nshow routes\nshow stats\nshow status\n";
     const PAUSE: &str = "possibilities are:\npause mta\npause envelope\npause mda\npause smtp\n";

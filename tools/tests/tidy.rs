@@ -50,6 +50,7 @@ const BORDERS: [(&str, &[&str]); 3] = [
             "bcrypt",
             "clap",
             "hickory-resolver",
+            "indicatif",
             "jiff",
             "nix",
             "rand",

@@ -299,7 +299,7 @@ fn help_explains_every_level() {
         [exit 0]
     "]]
     .assert_eq(&place.smtpctl(&["-h", "pa"]));
-    expect![[r"
+    expect![[r#"
         Usage: smtpctl [options] <command>
 
         discover <evpid>
@@ -399,6 +399,14 @@ fn help_explains_every_level() {
             Print the hash of a password for a credentials table.
         spf walk
             Print the networks that the SPF records of domains allow.
+        store check
+            Read every record and every content in the spool and prove it; nothing is
+            written, and a daemon may run.
+        store rebuild
+            Build the database of a stopped daemon anew from the log.
+        store compact
+            Move together what is queued in the spool of a stopped daemon, and give the
+            disk back that nothing needs.
         completions bash
         completions zsh
         completions fish
@@ -423,7 +431,7 @@ fn help_explains_every_level() {
           -h, --help               Explain the words so far, and what can follow
           -V, --version            Print the version
         [exit 0]
-    "]]
+    "#]]
     .assert_eq(&place.smtpctl(&["--help"]));
     let version = format!("redspool {}\n[exit 0]\n", env!("CARGO_PKG_VERSION"));
     assert_eq!(place.smtpctl(&["--version"]), version);

@@ -13,3 +13,4 @@ mod offline;
 mod online;
 mod place;
 mod spf;
+mod store;

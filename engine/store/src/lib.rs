@@ -20,6 +20,7 @@ mod redb;
 
 pub use ::redb::StorageBackend;
 pub use group::{GroupCommit, QueueHandle, State};
+pub use log::{Compacted, Report, check, compact, rebuild};
 pub use log::{
     Controls, Finding, Findings, Held, LogPrepared, LogPreparer, LogReader, LogStore, Offline,
     Options,

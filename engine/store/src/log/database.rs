@@ -81,6 +81,17 @@ pub(super) fn handle(media: &dyn Media, name: &str, cache: usize) -> Result<Hand
     })
 }
 
+/// Gives the free pages of a database back to the file system.
+pub(super) fn compact(media: &dyn Media, name: &str, cache: usize) -> Result<(), StoreError> {
+    guarded(|| {
+        let mut builder = Builder::new();
+        builder.set_cache_size(cache);
+        let mut database = media.database(name, &mut builder).map_err(fault)?;
+        database.compact().map_err(fault)?;
+        Ok(())
+    })
+}
+
 /// Creates the tables in an empty database.
 pub(super) fn initialise(handle: &Handle) -> Result<(), StoreError> {
     let work = |transaction: &WriteTransaction| {

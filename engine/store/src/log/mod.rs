@@ -6,8 +6,10 @@
 //! Order of reading: `frame`, `segment`, `form` (what lies in the log); `table`, `index`, `slots`
 //! (what is in memory); `prepare`, `plan`, `draft`, `store` (how it changes); `keeper`, `database`
 //! (what is done behind it); `open`, `heads`, `scan`, `replay`, `rebuild` (how it comes back); `shared`,
-//! `read`, `offline` (how it is read).
+//! `read`, `offline` (how it is read);
+//! `care` (what is done to a stopped one).
 
+mod care;
 mod control;
 mod database;
 mod draft;
@@ -37,6 +39,7 @@ mod table;
 #[cfg(test)]
 mod tests;
 
+pub use self::care::{Compacted, Report, check, compact, rebuild};
 pub use self::control::Controls;
 pub use self::findings::{Finding, Findings};
 pub use self::offline::Offline;

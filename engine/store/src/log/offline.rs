@@ -33,7 +33,7 @@ const SIZE: u32 = 0;
 /// A store opened for reading only.
 #[derive(Debug)]
 pub struct Offline {
-    shared: Arc<Shared>,
+    pub(super) shared: Arc<Shared>,
     findings: Findings,
 }
 
@@ -48,7 +48,7 @@ impl Offline {
         let prepare = |_: &dyn MediaFile| io::Result::Ok(());
         let controls = Controls::default();
         let mut last = String::new();
-        for _ in 0..TRIES {
+        for left in (0..TRIES).rev() {
             let database = match database(&*media) {
                 Ok(database) => database,
                 Err(StoreError::Unreadable(why)) => {
@@ -65,7 +65,8 @@ impl Offline {
                     last = "it changes faster than it can be read".into();
                 }
                 Verdict::Rebuild(why) => {
-                    if database.overtaken() {
+                    // A damaged database looks overtaken, too; it does not change any more.
+                    if left > 0 && database.overtaken() {
                         last = why;
                         continue;
                     }

@@ -42,6 +42,15 @@ impl LogStore {
         Self::begin(Arc::new(Directory::new(spool)), options, Some(lock))
     }
 
+    /// The same with a lock that is held already.
+    pub(super) fn open_locked(
+        spool: &Path,
+        options: Options,
+        lock: Lock,
+    ) -> Result<Self, StoreError> {
+        Self::begin(Arc::new(Directory::new(spool)), options, Some(lock))
+    }
+
     /// Opens a store on media of the caller's, or makes one there. There is no lock: for tests.
     pub fn open_on(media: Arc<dyn Media>, options: Options) -> Result<Self, StoreError> {
         Self::begin(media, options, None)

@@ -385,6 +385,50 @@ impl LogStore {
         self.failed_checkpoint.clone().map_or(Ok(()), Err)
     }
 
+    /// Moves what is needed out of segments that hold little of it, and gives the rest back to the
+    /// file system. Gives what the segments held before and hold now.
+    pub(super) fn tighten(&mut self) -> Result<(Held, Held), StoreError> {
+        let before = self.held();
+        let mut loose = self.shared.table.lock().loose();
+        while !loose.is_empty() {
+            if self.cold.is_none() {
+                self.cold = self.cold_segment();
+            }
+            let Some(cold) = &self.cold else {
+                return Err(StoreError::Full);
+            };
+            self.copying = true;
+            self.keeper.give(Job::Copy {
+                what: Chosen::In(loose.clone()),
+                to: cold.taken.clone(),
+                offset: cold.offset,
+                number: self.number,
+            });
+            while self.copying {
+                let outcome = self.keeper.wait().ok_or(StoreError::Closed)?;
+                self.outcome(outcome)?;
+            }
+            // Another segment is taken when one is full; without that, all have moved.
+            if self.cold.is_some() {
+                loose.clear();
+            }
+        }
+        // Free is what neither the last checkpoint nor the one before refers to.
+        for _ in 0..3 {
+            self.bring_up_to_date()?;
+        }
+        let free = self.shared.table.lock().clear();
+        self.keeper.give(Job::Remove(free));
+        while let Some(outcome) = self.keeper.wait() {
+            let removed = matches!(outcome, Outcome::Removed(_));
+            self.outcome(outcome)?;
+            if removed {
+                break;
+            }
+        }
+        Ok((before, self.held()))
+    }
+
     /// Begins a checkpoint.
     fn checkpoint(&mut self) {
         let mut index = self.shared.index.write();

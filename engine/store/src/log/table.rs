@@ -323,6 +323,29 @@ impl Table {
         self.segments.get(&slot).map(|one| one.usage)
     }
 
+    /// Sealed segments that are not full of what is needed, and have some of it.
+    pub(super) fn loose(&self) -> Vec<u32> {
+        let sealed = self.segments.iter().filter(|(_, one)| {
+            let needed = one.live.saturating_mul(10);
+            one.state == State::Sealed
+                && one.messages > 0
+                && needed < u64::from(one.capacity).saturating_mul(9)
+        });
+        sealed.map(|(slot, _)| *slot).collect()
+    }
+
+    /// Takes every free segment out; their files are to be removed.
+    pub(super) fn clear(&mut self) -> Vec<u32> {
+        let free = self
+            .segments
+            .iter()
+            .filter(|(_, one)| one.state == State::Free);
+        let free: Vec<_> = free.map(|(slot, _)| *slot).collect();
+        self.segments.retain(|slot, _| !free.contains(slot));
+        self.busy.extend(&free);
+        free
+    }
+
     /// What the disk holds.
     pub(super) fn held(&self) -> Held {
         let mut held = Held::default();
