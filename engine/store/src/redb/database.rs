@@ -106,6 +106,7 @@ pub(crate) fn fault(why: impl Into<Error>) -> StoreError {
         why @ (Error::TableDoesNotExist(_)
         | Error::TableTypeMismatch { .. }
         | Error::TableIsMultimap(_)
+        | Error::TypeDefinitionChanged { .. }
         | Error::LockPoisoned(_)
         | Error::UpgradeRequired(_)) => damaged(&why.to_string()),
         why => StoreError::Io(why.to_string()),
