@@ -104,17 +104,17 @@ pub struct Driver<'a, K: Kind> {
 
 impl<'a, K: Kind> Driver<'a, K> {
     /// Opens the store on media that hold one of the `lawful` states.
-    pub fn open(kind: &'a K, media: Recorder, lawful: Vec<State>) -> Result<Self, Breach> {
+    pub fn open(kind: &'a K, media: Recorder, lawful: &[State]) -> Result<Self, Breach> {
         let state = lawful.first().cloned().unwrap_or_else(State::empty);
         let mut driver = Self {
             kind,
             media,
             store: None,
             state,
-            chronicle: Chronicle::new(lawful.clone()),
+            chronicle: Chronicle::new(lawful.to_vec()),
             failed: false,
         };
-        driver.opened(&lawful)?;
+        driver.opened(lawful)?;
         Ok(driver)
     }
 
@@ -179,7 +179,8 @@ impl<'a, K: Kind> Driver<'a, K> {
 
     /// Closes the store and opens it again.
     pub fn reopen(&mut self) -> Result<(), Breach> {
-        self.reopen_as(&[self.state.clone()])
+        let state = self.state.clone();
+        self.reopen_as(std::slice::from_ref(&state))
     }
 
     /// The machine stops, and starts again with what the disk holds: everything synced, and each

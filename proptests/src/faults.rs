@@ -22,7 +22,7 @@ pub fn sweep<K: Kind>(
     breached: &mut dyn FnMut(Breach) -> Result<(), Breach>,
 ) -> Result<usize, Breach> {
     let mut left = 0;
-    let groups: Vec<_> = tour().into_iter().chain(script(seed, 6)).collect();
+    let groups: Vec<_> = tour().into_iter().chain(script(seed, 12)).collect();
     loop {
         let fault = Fault { left, ..fault };
         let place = format!("REDSPOOL_SEED={seed}, {fault:?}");
@@ -40,7 +40,7 @@ pub fn sweep<K: Kind>(
 fn run<K: Kind>(kind: &K, seed: u64, fault: Fault, groups: &[Vec<Step>]) -> Result<bool, Breach> {
     let media = Recorder::default();
     media.fail(fault, seed);
-    let mut driver = Driver::open(kind, media.clone(), vec![State::empty()])?;
+    let mut driver = Driver::open(kind, media.clone(), &[State::empty()])?;
     for (number, group) in groups.iter().enumerate() {
         let work = driver.commit(group).and_then(|()| driver.tick());
         let again = work.and_then(|()| match number % 6 {

@@ -21,6 +21,8 @@ pub enum Promise {
     P5,
     /// A submission is there whole or not at all.
     Q2,
+    /// A database that cannot be read is built anew.
+    S7,
 }
 
 impl Promise {
@@ -32,6 +34,7 @@ impl Promise {
             Self::P3 => "every accepted recipient is in the books once",
             Self::P5 => "damage is noticed and contained",
             Self::Q2 => "a submission is there whole or not at all",
+            Self::S7 => "a database that cannot be read is built anew",
         }
     }
 }
@@ -92,9 +95,10 @@ pub fn judge(lawful: &[Arc<Books>], found: &Books) -> Result<usize, Breach> {
             .collect();
         if known.is_empty() {
             let known = lawful.iter().any(|state| has(state, *id));
-            let what = match known {
-                true => format!("message {id} is queued, not set aside"),
-                false => format!("message {id} is queued, which nobody was told"),
+            let what = if known {
+                format!("message {id} is queued, not set aside")
+            } else {
+                format!("message {id} is queued, which nobody was told")
             };
             return Err(Breach::new(Promise::P2, what));
         }

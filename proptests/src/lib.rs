@@ -12,6 +12,7 @@ pub mod books;
 pub mod conformance;
 pub mod driver;
 pub mod faults;
+pub mod flips;
 pub mod judge;
 pub mod kind;
 pub mod mail;

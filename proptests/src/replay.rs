@@ -41,17 +41,17 @@ impl Replay {
         let mut images = 0;
         tape.images(&mut rng, self.amount, &mut |image| {
             images += 1;
-            let place = format!(
-                "{}, image {images}, cut {}, {}",
-                self.name(),
-                image.cut,
-                image.how
-            );
-            let lawful = chronicle.at(image.cut).to_vec();
+            let next = tape.next(image.cut);
+            let cut = format!("image {images}, cut {} ({next})", image.cut);
+            let place = format!("{}, {cut}, {}", self.name(), image.how);
+            let lawful = chronicle.at(image.cut);
             let again = images % self.again == 0;
-            let verdict = guarded(|| match again {
-                true => self.twice(kind, image, lawful, images),
-                false => verify(kind, image, lawful).map(|()| 0),
+            let verdict = guarded(|| {
+                if again {
+                    self.twice(kind, image, lawful, images)
+                } else {
+                    verify(kind, image, lawful).map(|()| 0)
+                }
             });
             match verdict {
                 Ok(more) => images += more,
@@ -68,7 +68,7 @@ impl Replay {
 
     /// The tape of the run.
     fn record<K: Kind>(&self, kind: &K) -> Result<(Tape, Chronicle), Breach> {
-        let mut driver = Driver::open(kind, Recorder::default(), vec![State::empty()])?;
+        let mut driver = Driver::open(kind, Recorder::default(), &[State::empty()])?;
         let groups = tour().into_iter().chain(script(self.seed, self.groups));
         for (number, group) in groups.enumerate() {
             driver.commit(&group)?;
@@ -87,7 +87,7 @@ impl Replay {
         &self,
         kind: &K,
         image: Image,
-        lawful: Vec<State>,
+        lawful: &[State],
         number: usize,
     ) -> Result<usize, Breach> {
         let seed = self.seed.wrapping_add(number as u64);
@@ -104,14 +104,14 @@ impl Replay {
             .images(&mut Rng::new(seed), SECOND, &mut |again| {
                 images += 1;
                 let place = format!("then cut {}, {}", again.cut, again.how);
-                let lawful = chronicle.at(again.cut).to_vec();
+                let lawful = chronicle.at(again.cut);
                 verify(kind, again, lawful).map_err(|why| why.at(&place))
             })?;
         Ok(images)
     }
 }
 
-fn verify<K: Kind>(kind: &K, image: Image, lawful: Vec<State>) -> Result<(), Breach> {
+fn verify<K: Kind>(kind: &K, image: Image, lawful: &[State]) -> Result<(), Breach> {
     Driver::open(kind, Recorder::on(image.disk), lawful).map(|driver| {
         driver.stop();
     })

@@ -4,7 +4,7 @@
 
 use redspool_core::queue::{Receipt, Store, StoreError, Transition};
 use redspool_proptests::conformance::{Place, conformance};
-use redspool_store::{MemPreparer, MemReader, MemStore, RedbStore};
+use redspool_store::{LogStore, MemPreparer, MemReader, MemStore, Options, RedbStore};
 use tempfile::TempDir;
 
 struct Memory;
@@ -36,6 +36,61 @@ impl Place for Spool {
         drop(store);
         RedbStore::open(self.0.path()).unwrap()
     }
+}
+
+/// A log store of which everything happens at once, in order.
+struct Inline(TempDir);
+
+impl Place for Inline {
+    type Store = LogStore;
+
+    fn fresh() -> (Self, LogStore) {
+        let spool = tempfile::tempdir().unwrap();
+        let store = LogStore::open_with(spool.path(), Options::small()).unwrap();
+        (Self(spool), store)
+    }
+
+    fn reopen(&mut self, mut store: LogStore) -> LogStore {
+        store.tick().unwrap();
+        drop(store);
+        LogStore::open_with(self.0.path(), Options::small()).unwrap()
+    }
+}
+
+/// A log store with threads of its own.
+struct Threaded(TempDir);
+
+fn threaded() -> Options {
+    Options {
+        inline: false,
+        ..Options::small()
+    }
+}
+
+impl Place for Threaded {
+    type Store = LogStore;
+
+    fn fresh() -> (Self, LogStore) {
+        let spool = tempfile::tempdir().unwrap();
+        let store = LogStore::open_with(spool.path(), threaded()).unwrap();
+        (Self(spool), store)
+    }
+
+    fn reopen(&mut self, mut store: LogStore) -> LogStore {
+        store.tick().unwrap();
+        drop(store);
+        LogStore::open_with(self.0.path(), threaded()).unwrap()
+    }
+}
+
+#[test]
+fn the_log_store_conforms() {
+    conformance::<Inline>();
+}
+
+#[test]
+fn the_log_store_with_threads_conforms() {
+    conformance::<Threaded>();
 }
 
 #[test]

@@ -19,8 +19,8 @@ fn swept<K: Kind>(kind: &K, errno: i32, sticky: bool, stride: usize) {
     };
     let operations = sweep(kind, seed(), fault, stride, &mut Err);
     let operations = operations.map_err(|why| why.to_string()).unwrap();
-    println!("{operations} operations");
-    assert!(operations > 200, "{operations} operations");
+    eprintln!("{operations} operations");
+    assert!(operations > 150, "{operations} operations");
 }
 
 #[test]

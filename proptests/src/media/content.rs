@@ -59,7 +59,7 @@ impl Content {
             self.blocks.resize(count, Arc::new([0; BLOCK]));
         }
         self.blocks.truncate(count);
-        if length < self.length && length % BLOCK != 0 {
+        if length < self.length && !length.is_multiple_of(BLOCK) {
             Arc::make_mut(&mut self.blocks[count - 1])[length % BLOCK..].fill(0);
         }
         self.length = length;

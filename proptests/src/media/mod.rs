@@ -140,10 +140,10 @@ impl Recorder {
 
 impl State {
     fn plugged(&self) -> Result<()> {
-        match self.unplugged {
-            true => Err(ErrorKind::BrokenPipe.into()),
-            false => Ok(()),
+        if self.unplugged {
+            return Err(ErrorKind::BrokenPipe.into());
         }
+        Ok(())
     }
 
     /// The planned error, if it is time for it.
@@ -156,18 +156,12 @@ impl State {
 
     /// Does something that happens whole or not at all.
     fn act(&mut self, operation: Operation) -> Result<()> {
-        match self.strike()? {
-            Some(why) => Err(why),
-            None => {
-                self.done(operation);
-                Ok(())
-            }
+        if let Some(why) = self.strike()? {
+            return Err(why);
         }
-    }
-
-    fn done(&mut self, operation: Operation) {
         self.view.apply(&operation, Kept::Whole, &mut self.rng);
         self.tape.operations.push(operation);
+        Ok(())
     }
 
     fn write(&mut self, file: FileId, offset: usize, data: Vec<u8>) -> Result<()> {
@@ -184,10 +178,11 @@ impl State {
                 .entry(file)
                 .or_default()
                 .write(offset, &data);
-            let (offset, data) = match self.stale.contains(&file) {
+            let (offset, data) = if self.stale.contains(&file) {
                 // Whole pages go to the disk, with all that the cache shows in them.
-                true => self.pages(file, offset, data.len()),
-                false => (offset, data),
+                self.pages(file, offset, data.len())
+            } else {
+                (offset, data)
             };
             self.tape.operations.push(Operation::Write {
                 file,
@@ -256,21 +251,18 @@ impl Media for Recorder {
 
     fn create(&self, name: &str) -> Result<Arc<dyn MediaFile>> {
         let mut state = self.state();
-        let id = match state.view.names.get(name).copied() {
-            Some(file) => {
-                state.act(Operation::Length { file, length: 0 })?;
-                file
-            }
-            None => {
-                let file = state.next;
-                state.act(Operation::Names {
-                    gone: None,
-                    now: Some((name.to_owned(), file)),
-                })?;
-                state.next += 1;
-                state.view.files.insert(file, Content::default());
-                file
-            }
+        let id = if let Some(file) = state.view.names.get(name).copied() {
+            state.act(Operation::Length { file, length: 0 })?;
+            file
+        } else {
+            let file = state.next;
+            state.act(Operation::Names {
+                gone: None,
+                now: Some((name.to_owned(), file)),
+            })?;
+            state.next += 1;
+            state.view.files.insert(file, Content::default());
+            file
         };
         drop(state);
         Ok(self.file(id))

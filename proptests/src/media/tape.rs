@@ -3,6 +3,7 @@
 //! Promises: what a sync covered is on the disk; nothing else is, until somebody chooses.
 
 use super::content::Content;
+use super::index;
 use redspool_core::rng::Rng;
 use std::collections::BTreeMap;
 use std::fmt;
@@ -43,6 +44,18 @@ pub(super) enum Operation {
     SyncNames,
 }
 
+impl Operation {
+    /// How many sectors a write touches.
+    pub(super) fn sectors(&self) -> usize {
+        match self {
+            Self::Write { offset, data, .. } => {
+                (offset + data.len()).div_ceil(SECTOR) - offset / SECTOR
+            }
+            _ => 0,
+        }
+    }
+}
+
 impl fmt::Display for Operation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -65,8 +78,8 @@ pub(super) enum Kept {
     Whole,
     /// Some of its sectors, by chance.
     Torn,
-    /// Its first sectors.
-    Begun,
+    /// So many of its first sectors.
+    Begun(usize),
     /// It has made the file longer, but its octets are missing.
     LengthOnly,
     /// Its octets are there as far as the file was long before.
@@ -79,7 +92,7 @@ impl Kept {
             0..=3 => Self::Nothing,
             4..=6 => Self::Whole,
             7 => Self::Torn,
-            8 => Self::Begun,
+            8 => Self::Begun(1 + index(rng.below(12))),
             _ if rng.below(2) == 0 => Self::LengthOnly,
             _ => Self::WithoutLength,
         }
@@ -139,8 +152,6 @@ fn write(content: &mut Content, offset: usize, data: &[u8], kept: Kept, rng: &mu
     if before < offset + data.len() && !matches!(kept, Kept::WithoutLength) {
         content.resize(offset + data.len());
     }
-    let sectors = data.len().div_ceil(SECTOR);
-    let begun = rng.below(sectors as u64);
     // The first sector ends at a multiple of its size in the file, not in the write.
     let mut at = 0;
     let mut number = 0;
@@ -149,7 +160,7 @@ fn write(content: &mut Content, offset: usize, data: &[u8], kept: Kept, rng: &mu
         let there = match kept {
             Kept::Whole => true,
             Kept::Torn => rng.below(2) == 0,
-            Kept::Begun => number < begun,
+            Kept::Begun(sectors) => number < sectors,
             Kept::WithoutLength => offset + next <= before,
             Kept::Nothing | Kept::LengthOnly => false,
         };
@@ -234,9 +245,10 @@ impl Tape {
         self.operations.is_empty()
     }
 
-    /// Its operations in words, one each.
-    pub fn shown(&self) -> Vec<String> {
-        self.operations.iter().map(ToString::to_string).collect()
+    /// The operation that was next at a cut, in words.
+    pub fn next(&self, cut: usize) -> String {
+        let next = self.operations.get(cut);
+        next.map_or("the end".into(), ToString::to_string)
     }
 
     pub(super) fn durable(&self) -> Durable<'_> {
