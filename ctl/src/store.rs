@@ -97,9 +97,9 @@ fn checked(console: &mut Console, options: &Options, spool: &Path) -> Result<(),
 fn text(report: &Report) -> String {
     let mut lines: Vec<String> = Vec::new();
     let findings = report.findings.all().iter();
-    lines.extend(findings.map(|finding| match finding.damage {
-        true => format!("damage: {finding}"),
-        false => format!("note: {finding}"),
+    lines.extend(findings.map(|finding| {
+        let kind = if finding.damage { "damage" } else { "note" };
+        format!("{kind}: {finding}")
     }));
     let damaged = report.damaged.iter();
     lines.extend(damaged.map(|(message, reason)| format!("damage: message {message}: {reason}")));

@@ -17,7 +17,7 @@ use redspool_core::id::{EnvelopeId, MessageId};
 use redspool_core::queue::{Change, Reader, Selector, Settlement, Store, StoreError};
 use redspool_core::reply::Status;
 use redspool_core::time::Timestamp;
-use redspool_store::{Findings, LogStore, Offline, Options};
+use redspool_store::{Findings, LogStore, Media, Offline, Options};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -108,7 +108,8 @@ impl Sample {
     /// Opens a damaged copy for reading only. Gives how many messages the damage has touched.
     pub fn offline(&self, disk: Disk) -> Result<usize, Breach> {
         guarded(|| {
-            let opened = Offline::open_on(Arc::new(Recorder::on(disk))).map_err(refused)?;
+            let media: Arc<dyn Media> = Arc::new(Recorder::on(disk));
+            let opened = Offline::open_on(&media).map_err(refused)?;
             Ok(self.serve(&opened.reader(), opened.findings())?.touched())
         })
     }

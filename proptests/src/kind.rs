@@ -35,7 +35,8 @@ impl Kind for Logs {
     }
 
     fn open(&self, media: &Recorder) -> Result<LogStore, StoreError> {
-        LogStore::open_on(Arc::new(media.clone()), self.0.clone())
+        let media: Arc<dyn Media> = Arc::new(media.clone());
+        LogStore::open_on(&media, self.0.clone())
     }
 
     fn damage(store: &LogStore) -> Option<String> {

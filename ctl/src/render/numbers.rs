@@ -4,14 +4,14 @@ use super::cell::{self, Cell, Format};
 use super::listing::or_null;
 use super::put;
 use crate::escape;
-use redspool_core::control::{Census, DigestRow, StatusRow};
+use redspool_core::control::{Census, DigestRow, QueueState, StatusRow};
 use redspool_core::time::short;
 use std::time::Duration;
 
 /// Lines of `monitor` under one header.
 const DIGESTS_PER_HEADER: usize = 25;
 
-/// The three lines of `show status`.
+/// The three lines of `show status`, and one more if the queue is not well.
 pub(super) fn status(row: StatusRow, out: &mut Vec<u8>) {
     let subsystems = [
         ("MDA", row.mda_paused),
@@ -22,15 +22,30 @@ pub(super) fn status(row: StatusRow, out: &mut Vec<u8>) {
         let state = if paused { "paused" } else { "running" };
         put(out, format_args!("{subsystem} {state}\n"));
     }
+    // Scripts count three lines where all is well.
+    match row.queue {
+        QueueState::Sound => {}
+        QueueState::Short => put(
+            out,
+            format_args!("QUEUE short of space, new mail is put off\n"),
+        ),
+        QueueState::Down => put(out, format_args!("QUEUE down, everything is put off\n")),
+    }
 }
 
 /// The same for programs: a record with the words of the lines in lower case.
 pub(super) fn status_record(row: StatusRow, format: Format, out: &mut Vec<u8>) {
+    let queue = match row.queue {
+        QueueState::Sound => "sound",
+        QueueState::Short => "short",
+        QueueState::Down => "down",
+    };
     let state = |paused| Cell::from(if paused { "paused" } else { "running" });
     let cells = [
         ("mda", state(row.mda_paused)),
         ("mta", state(row.mta_paused)),
         ("smtp", state(row.smtp_paused)),
+        ("queue", Cell::from(queue)),
     ];
     cell::record(format, cells, out);
 }

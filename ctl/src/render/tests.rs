@@ -3,8 +3,8 @@
 use super::*;
 use expect_test::{Expect, expect};
 use redspool_core::control::{
-    Agent, BounceKind, DeliveryRecord, EnvelopeRecord, EnvelopeRow, Family, NotifyRow, RowFlags,
-    Runstate, StatusCode, StatusRow,
+    Agent, BounceKind, DeliveryRecord, EnvelopeRecord, EnvelopeRow, Family, NotifyRow, QueueState,
+    RowFlags, Runstate, StatusCode, StatusRow,
 };
 
 /// The date all tests run at.
@@ -214,6 +214,24 @@ fn commands_succeed_or_fail_on_stdout_and_say_why_on_stderr() {
         &expect![[r"
             [bad message type]
             [failed]
+        "]],
+    );
+}
+
+#[test]
+fn a_queue_that_is_not_well_has_a_line_of_its_own() {
+    let row = StatusRow {
+        queue: QueueState::Short,
+        ..StatusRow::default()
+    };
+    check(
+        Render::Status,
+        vec![Reply::Status(row)],
+        &expect![[r"
+            MDA running
+            MTA running
+            SMTP running
+            QUEUE short of space, new mail is put off
         "]],
     );
 }

@@ -318,6 +318,12 @@ pub trait Store: Send + 'static {
         Ok(())
     }
 
+    /// Whether disk space is so short that new mail had better wait, as of the last
+    /// [`tick`](Store::tick). What is queued already can still be settled.
+    fn short(&self) -> bool {
+        false
+    }
+
     /// A handle for reading. Reads see everything whose receipt has been handed out.
     fn reader(&self) -> Self::Reader;
 }

@@ -204,7 +204,7 @@ async fn answer(shared: &Arc<Shared>, peer: &mut Peer, request: Request) -> io::
             Some(id) => return content(shared, peer, id).await,
             None => Reply::Unknown,
         },
-        Request::ShowStatus => Reply::Status(shared.paused().await.into()),
+        Request::ShowStatus => Reply::Status(shared.status().await),
         Request::ShowStats => shared.stats().await,
         Request::Monitor => shared.digest().await,
         Request::Schedule(selector) => match selected(selector) {

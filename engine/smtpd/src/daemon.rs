@@ -21,13 +21,13 @@ use crate::{clock, control};
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use redspool_core::config::Config;
-use redspool_core::control::{Reply, Subsystem};
+use redspool_core::control::{QueueState, Reply, StatusRow, Subsystem};
 use redspool_core::engine::{Engine, Event};
 use redspool_core::limits::Limits;
 use redspool_core::queue::{Paused, Scheduled, StoreError, Transition};
 use redspool_core::rng::Rng;
 use redspool_core::time::Now;
-use redspool_store::{GroupCommit, QueueHandle};
+use redspool_store::{GroupCommit, QueueHandle, State};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -114,6 +114,19 @@ impl Shared {
     /// What is paused.
     pub async fn paused(&self) -> Paused {
         *self.paused.lock().await
+    }
+
+    /// What is paused, and how the queue's store is.
+    pub async fn status(&self) -> StatusRow {
+        let queue = match self.queue.state() {
+            State::Open if self.queue.short() => QueueState::Short,
+            State::Open => QueueState::Sound,
+            State::Down(_) | State::Closed => QueueState::Down,
+        };
+        StatusRow {
+            queue,
+            ..self.paused().await.into()
+        }
     }
 
     /// Pauses or resumes a subsystem, durably. Says whether that changed anything.

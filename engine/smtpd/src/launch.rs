@@ -218,7 +218,21 @@ fn open_control(path: &Path) -> std::io::Result<std::os::unix::net::UnixListener
 /// Opens the store, and opens it anew after an error.
 fn open_store(spool: &Path) -> Result<GroupCommit, StoreError> {
     let again = spool.to_path_buf();
-    GroupCommit::start(LogStore::open(spool)?, move || LogStore::open(&again))
+    GroupCommit::start(opened(spool)?, move || opened(&again))
+}
+
+/// Opens the store and tells the log what was found on the way.
+fn opened(spool: &Path) -> Result<LogStore, StoreError> {
+    let store = LogStore::open(spool)?;
+    for finding in store.findings().all() {
+        let damage = finding.damage;
+        if damage {
+            tracing::warn!("queue damage={damage} finding=\"{finding}\"");
+        } else {
+            tracing::info!("queue damage={damage} finding=\"{finding}\"");
+        }
+    }
+    Ok(store)
 }
 
 /// What to do about a store that does not open.

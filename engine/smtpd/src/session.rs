@@ -160,7 +160,12 @@ impl Serving<'_> {
         match action {
             Action::Send(octets) => self.send(&octets).await,
             Action::Reserve => {
-                let event = match self.shared.ids.draw() {
+                let drawn = if self.shared.queue.short() {
+                    Err(StoreError::Full)
+                } else {
+                    self.shared.ids.draw()
+                };
+                let event = match drawn {
                     Ok(id) => Event::Reserved(id),
                     Err(error) => Event::ReserveFailed(replies::for_store(&error)),
                 };

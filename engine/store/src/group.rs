@@ -19,6 +19,7 @@ use redspool_core::queue::{
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, SyncSender, TryRecvError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
@@ -99,6 +100,7 @@ impl Drop for Done {
 /// What the handle and the writer both know.
 struct Shared {
     state: RwLock<State>,
+    short: AtomicBool,
     reader: RwLock<Option<Arc<dyn Reader>>>,
 }
 
@@ -158,6 +160,7 @@ impl GroupCommit {
         let (sender, orders) = mpsc::sync_channel(WAITING);
         let shared = Arc::new(Shared {
             state: RwLock::new(State::Open),
+            short: AtomicBool::new(store.short()),
             reader: RwLock::new(Some(Arc::new(store.reader()))),
         });
         let preparer = Arc::new(RwLock::new(Arc::new(store.preparer())));
@@ -231,6 +234,11 @@ impl QueueHandle {
     /// How the store is.
     pub fn state(&self) -> State {
         self.shared.state.read().clone()
+    }
+
+    /// Whether disk space is so short that new mail had better wait.
+    pub fn short(&self) -> bool {
+        self.shared.short.load(Ordering::Relaxed)
     }
 
     /// A handle for reading, which stays good when the store is opened anew.
@@ -352,7 +360,9 @@ where
                 }
             }
         }
-        store.tick()
+        let kept = store.tick();
+        self.shared.short.store(store.short(), Ordering::Relaxed);
+        kept
     }
 
     /// Takes what waits, until nothing does and something is due. Comes back empty once in a

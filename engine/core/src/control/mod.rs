@@ -227,6 +227,20 @@ pub struct StatusRow {
     pub mta_paused: bool,
     /// No SMTP connection is accepted.
     pub smtp_paused: bool,
+    /// How the queue's store is.
+    pub queue: QueueState,
+}
+
+/// How the queue's store is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum QueueState {
+    /// It takes mail.
+    #[default]
+    Sound,
+    /// New mail is put off, for disk space is short; what is queued goes on.
+    Short,
+    /// It failed and is being opened anew; nothing goes on.
+    Down,
 }
 
 impl From<queue::Paused> for StatusRow {
@@ -235,6 +249,7 @@ impl From<queue::Paused> for StatusRow {
             mda_paused: paused.mda,
             mta_paused: paused.mta,
             smtp_paused: paused.smtp,
+            queue: QueueState::Sound,
         }
     }
 }

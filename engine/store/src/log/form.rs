@@ -24,9 +24,10 @@ pub(super) fn open_gone(value: &[u8]) -> Result<Vec<EnvelopeId>, Damage> {
     let ids = ids
         .iter()
         .map(|id| EnvelopeId::new(u64::from_le_bytes(*id)).ok_or_else(wrong));
-    match rest.is_empty() {
-        true => ids.collect(),
-        false => Err(wrong()),
+    if rest.is_empty() {
+        ids.collect()
+    } else {
+        Err(wrong())
     }
 }
 

@@ -281,10 +281,10 @@ fn side(media: &dyn Media, position: Position, generation: u64) -> std::io::Resu
     };
     file.write(0, &[&position.seal(generation)])?;
     file.sync()?;
-    match new {
-        true => media.sync_names(),
-        false => Ok(()),
+    if new {
+        media.sync_names()?;
     }
+    Ok(())
 }
 
 fn spare(shared: &Shared, slot: u32, capacity: u32) -> Option<Arc<dyn MediaFile>> {

@@ -33,6 +33,7 @@ mod scan;
 mod segment;
 mod shared;
 mod slots;
+mod space;
 mod start;
 mod store;
 mod table;

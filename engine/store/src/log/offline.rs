@@ -40,24 +40,25 @@ pub struct Offline {
 impl Offline {
     /// Opens the store in the directory `spool`.
     pub fn open(spool: &Path) -> Result<Self, StoreError> {
-        Self::open_on(Arc::new(Directory::read_only(spool)))
+        let media: Arc<dyn Media> = Arc::new(Directory::read_only(spool));
+        Self::open_on(&media)
     }
 
     /// Opens a store on media of the caller's.
-    pub fn open_on(media: Arc<dyn Media>) -> Result<Self, StoreError> {
+    pub fn open_on(media: &Arc<dyn Media>) -> Result<Self, StoreError> {
         let prepare = |_: &dyn MediaFile| io::Result::Ok(());
         let controls = Controls::default();
         let mut last = String::new();
         for left in (0..TRIES).rev() {
-            let database = match database(&*media) {
+            let database = match database(&**media) {
                 Ok(database) => database,
                 Err(StoreError::Unreadable(why)) => {
-                    let loaded = rebuild::rebuild(&media, &why, SIZE, controls, &prepare)?;
+                    let loaded = rebuild::rebuild(media, &why, SIZE, controls, &prepare)?;
                     return Self::without(StoreError::Unreadable(why), loaded);
                 }
                 Err(why) => return Err(why),
             };
-            match open::load(&media, &database, SIZE, controls, &prepare)? {
+            match open::load(media, &database, SIZE, controls, &prepare)? {
                 Verdict::Sound(loaded) => {
                     if !database.overtaken() {
                         return Ok(Self::assembled(database, *loaded));
@@ -70,7 +71,7 @@ impl Offline {
                         last = why;
                         continue;
                     }
-                    let loaded = rebuild::rebuild(&media, &why, SIZE, controls, &prepare)?;
+                    let loaded = rebuild::rebuild(media, &why, SIZE, controls, &prepare)?;
                     return Ok(Self::assembled(database, loaded));
                 }
             }

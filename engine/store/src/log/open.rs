@@ -360,9 +360,10 @@ fn log(
         }
         let end = end.filter(|(sequence, _)| *sequence == one.header.sequence);
         let end = end.map(|(_, end)| end);
-        let begin = match one.header.sequence == from.sequence {
-            true => u32::try_from(from.offset).unwrap_or(u32::MAX),
-            false => HEADER,
+        let begin = if one.header.sequence == from.sequence {
+            u32::try_from(from.offset).unwrap_or(u32::MAX)
+        } else {
+            HEADER
         };
         let end = one.replay(begin, end, loaded, controls)?;
         loaded.last = Some((one.header.sequence, end));

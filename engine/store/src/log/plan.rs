@@ -233,9 +233,10 @@ impl<'a> Plan<'a> {
         }
         self.add(frame);
         dropped.sort_unstable();
-        Ok(match dropped.is_empty() {
-            true => Receipt::Done,
-            false => Receipt::Affected(dropped),
+        Ok(if dropped.is_empty() {
+            Receipt::Done
+        } else {
+            Receipt::Affected(dropped)
         })
     }
 

@@ -71,9 +71,10 @@ impl LogReader {
                 let found = match whereabouts {
                     Whereabouts::Database => rows.find(*id)?.map(|row| {
                         let record = row.value();
-                        match self.shared.controls.proof_not_compared {
-                            true => open(*id, *marks, &self.shared.believed(record.to_vec())),
-                            false => open(*id, *marks, record),
+                        if self.shared.controls.proof_not_compared {
+                            open(*id, *marks, &self.shared.believed(record.to_vec()))
+                        } else {
+                            open(*id, *marks, record)
                         }
                     }),
                     Whereabouts::Log(place) => {

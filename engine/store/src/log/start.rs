@@ -39,7 +39,8 @@ impl LogStore {
         directory::create(spool)
             .map_err(|why| StoreError::Io(format!("{}: {why}", spool.display())))?;
         let lock = Lock::take(&spool.join(LOCK_NAME))?;
-        Self::begin(Arc::new(Directory::new(spool)), options, Some(lock))
+        let media: Arc<dyn Media> = Arc::new(Directory::new(spool));
+        Self::begin(&media, options, Some(lock))
     }
 
     /// The same with a lock that is held already.
@@ -48,28 +49,29 @@ impl LogStore {
         options: Options,
         lock: Lock,
     ) -> Result<Self, StoreError> {
-        Self::begin(Arc::new(Directory::new(spool)), options, Some(lock))
+        let media: Arc<dyn Media> = Arc::new(Directory::new(spool));
+        Self::begin(&media, options, Some(lock))
     }
 
     /// Opens a store on media of the caller's, or makes one there. There is no lock: for tests.
-    pub fn open_on(media: Arc<dyn Media>, options: Options) -> Result<Self, StoreError> {
+    pub fn open_on(media: &Arc<dyn Media>, options: Options) -> Result<Self, StoreError> {
         Self::begin(media, options, None)
     }
 
     fn begin(
-        media: Arc<dyn Media>,
+        media: &Arc<dyn Media>,
         options: Options,
         lock: Option<Lock>,
     ) -> Result<Self, StoreError> {
-        let options = fitting(&*media, options)?;
+        let options = fitting(&**media, options)?;
         // A file found here may be one whose maker failed before its name was durable.
         media.sync_names().map_err(|why| io_fault(&why))?;
         let controls = options.controls;
         let prepare = |file: &dyn MediaFile| open::settle(file, controls);
-        let sound = opened(&media, &options).and_then(|database| match database {
+        let sound = opened(media, &options).and_then(|database| match database {
             Err(why) => Ok(Err(why)),
             Ok(database) => {
-                match open::load(&media, &database, options.segment, controls, &prepare)? {
+                match open::load(media, &database, options.segment, controls, &prepare)? {
                     Verdict::Sound(loaded) => Ok(Ok((database, *loaded))),
                     Verdict::Rebuild(why) => {
                         database.close();
@@ -81,14 +83,14 @@ impl LogStore {
         let (database, loaded) = match sound {
             Ok(sound) => sound,
             Err(why) => {
-                let loaded = rebuild::rebuild(&media, &why, options.segment, controls, &prepare)?;
+                let loaded = rebuild::rebuild(media, &why, options.segment, controls, &prepare)?;
                 if loaded.last.is_none() {
                     // Without a log there is nothing to build it from: it may be somebody else's.
                     return Err(StoreError::Unreadable(why));
                 }
-                rebuild::put_away(&*media)?;
-                open::create(&*media)?;
-                let handle = database::handle(&*media, DATABASE, CACHE)?;
+                rebuild::put_away(&**media)?;
+                open::create(&**media)?;
+                let handle = database::handle(&**media, DATABASE, CACHE)?;
                 (Database::open(handle), loaded)
             }
         };
@@ -137,11 +139,11 @@ impl LogStore {
 }
 
 /// The same options with segments that a small file system has room for.
-fn fitting(media: &dyn Media, options: Options) -> Result<Options, StoreError> {
+fn fitting(media: &dyn Media, mut options: Options) -> Result<Options, StoreError> {
     let space = media.space().map_err(|why| io_fault(&why))?;
     let share = u32::try_from(space.total / SEGMENTS_MIN).unwrap_or(u32::MAX);
-    let segment = options.segment.min(share.max(SEGMENT_MIN));
-    Ok(Options { segment, ..options })
+    options.segment = options.segment.min(share.max(SEGMENT_MIN));
+    Ok(options)
 }
 
 /// Opens the database, or makes one; or says why it has to be built anew.

@@ -12,7 +12,7 @@
 use super::draft::Draft;
 use super::extent::Extents;
 use super::findings::Findings;
-use super::frame::{Kind, Stamp};
+use super::frame::{Builder, Kind, Stamp};
 use super::index::Delta;
 use super::keeper::{Chosen, Job, Keeper, Move, Outcome};
 use super::options::Options;
@@ -22,6 +22,7 @@ use super::prepare::{LogPreparer, Prepared};
 use super::read::LogReader;
 use super::segment::{HEADER, Use};
 use super::shared::{Shared, io_fault};
+use super::space;
 use super::table::{Held, Taken};
 use crate::lock::Lock;
 use crate::record::Damage;
@@ -29,7 +30,10 @@ use redspool_core::id::MessageId;
 use redspool_core::queue::{Receipt, Store, StoreError};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
+
+/// How often the space that is left is asked for.
+const LOOK: Duration = Duration::from_secs(1);
 
 /// A segment that is written to, and up to where.
 #[derive(Debug)]
@@ -75,6 +79,9 @@ pub struct LogStore {
     cooling: Vec<MessageId>,
     /// A write or sync has failed since the last checkpoint.
     wounded: bool,
+    /// New mail had better wait for space; and when that was found.
+    short: bool,
+    looked: Option<Instant>,
     survived: bool,
     dead: bool,
     /// Held while the store is open; none on media of the caller's.
@@ -120,6 +127,8 @@ impl LogStore {
             sparing: false,
             cooling: Vec::new(),
             wounded: false,
+            short: false,
+            looked: None,
             survived: false,
             dead: false,
             _lock: start.lock,
@@ -174,17 +183,14 @@ impl LogStore {
 
     /// Writes a planned group and syncs it. Gives where it begins.
     fn write(&mut self, planned: &mut Planned) -> Result<Place, StoreError> {
-        if self
-            .hot
-            .as_ref()
-            .is_none_or(|hot| hot.room() < planned.length)
+        let room = self.hot.as_ref().map_or(0, Open::room);
+        if room < planned.length
+            && let Err(why) = self.roll(planned.length)
         {
-            if let Err(why) = self.roll(planned.length) {
-                // Nothing was written where the log is; with more room, the next group may fit.
-                self.survived = !self.wounded && self.hot.is_some();
-                self.dead = !self.survived;
-                return Err(why);
-            }
+            // Nothing was written where the log is; with more room, the next group may fit.
+            self.survived = !self.wounded && self.hot.is_some();
+            self.dead = !self.survived;
+            return Err(why);
         }
         let Some(hot) = &self.hot else {
             return Err(StoreError::Poisoned);
@@ -198,7 +204,7 @@ impl LogStore {
             let stamp = Stamp { number, ..stamp };
             frame.stamp(Kind::Transition, stamp, self.options.controls);
         }
-        let parts: Vec<_> = planned.frames.iter().map(|frame| frame.octets()).collect();
+        let parts: Vec<_> = planned.frames.iter().map(Builder::octets).collect();
         let place = Place {
             slot: hot.taken.slot,
             offset: hot.offset,
@@ -213,10 +219,10 @@ impl LogStore {
                 }
             }
             hot.taken.file.write(u64::from(hot.offset), &parts)?;
-            match self.options.controls.answer_before_sync {
-                true => Ok(()),
-                false => hot.taken.file.sync(),
+            if self.options.controls.answer_before_sync {
+                return Ok(());
             }
+            hot.taken.file.sync()
         };
         match synced() {
             Ok(()) => Ok(place),
@@ -456,6 +462,19 @@ impl LogStore {
         });
     }
 
+    /// Looks at the space that is left, at most once in a while.
+    fn look(&mut self) {
+        if self.looked.is_some_and(|looked| looked.elapsed() < LOOK) {
+            return;
+        }
+        self.looked = Some(Instant::now());
+        let media = Arc::clone(self.shared.table.lock().media());
+        // Who cannot tell is taken to have room: the commit will say.
+        if let Ok(space) = media.space() {
+            self.short = space::short(space, self.short);
+        }
+    }
+
     /// Begins what is due.
     fn delegate(&mut self) {
         if !self.running {
@@ -517,16 +536,14 @@ impl LogStore {
         };
         let taken = self.shared.table.lock().take(Use::Cold, 0).ok()?;
         let begun = taken.begin(Use::Cold, None, self.number, paused, epoch);
-        match begun.and_then(|()| taken.file.sync()) {
-            Ok(()) => Some(Open {
-                taken,
-                offset: HEADER,
-            }),
-            Err(_) => {
-                self.shared.table.lock().seal(taken.slot, u64::MAX);
-                None
-            }
+        if begun.and_then(|()| taken.file.sync()).is_err() {
+            self.shared.table.lock().seal(taken.slot, u64::MAX);
+            return None;
         }
+        Some(Open {
+            taken,
+            offset: HEADER,
+        })
     }
 
     /// Waits for the checkpoint that runs, if the log has grown too far ahead of it.
@@ -592,7 +609,12 @@ impl Store for LogStore {
         }
         self.receive()?;
         self.delegate();
+        self.look();
         self.receive()
+    }
+
+    fn short(&self) -> bool {
+        self.short
     }
 
     fn reader(&self) -> LogReader {

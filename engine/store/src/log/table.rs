@@ -256,9 +256,10 @@ impl Table {
     /// A session begins or ends writing to this segment.
     pub(super) fn reserve(&mut self, slot: u32, begin: bool) {
         if let Some(one) = self.segments.get_mut(&slot) {
-            one.reserved = match begin {
-                true => one.reserved + 1,
-                false => one.reserved.saturating_sub(1),
+            one.reserved = if begin {
+                one.reserved + 1
+            } else {
+                one.reserved.saturating_sub(1)
             };
         }
     }

@@ -249,7 +249,8 @@ fn another_format_is_refused_and_left_alone() {
 
 #[test]
 fn what_is_no_store_is_unreadable_and_left_alone() {
-    for content in [&b""[..], b"queue", &[0; 100_000], &[0xa5; 9_999]] {
+    let zeros = vec![0; 100_000];
+    for content in [&b""[..], b"queue", &zeros, &[0xa5; 9_999]] {
         let spool = tempfile::tempdir().unwrap();
         std::fs::write(spool.path().join(FILE_NAME), content).unwrap();
         for why in [
@@ -340,8 +341,9 @@ fn read_only_media_are_enough_to_look() {
     let mut store = small(spool.path());
     commit(&mut store, submit(7, 1, 20_000));
     drop(store);
-    let media = std::sync::Arc::new(Directory::read_only(spool.path()));
-    let offline = Offline::open_on(media).unwrap();
+    let media: std::sync::Arc<dyn crate::Media> =
+        std::sync::Arc::new(Directory::read_only(spool.path()));
+    let offline = Offline::open_on(&media).unwrap();
     assert_eq!(
         offline.reader().message(message(7)).unwrap().unwrap().size,
         20_000
