@@ -762,7 +762,7 @@ fn numbers_for_programs_have_names() {
         ..StatusRow::default()
     });
     expect![[r#"
-        {"mda":"running","mta":"paused","smtp":"running"}
+        {"mda":"running","mta":"paused","smtp":"running","queue":"sound"}
     "#]]
     .assert_eq(&form(Render::Status, Format::Json, vec![status]));
     let digest = |enqueued| {
