@@ -419,6 +419,12 @@ impl LogStore {
                 loose.clear();
             }
         }
+        if let Some(cold) = self.cold.take() {
+            self.shared
+                .table
+                .lock()
+                .seal(cold.taken.slot, self.coming());
+        }
         // Free is what neither the last checkpoint nor the one before refers to.
         for _ in 0..3 {
             self.bring_up_to_date()?;
