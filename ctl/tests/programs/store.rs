@@ -69,6 +69,25 @@ fn a_database_is_built_anew_and_messages_move_together() {
 }
 
 #[test]
+fn without_a_log_nothing_is_built_and_nothing_touched() {
+    let place = Place::new();
+    let foreign = b"somebody else's file";
+    fs::write(place.path().join(FILE_NAME), foreign).unwrap();
+    let log = place.path().join("log.00000001");
+    // No segment at all, then one that holds nothing.
+    for segment in [None, Some(vec![0; 8192])] {
+        if let Some(octets) = segment {
+            fs::write(&log, octets).unwrap();
+        }
+        let shown = place.smtpctl(&["store", "rebuild"]);
+        assert!(shown.contains("cannot be read: "), "{shown}");
+        assert!(shown.ends_with("[exit 2]\n"), "{shown}");
+        assert_eq!(fs::read(place.path().join(FILE_NAME)).unwrap(), foreign);
+        assert!(!place.path().join(format!("{FILE_NAME}.damaged-1")).exists());
+    }
+}
+
+#[test]
 fn nothing_is_changed_beside_a_daemon() {
     let place = Place::new();
     let store = filled(place.path());

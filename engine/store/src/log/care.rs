@@ -12,8 +12,6 @@ use super::findings::Findings;
 use super::index::Entry;
 use super::offline::Offline;
 use super::open::{CACHE, DATABASE};
-use super::options::Options;
-use super::rebuild as building;
 use super::shared::io_fault;
 use super::store::LogStore;
 use super::table::Held;
@@ -119,18 +117,18 @@ fn unreadable(
     Ok(None)
 }
 
-/// Builds the database anew from the segments. Gives what that found.
+/// Builds the database anew from the segments, without opening the old one. Gives what that found.
+/// Without a log it is `Unreadable`, and nothing is touched.
 pub fn rebuild(spool: &Path) -> Result<Findings, StoreError> {
     let lock = locked(spool)?;
-    building::put_away(&Directory::new(spool))?;
-    let store = LogStore::open_locked(spool, Options::default(), lock)?;
+    let store = LogStore::open_locked(spool, lock, Some("it was asked for"))?;
     Ok(store.findings().clone())
 }
 
 /// Moves messages together and gives back the disk that nothing needs.
 pub fn compact(spool: &Path) -> Result<Compacted, StoreError> {
     let lock = locked(spool)?;
-    let mut store = LogStore::open_locked(spool, Options::default(), lock)?;
+    let mut store = LogStore::open_locked(spool, lock, None)?;
     let (before, after) = store.tighten()?;
     drop(store);
     let _lock = Lock::take(&spool.join(LOCK_NAME))?;

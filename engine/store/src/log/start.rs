@@ -40,53 +40,50 @@ impl LogStore {
             .map_err(|why| StoreError::Io(format!("{}: {why}", spool.display())))?;
         let lock = Lock::take(&spool.join(LOCK_NAME))?;
         let media: Arc<dyn Media> = Arc::new(Directory::new(spool));
-        Self::begin(&media, options, Some(lock))
+        Self::begin(&media, options, Some(lock), None)
     }
 
-    /// The same with a lock that is held already.
+    /// The same with a lock that is held already, and maybe a reason to build the database anew.
     pub(super) fn open_locked(
         spool: &Path,
-        options: Options,
         lock: Lock,
+        anew: Option<&str>,
     ) -> Result<Self, StoreError> {
         let media: Arc<dyn Media> = Arc::new(Directory::new(spool));
-        Self::begin(&media, options, Some(lock))
+        Self::begin(&media, Options::default(), Some(lock), anew)
     }
 
     /// Opens a store on media of the caller's, or makes one there. There is no lock: for tests.
     pub fn open_on(media: &Arc<dyn Media>, options: Options) -> Result<Self, StoreError> {
-        Self::begin(media, options, None)
+        Self::begin(media, options, None, None)
     }
 
+    /// Opens the store; `anew` is a reason to build the database from the log whatever it is like.
     fn begin(
         media: &Arc<dyn Media>,
         options: Options,
         lock: Option<Lock>,
+        anew: Option<&str>,
     ) -> Result<Self, StoreError> {
         let options = fitting(&**media, options)?;
         // A file found here may be one whose maker failed before its name was durable.
         media.sync_names().map_err(|why| io_fault(&why))?;
         let controls = options.controls;
         let prepare = |file: &dyn MediaFile| open::settle(file, controls);
-        let sound = opened(media, &options).and_then(|database| match database {
-            Err(why) => Ok(Err(why)),
-            Ok(database) => {
-                match open::load(media, &database, options.segment, controls, &prepare)? {
-                    Verdict::Sound(loaded) => Ok(Ok((database, *loaded))),
-                    Verdict::Rebuild(why) => {
-                        database.close();
-                        Ok(Err(why))
-                    }
-                }
-            }
-        })?;
+        let sound = if let Some(why) = anew {
+            Err(why.to_owned())
+        } else {
+            sound(media, &options, &prepare)?
+        };
         let (database, loaded) = match sound {
             Ok(sound) => sound,
             Err(why) => {
                 let loaded = rebuild::rebuild(media, &why, options.segment, controls, &prepare)?;
                 if loaded.last.is_none() {
                     // Without a log there is nothing to build it from: it may be somebody else's.
-                    return Err(StoreError::Unreadable(why));
+                    return Err(StoreError::Unreadable(format!(
+                        "{why}, and there is no log"
+                    )));
                 }
                 rebuild::put_away(&**media)?;
                 open::create(&**media)?;
@@ -135,6 +132,25 @@ impl LogStore {
             tail,
             lock,
         })
+    }
+}
+
+/// Database and log, if they go together; else why the database has to be built anew.
+fn sound(
+    media: &Arc<dyn Media>,
+    options: &Options,
+    prepare: &dyn Fn(&dyn MediaFile) -> std::io::Result<()>,
+) -> Result<Result<(Database, Loaded), String>, StoreError> {
+    let database = match opened(media, options)? {
+        Ok(database) => database,
+        Err(why) => return Ok(Err(why)),
+    };
+    match open::load(media, &database, options.segment, options.controls, prepare)? {
+        Verdict::Sound(loaded) => Ok(Ok((database, *loaded))),
+        Verdict::Rebuild(why) => {
+            database.close();
+            Ok(Err(why))
+        }
     }
 }
 
