@@ -1,7 +1,8 @@
 //! When the disk is short of space: before it is full.
 //!
-//! Promises: from the soft limit on new mail is put off, while what is queued is still delivered and
-//! settled: the log has segments set apart, and needs no more of the disk for that.
+//! Promises: from the soft limit on new mail is put off, so that what is left goes to deliveries and
+//! their settlements. No segment is kept for them alone: on a disk that others fill to the end
+//! they may fail, too, and are made again when there is space.
 //! Absent on purpose: asking the file system; the caller does, now and then.
 
 use crate::media::Space;
