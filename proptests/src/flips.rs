@@ -19,6 +19,7 @@ use redspool_core::reply::Status;
 use redspool_core::time::Timestamp;
 use redspool_store::{Findings, LogStore, Media, Offline, Options};
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 use std::sync::Arc;
 
 /// A queue with a known history.
@@ -112,6 +113,13 @@ impl Sample {
             let opened = Offline::open_on(&media).map_err(refused)?;
             Ok(self.serve(&opened.reader(), opened.findings())?.touched())
         })
+    }
+
+    /// Opens a copy in a directory for reading only, after a daemon has run on it.
+    pub fn stored(&self, spool: &Path) -> Result<(), Breach> {
+        let opened = Offline::open(spool).map_err(refused)?;
+        // Who has started knows what was damaged; the bucket says it.
+        self.serve(&opened.reader(), opened.findings()).map(|_| ())
     }
 
     /// Opens a damaged copy as a daemon does and goes on. Gives how many messages the damage has

@@ -2,8 +2,8 @@
 //! crashed or open: no wrong octet is served, nothing panics, one message is touched at most, and
 //! what is missing is named.
 //!
-//! The database is damaged for reading only: redb ends the process that closes a database for
-//! writing whose free pages are damaged. `REDSPOOL_SEED=n` chooses other bits.
+//! A database is written to in processes of their own: redb ends the process that meets a damaged
+//! page of its own records. `REDSPOOL_SEED=n` chooses other bits.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -13,9 +13,13 @@ use redspool_proptests::judge::{Breach, Promise};
 use redspool_proptests::media::Disk;
 use redspool_proptests::replay::seed;
 use redspool_store::{FILE_NAME, Options};
+use std::process::Command;
 
 /// Octets at the start of each file of which every bit is turned.
 const HEAD: usize = 80;
+
+/// Bits that are turned one at a time in a process of its own.
+const TURNS: usize = 40;
 
 /// Zeros in a row of which only some are turned.
 const RUN: usize = 64;
@@ -148,6 +152,31 @@ fn a_bit_of_a_stopped_database() {
         "{refused:?} refused"
     );
     assert!(hit > turns.len() / 100, "{hit} of {}", turns.len());
+}
+
+/// Whatever redb does about a damaged page, ending the process included: a daemon that is started
+/// again goes on, at the third start at the latest.
+#[test]
+fn a_bit_of_a_database_that_is_written() {
+    let sample = Sample::new(small(), 8).unwrap();
+    for turn in some(&sample.stopped, TURNS, database) {
+        let spool = tempfile::tempdir().unwrap();
+        for (name, content) in damaged(&sample.stopped, &turn).files() {
+            std::fs::write(spool.path().join(name), content.octets()).unwrap();
+        }
+        let mut said = String::new();
+        let mut start = || {
+            let starter = env!("CARGO_BIN_EXE_starter");
+            let output = Command::new(starter).arg(spool.path()).output().unwrap();
+            said = String::from_utf8_lossy(&output.stderr).into_owned();
+            output.status.success()
+        };
+        let started = (0..3).any(|_| start());
+        assert!(started, "{turn:?}: {said}");
+        if let Err(why) = sample.stored(spool.path()) {
+            panic!("{turn:?}: {why}; {said}");
+        }
+    }
 }
 
 #[test]

@@ -258,6 +258,22 @@ impl From<&Envelope> for Scheduled {
 }
 
 impl Scheduled {
+    /// Octets of the start of a stored envelope that hold it.
+    pub const LENGTH: usize = Fixed::LENGTH;
+
+    /// Appends the start of the stored form of the envelope, [`Self::LENGTH`] octets.
+    pub fn encode(&self, out: &mut Vec<u8>) {
+        let fixed = Fixed {
+            agent: self.agent,
+            flags: self.flags,
+            retry: self.retry,
+            ctime: self.ctime,
+            ttl: self.ttl,
+            last_bounce: self.last_bounce,
+        };
+        fixed.write(out);
+    }
+
     /// Reads what the schedule needs from the stored form of envelope `id`
     /// ([`Envelope::encode`]), without looking at the rest.
     pub fn decode(id: EnvelopeId, octets: &[u8]) -> Result<Self, DecodeError> {

@@ -217,6 +217,7 @@ fn open_control(path: &Path) -> std::io::Result<std::os::unix::net::UnixListener
 
 /// Opens the store, and opens it anew after an error.
 fn open_store(spool: &Path) -> Result<GroupCommit, StoreError> {
+    redspool_store::watch(spool);
     let again = spool.to_path_buf();
     GroupCommit::start(opened(spool)?, move || opened(&again))
 }

@@ -17,10 +17,11 @@ mod mem;
 mod overlay;
 mod record;
 mod redb;
+mod wary;
 
 pub use ::redb::StorageBackend;
 pub use group::{GroupCommit, QueueHandle, State};
-pub use log::{Compacted, Report, check, compact, rebuild};
+pub use log::{Compacted, Report, check, compact, rebuild, watch};
 pub use log::{
     Controls, Finding, Findings, Held, LogPrepared, LogPreparer, LogReader, LogStore, Offline,
     Options,

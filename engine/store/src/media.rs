@@ -8,6 +8,7 @@
 //! Fails: with the operating system's errors. A failed sync is never retried here: after one, the
 //! cache may show what the disk does not have (see [`MediaFile::forget`]).
 
+use crate::wary::Wary;
 use redb::backends::FileBackend;
 use redb::{Builder, ConcurrencyMode, Database, DatabaseError, ReadOnlyDatabase, StorageBackend};
 use rustix::fs::{Advice, fadvise, fallocate, statvfs};
@@ -47,7 +48,7 @@ pub trait Media: fmt::Debug + Send + Sync + 'static {
             Some(file) => file,
             None => self.create(name)?,
         };
-        builder.create_with_backend(Backend(file))
+        builder.create_with_backend(Wary(Backend(file)))
     }
 
     /// Opens the file `name` as a database, for reading only.
@@ -58,7 +59,7 @@ pub trait Media: fmt::Debug + Send + Sync + 'static {
     ) -> Result<ReadOnlyDatabase, DatabaseError> {
         let file = self.open(name)?;
         let file = file.ok_or_else(|| io::Error::from(ErrorKind::NotFound))?;
-        builder.open_read_only_with_backend(Backend(file))
+        builder.open_read_only_with_backend(Wary(Backend(file)))
     }
 }
 
@@ -202,7 +203,7 @@ impl Media for Directory {
         options.read(true).write(true).create(true).truncate(false);
         let file = options.mode(0o600).open(self.path.join(name))?;
         builder.set_concurrency_mode(ConcurrencyMode::SingleWriter);
-        builder.create_with_backend(FileBackend::new(file)?)
+        builder.create_with_backend(Wary(FileBackend::new(file)?))
     }
 
     /// As one of the readers beside a single writer.
@@ -213,7 +214,7 @@ impl Media for Directory {
     ) -> Result<ReadOnlyDatabase, DatabaseError> {
         let file = File::open(self.path.join(name))?;
         builder.set_concurrency_mode(ConcurrencyMode::SingleWriter);
-        builder.open_read_only_with_backend(FileBackend::new(file)?)
+        builder.open_read_only_with_backend(Wary(FileBackend::new(file)?))
     }
 }
 

@@ -9,6 +9,7 @@
 
 use crate::media::{MediaFile, read_exact};
 use crate::redb::{Shared, fault, guarded};
+use crate::wary::Wary;
 use ::redb::{Builder, StorageBackend};
 use parking_lot::Mutex;
 use redspool_core::queue::StoreError;
@@ -66,7 +67,7 @@ impl Overlay {
         guarded(|| {
             let mut builder = Builder::new();
             builder.set_cache_size(cache);
-            let database = builder.create_with_backend(self).map_err(fault)?;
+            let database = builder.create_with_backend(Wary(self)).map_err(fault)?;
             Ok(Shared::writable(database))
         })
     }

@@ -41,8 +41,8 @@ pub(crate) enum Kind {
     Uncorrupt = 9,
     /// Where the message record and content of a large message are.
     Extent = 10,
-    /// Where the message record and content of a message are, and its envelopes' number.
-    Location = 11,
+    /// Where the message record and content of a message are, and the heads of its envelopes.
+    Summary = 11,
     /// The head of a log segment.
     Segment = 12,
     /// A position in the log.
@@ -61,7 +61,7 @@ impl Kind {
         Self::Removed,
         Self::Uncorrupt,
         Self::Extent,
-        Self::Location,
+        Self::Summary,
         Self::Segment,
         Self::Position,
     ];
@@ -78,7 +78,7 @@ impl Kind {
             Self::Removed => "removal",
             Self::Uncorrupt => "uncorrupt",
             Self::Extent => "extent",
-            Self::Location => "location",
+            Self::Summary => "message summary",
             Self::Segment => "segment",
             Self::Position => "position",
         }
@@ -440,6 +440,8 @@ pub(crate) enum Meta {
     Epoch = 2,
     Paused = 3,
     Generation = 4,
+    /// Messages that have a summary.
+    Messages = 5,
 }
 
 impl Meta {

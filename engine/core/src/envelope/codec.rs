@@ -136,12 +136,15 @@ pub(crate) struct Fixed {
 }
 
 impl Fixed {
+    /// Octets it takes.
+    pub(crate) const LENGTH: usize = 29;
+
     /// Reads the fixed part of a stored envelope and leaves the rest alone.
     pub(crate) fn decode(octets: &[u8]) -> Result<Self, DecodeError> {
         Self::read(&mut Input(octets))
     }
 
-    fn write(&self, out: &mut Vec<u8>) {
+    pub(crate) fn write(&self, out: &mut Vec<u8>) {
         out.push(VERSION);
         out.push(match self.agent {
             Agent::Mta => 1,

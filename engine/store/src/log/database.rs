@@ -1,34 +1,38 @@
 //! The database behind the log: the queue as of the last checkpoint.
 //!
-//! What: three tables of one redb database, see DESIGN.md. The daemon reads the last commit there
+//! What: four tables of one redb database, see DESIGN.md. The daemon reads the last commit there
 //! is; whoever looks at a stopped daemon's queue keeps to the commit it opened.
 //! Promises: a checkpoint is one two-phase transaction; after one that failed the old handle goes
 //! on serving reads until the database is opened anew.
 //! Absent on purpose: the log.
 //! Fails: with `StoreError`; `Unreadable` is what a rebuild is for.
 
-use super::index::{Change, Frozen};
-use super::place::{Location, Place, Position};
-use super::slots::Marks;
+use super::index::{Change, Filed, Frozen};
+use super::place::{Place, Position};
+use super::segment::FORMAT;
+use super::slots::low;
+use super::summary::{Head, Summary};
 use crate::media::Media;
-use crate::record::{self, Damage, Kind, Meta, row_key};
+use crate::record::{self, Damage, Meta};
 use crate::redb::{Shared as Handle, fault, guarded};
 use ::redb::{
-    Builder, ReadOnlyTable, ReadTransaction, ReadableTable, Table, TableDefinition,
-    WriteTransaction,
+    Builder, ReadOnlyTable, ReadTransaction, ReadableTable, ReadableTableMetadata, Table,
+    TableDefinition, WriteTransaction,
 };
 use parking_lot::RwLock;
 use redspool_core::id::{EnvelopeId, MessageId};
-use redspool_core::queue::{CorruptMessage, Paused, Scheduled, StoreError};
+use redspool_core::queue::{CorruptMessage, Paused, StoreError};
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 type Definition<K> = TableDefinition<'static, K, &'static [u8]>;
 
-/// Envelope-id to envelope record; message-id with a lower half of zero to location record.
-const QUEUE: Definition<u64> = TableDefinition::new("queue");
-/// Message-id to corrupt bucket record. The rows of these messages stay in `QUEUE`.
+/// Message-id to summary record: all that a start reads of what is queued.
+const MESSAGES: Definition<u32> = TableDefinition::new("messages");
+/// Envelope-id to envelope record. Its marks are those of its head in the summary.
+const ENVELOPES: Definition<u64> = TableDefinition::new("envelopes");
+/// Message-id to corrupt bucket record. The rows of these messages stay in the other tables.
 const BUCKET: Definition<u32> = TableDefinition::new("corrupt");
 /// `record::Meta` to its record, and under `POSITION` how far the log is in here.
 const META: Definition<u32> = TableDefinition::new("meta");
@@ -36,11 +40,8 @@ const META: Definition<u32> = TableDefinition::new("meta");
 /// Key of the position in `META`.
 const POSITION: u32 = 0x100;
 
-/// Newest format this program knows.
-pub(super) const FORMAT: u32 = 2;
-
-/// The rows of the queue.
-pub(super) type Rows = ReadOnlyTable<u64, &'static [u8]>;
+/// Rows of a table, by their keys.
+pub(super) type Rows<K> = ReadOnlyTable<K, &'static [u8]>;
 
 /// An open database.
 pub(super) struct Database {
@@ -53,6 +54,12 @@ enum Now {
     Open(Arc<Handle>),
     /// One commit, whatever comes after it.
     Fixed(Arc<Handle>, ReadTransaction),
+}
+
+impl Drop for Database {
+    fn drop(&mut self) {
+        self.close();
+    }
 }
 
 impl fmt::Debug for Database {
@@ -69,6 +76,8 @@ pub(super) struct Known {
     pub(super) generation: u64,
     pub(super) paused: Paused,
     pub(super) epoch: Option<u16>,
+    /// Messages that should have a summary.
+    pub(super) messages: u64,
 }
 
 /// Opens the file `name` for writing; an empty one becomes a database.
@@ -95,7 +104,8 @@ pub(super) fn compact(media: &dyn Media, name: &str, cache: usize) -> Result<(),
 /// Creates the tables in an empty database.
 pub(super) fn initialise(handle: &Handle) -> Result<(), StoreError> {
     let work = |transaction: &WriteTransaction| {
-        transaction.open_table(QUEUE).map_err(fault)?;
+        transaction.open_table(MESSAGES).map_err(fault)?;
+        transaction.open_table(ENVELOPES).map_err(fault)?;
         transaction.open_table(BUCKET).map_err(fault)?;
         let mut meta = transaction.open_table(META).map_err(fault)?;
         put_meta(&mut meta, Meta::Format, FORMAT.into())?;
@@ -143,7 +153,8 @@ impl Database {
     /// Closes the database; readers get `Closed`.
     pub(super) fn close(&self) {
         match &*self.now.read() {
-            Now::Open(handle) | Now::Fixed(handle, _) => handle.close(),
+            Now::Open(handle) => handle.close(),
+            Now::Fixed(handle, _) => handle.abandon(),
         }
     }
 
@@ -171,19 +182,40 @@ impl Database {
         guarded(|| work(&handle.snapshot()?))
     }
 
-    /// Runs `work` on the rows of one commit.
-    pub(super) fn rows<T>(
+    /// Runs `work` on the envelopes of one commit.
+    pub(super) fn envelopes<T>(
         &self,
-        work: impl FnOnce(&Rows) -> Result<T, StoreError>,
+        work: impl FnOnce(&Rows<u64>) -> Result<T, StoreError>,
     ) -> Result<T, StoreError> {
-        self.on(|snapshot| work(&snapshot.open_table(QUEUE).map_err(fault)?))
+        self.on(|snapshot| work(&snapshot.open_table(ENVELOPES).map_err(fault)?))
     }
 
-    /// One row of the queue, unproven.
-    pub(super) fn row(&self, key: u64) -> Result<Option<Vec<u8>>, StoreError> {
-        self.rows(|rows| {
-            let row = rows.get(key).map_err(fault)?;
+    /// Runs `work` on the summaries of one commit.
+    pub(super) fn summaries<T>(
+        &self,
+        work: impl FnOnce(&Rows<u32>) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
+        self.on(|snapshot| work(&snapshot.open_table(MESSAGES).map_err(fault)?))
+    }
+
+    /// The record of an envelope, unproven.
+    pub(super) fn envelope(&self, id: EnvelopeId) -> Result<Option<Vec<u8>>, StoreError> {
+        self.envelopes(|rows| {
+            let row = rows.get(id.get()).map_err(fault)?;
             Ok(row.map(|row| row.value().to_vec()))
+        })
+    }
+
+    /// The ids of all envelopes that have a row, in order, whatever the rows are like.
+    pub(super) fn ids(&self, visit: &mut dyn FnMut(EnvelopeId)) -> Result<(), StoreError> {
+        self.envelopes(|rows| {
+            for entry in rows.iter().map_err(fault)? {
+                let (key, _) = entry.map_err(fault)?;
+                if let Some(id) = EnvelopeId::new(key.value()) {
+                    visit(id);
+                }
+            }
+            Ok(())
         })
     }
 
@@ -194,16 +226,19 @@ impl Database {
         Ok(known)
     }
 
-    /// Shows every row of the queue in key order: a location with its message, or an envelope.
+    /// Shows every summary in the order of ids, and gives the corrupt bucket.
     pub(super) fn load(
         &self,
-        visit: &mut dyn FnMut(Row),
+        visit: &mut dyn FnMut(MessageId, Result<Summary<'_>, Damage>),
     ) -> Result<Vec<CorruptMessage>, StoreError> {
         self.on(|snapshot| {
-            let queue = snapshot.open_table(QUEUE).map_err(fault)?;
-            for entry in queue.range::<u64>(..).map_err(fault)? {
+            let messages = snapshot.open_table(MESSAGES).map_err(fault)?;
+            for entry in messages.iter().map_err(fault)? {
                 let (key, value) = entry.map_err(fault)?;
-                visit(Row::of(key.value(), value.value())?);
+                let message = MessageId::new(key.value()).ok_or_else(|| {
+                    StoreError::Unreadable("nothing in a queue can have the key 0".into())
+                })?;
+                visit(message, Summary::open(message, value.value()));
             }
             let bucket = snapshot.open_table(BUCKET).map_err(fault)?;
             let mut corrupt = Vec::new();
@@ -238,7 +273,7 @@ impl Database {
         };
         guarded(|| {
             handle.write(|transaction| {
-                rows(transaction, frozen, logged)?;
+                let messages = Writer::new(transaction, logged)?.all(frozen)?;
                 let mut bucket = transaction.open_table(BUCKET).map_err(fault)?;
                 for (id, found) in &frozen.buckets {
                     match found {
@@ -253,6 +288,7 @@ impl Database {
                 }
                 let mut meta = transaction.open_table(META).map_err(fault)?;
                 put_meta(&mut meta, Meta::Paused, record::paused_bits(frozen.paused))?;
+                put_meta(&mut meta, Meta::Messages, messages)?;
                 if let Some(epoch) = frozen.epoch {
                     put_meta(&mut meta, Meta::Epoch, epoch.into())?;
                 }
@@ -266,90 +302,108 @@ impl Database {
     }
 }
 
-/// A row that was read.
-pub(super) enum Row {
-    Message(MessageId, Result<Location, Damage>),
-    Envelope(EnvelopeId, Result<Scheduled, Damage>),
+/// Reads a record of the log, unproven.
+type Logged<'a> = &'a dyn Fn(Place) -> Result<Result<Vec<u8>, Damage>, StoreError>;
+
+/// What a checkpoint does to the rows of messages and envelopes.
+struct Writer<'t> {
+    messages: Table<'t, u32, &'static [u8]>,
+    envelopes: Table<'t, u64, &'static [u8]>,
+    logged: Logged<'t>,
 }
 
-impl Row {
-    fn of(key: u64, record: &[u8]) -> Result<Self, StoreError> {
-        if let Some(id) = EnvelopeId::new(key) {
-            return Ok(Self::Envelope(id, record::open_scheduled(id, record)));
-        }
-        let message = u32::try_from(key >> 32).ok().and_then(MessageId::new);
-        let message = message
-            .filter(|message| row_key(*message) == key)
-            .ok_or_else(|| {
-                StoreError::Unreadable(format!("nothing in a queue can have the key {key:016x}"))
-            })?;
-        let location = Location::open(Kind::Location, message, record);
-        Ok(Self::Message(message, location))
+impl<'t> Writer<'t> {
+    fn new(transaction: &'t WriteTransaction, logged: Logged<'t>) -> Result<Self, StoreError> {
+        Ok(Self {
+            messages: transaction.open_table(MESSAGES).map_err(fault)?,
+            envelopes: transaction.open_table(ENVELOPES).map_err(fault)?,
+            logged,
+        })
     }
-}
 
-/// What a checkpoint does to one row.
-enum Write {
-    Location(MessageId, Option<Location>),
-    Envelope(EnvelopeId, Change),
-}
+    /// Writes all that has changed, in key order; gives how many messages have a summary then.
+    fn all(mut self, frozen: &Frozen) -> Result<u64, StoreError> {
+        let changes = frozen.changes.envelopes.iter();
+        let mut changes: Vec<_> = changes.map(|(id, change)| (*id, *change)).collect();
+        changes.sort_unstable_by_key(|(id, _)| *id);
+        let mut rest = changes.as_slice();
+        for (message, filed) in &frozen.messages {
+            let own = rest.partition_point(|(id, _)| id.message() <= *message);
+            let (own, behind) = rest.split_at(own);
+            rest = behind;
+            self.message(*message, filed.as_ref(), own)?;
+        }
+        self.messages.len().map_err(fault)
+    }
 
-fn rows(
-    transaction: &WriteTransaction,
-    frozen: &Frozen,
-    logged: &dyn Fn(Place) -> Result<Result<Vec<u8>, Damage>, StoreError>,
-) -> Result<(), StoreError> {
-    let messages = frozen.messages.iter();
-    let messages = messages.map(|(id, location)| (row_key(*id), Write::Location(*id, *location)));
-    let envelopes = frozen.changes.envelopes.iter();
-    let envelopes = envelopes.map(|(id, change)| (id.get(), Write::Envelope(*id, *change)));
-    let mut writes: Vec<_> = messages.chain(envelopes).collect();
-    writes.sort_unstable_by_key(|(key, _)| *key);
-    let mut queue = transaction.open_table(QUEUE).map_err(fault)?;
-    for (key, write) in writes {
-        match write {
-            Write::Location(id, Some(location)) => {
-                let record = location.seal(Kind::Location, id);
-                queue.insert(key, record.as_slice()).map_err(fault)?;
-            }
-            Write::Location(_, None) | Write::Envelope(_, Change::Gone) => {
-                queue.remove(key).map_err(fault)?;
-            }
-            Write::Envelope(id, Change::At { place, marks, .. }) => {
+    fn message(
+        &mut self,
+        message: MessageId,
+        filed: Option<&Filed>,
+        changes: &[(EnvelopeId, Change)],
+    ) -> Result<(), StoreError> {
+        let mut heads = Vec::new();
+        for (id, change) in changes {
+            match change {
+                Change::Gone => {
+                    self.envelopes.remove(id.get()).map_err(fault)?;
+                }
                 // What cannot be read is written as it is: its reader will notice, and set the
                 // message aside.
-                if let Ok(record) = logged(place)? {
-                    let record = with_marks(id, record, marks);
-                    queue.insert(key, record.as_slice()).map_err(fault)?;
+                Change::At { place, .. } => {
+                    if let Ok(record) = (self.logged)(*place)? {
+                        let row = record.as_slice();
+                        self.envelopes.insert(id.get(), row).map_err(fault)?;
+                        if let Ok(scheduled) = record::open_scheduled(*id, &record) {
+                            heads.push((low(*id), scheduled));
+                        }
+                    }
                 }
-            }
-            Write::Envelope(id, Change::Marked(marks)) => {
-                let found = queue
-                    .get(key)
-                    .map_err(fault)?
-                    .map(|row| row.value().to_vec());
-                if let Some(record) = found {
-                    let record = with_marks(id, record, marks);
-                    queue.insert(key, record.as_slice()).map_err(fault)?;
-                }
+                Change::Marked(_) => {}
             }
         }
+        let Some(Filed { location, slots }) = filed else {
+            self.messages.remove(message.get()).map_err(fault)?;
+            return Ok(());
+        };
+        let mut sealed = Vec::with_capacity(slots.len());
+        let before = if heads.len() < slots.len() {
+            let row = self.messages.get(message.get()).map_err(fault)?;
+            row.map(|row| row.value().to_vec())
+        } else {
+            None
+        };
+        let before = before.as_deref();
+        let before = before.and_then(|record| Summary::open(message, record).ok());
+        for slot in slots.all() {
+            let changed = heads.binary_search_by_key(&slot.low, |(low, _)| *low);
+            let scheduled = match changed {
+                Ok(place) => heads.get(place).map(|(_, scheduled)| *scheduled),
+                // One that has changed, but could not be read, is not as it was before.
+                Err(_) if at(changes, message.envelope(slot.low)) => None,
+                Err(_) => {
+                    let head = before.and_then(|before| before.head(slot.low));
+                    head.and_then(|head| head.scheduled(message).ok())
+                }
+            };
+            sealed.push(match scheduled {
+                Some(scheduled) => Head::new(scheduled, slot.low, slot.marks),
+                None => Head::unknown(slot.low),
+            });
+        }
+        let record = Summary::seal(message, *location, &sealed);
+        self.messages
+            .insert(message.get(), record.as_slice())
+            .map_err(fault)?;
+        Ok(())
     }
-    Ok(())
 }
 
-/// An envelope's record with these marks in it.
-fn with_marks(id: EnvelopeId, record: Vec<u8>, marks: Marks) -> Vec<u8> {
-    let same = |flags: redspool_core::envelope::Flags| {
-        flags.suspended == marks.suspended && (flags.maybe_duplicated || !marks.duplicated)
-    };
-    match record::open_scheduled(id, &record) {
-        Ok(scheduled) if !same(scheduled.flags) => match record::open_envelope(id, &record) {
-            Ok(envelope) => record::seal_envelope(&super::shared::marked(envelope, marks)),
-            Err(_) => record,
-        },
-        _ => record,
-    }
+/// Whether the record of an envelope has changed.
+fn at(changes: &[(EnvelopeId, Change)], id: EnvelopeId) -> bool {
+    let found = changes.binary_search_by_key(&id, |(id, _)| *id);
+    let found = found.ok().and_then(|place| changes.get(place));
+    matches!(found, Some((_, Change::At { .. })))
 }
 
 fn known(snapshot: &ReadTransaction) -> Result<Known, StoreError> {
@@ -388,5 +442,6 @@ fn known(snapshot: &ReadTransaction) -> Result<Known, StoreError> {
         generation: position.map_or(0, |(_, generation)| generation),
         paused: record::paused_from(number(Meta::Paused)?.unwrap_or(0)),
         epoch: number(Meta::Epoch)?.and_then(|epoch| u16::try_from(epoch).ok()),
+        messages: number(Meta::Messages)?.unwrap_or(0),
     })
 }

@@ -3,7 +3,7 @@
 //! Promises: a head that is damaged costs nothing that can be told without it. The sequence number
 //! of a hot segment is found out from its neighbours and proven by its first frame.
 //! Absent on purpose: what is in the segments.
-//! Fails: with the media's errors.
+//! Fails: with the media's errors, and `Version` for a head of another format.
 
 use super::control::Controls;
 use super::findings::Findings;
@@ -69,6 +69,14 @@ impl Heads {
             let length = file.length().map_err(failed)?;
             let capacity = u32::try_from(length).unwrap_or(u32::MAX);
             let header = Header::open(slot, &octets);
+            let header = match header {
+                Ok(Err(found)) => {
+                    let known = segment::FORMAT;
+                    return Err(StoreError::Version { found, known });
+                }
+                Ok(Ok(header)) => Ok(header),
+                Err(why) => Err(why),
+            };
             table.add(slot, Arc::clone(&file), capacity, header.as_ref().ok());
             match header {
                 Ok(header) => heads.segments.push(Segment { slot, file, header }),

@@ -302,20 +302,25 @@ impl Index {
             sequence: table.sequence_of(entry.at.slot),
             live: u32::try_from(entry.slots.len()).unwrap_or(u32::MAX),
         };
-        let mut messages = Vec::with_capacity(changes.messages.len());
-        for id in &changes.messages {
-            let entry = match self.messages.get_mut(id) {
+        let touched = changes.envelopes.keys().map(|id| id.message());
+        let mut touched: Vec<_> = touched.chain(changes.messages.iter().copied()).collect();
+        touched.sort_unstable();
+        touched.dedup();
+        let messages = touched.into_iter().map(|id| {
+            let entry = match self.messages.get_mut(&id) {
                 Some(entry) => Some(entry),
-                None => self.corrupt.get_mut(id).map(|bucket| &mut bucket.entry),
+                None => self.corrupt.get_mut(&id).map(|bucket| &mut bucket.entry),
             };
-            messages.push((
-                *id,
-                entry.map(|entry| {
-                    entry.stored = true;
-                    location(entry)
-                }),
-            ));
-        }
+            let filed = entry.map(|entry| {
+                entry.stored = true;
+                Filed {
+                    location: location(entry),
+                    slots: entry.slots.clone(),
+                }
+            });
+            (id, filed)
+        });
+        let messages = messages.collect();
         let buckets = changes.buckets.iter();
         let buckets = buckets.map(|id| (*id, self.corrupt.get(id).map(|bucket| bucket.shown(*id))));
         let buckets = buckets.collect();
@@ -361,11 +366,19 @@ impl Index {
     }
 }
 
+/// What a checkpoint writes of a message.
+#[derive(Debug)]
+pub(super) struct Filed {
+    pub(super) location: Location,
+    pub(super) slots: Slots,
+}
+
 /// What a checkpoint writes.
 #[derive(Debug)]
 pub(super) struct Frozen {
     pub(super) changes: Arc<Changes>,
-    pub(super) messages: Vec<(MessageId, Option<Location>)>,
+    /// All messages that have changed, or have envelopes that did, in order.
+    pub(super) messages: Vec<(MessageId, Option<Filed>)>,
     pub(super) buckets: Vec<(MessageId, Option<CorruptMessage>)>,
     pub(super) paused: Paused,
     pub(super) epoch: Option<u16>,

@@ -18,6 +18,7 @@ use super::shared::{Shared, io_fault};
 use super::table::Taken;
 use crate::media::{Media, MediaFile};
 use crate::record::{self, Damage};
+use crate::redb::guarded;
 use parking_lot::Mutex;
 use redspool_core::id::MessageId;
 use redspool_core::queue::StoreError;
@@ -164,14 +165,14 @@ impl Keeper {
         self.outcomes.done.lock().pop_front()
     }
 
-    /// Waits for the next outcome; `None` when the threads have ended.
+    /// Waits for the next outcome; `None` when a thread has ended, and with it what it had to do.
     pub(super) fn wait(&self) -> Option<Outcome> {
         let mut done = self.outcomes.done.lock();
         loop {
             if let Some(outcome) = done.pop_front() {
                 return Some(outcome);
             }
-            if self.threads.iter().all(|(_, thread)| thread.is_finished()) {
+            if self.threads.iter().any(|(_, thread)| thread.is_finished()) {
                 return None;
             }
             let patience = std::time::Duration::from_millis(100);
@@ -200,7 +201,8 @@ fn run(shared: &Shared, job: Job) -> Outcome {
         } => Outcome::Checkpoint {
             position,
             generation,
-            result: checkpoint(shared, &frozen, position, generation, reopen),
+            // Also when a damaged page makes redb panic where it is closed: the outcome comes.
+            result: guarded(|| checkpoint(shared, &frozen, position, generation, reopen)),
         },
         Job::Spare { slot, capacity } => Outcome::Spare {
             slot,

@@ -4,8 +4,8 @@
 //! index in memory; a checkpoint brings the database up to date now and then, so that a start has
 //! little to replay and the log can be used again.
 //! Order of reading: `frame`, `segment`, `form` (what lies in the log); `table`, `index`, `slots`
-//! (what is in memory); `prepare`, `plan`, `draft`, `store` (how it changes); `keeper`, `database`
-//! (what is done behind it); `open`, `heads`, `scan`, `replay`, `rebuild` (how it comes back); `shared`,
+//! (what is in memory); `prepare`, `plan`, `draft`, `store` (how it changes); `keeper`, `database`,
+//! `summary` (what is done behind it); `open`, `rows`, `heads`, `scan`, `replay`, `rebuild` (how it comes back); `shared`,
 //! `read`, `offline` (how it is read);
 //! `care` (what is done to a stopped one).
 
@@ -29,6 +29,7 @@ mod prepare;
 mod read;
 mod rebuild;
 mod replay;
+mod rows;
 mod scan;
 mod segment;
 mod shared;
@@ -36,6 +37,8 @@ mod slots;
 mod space;
 mod start;
 mod store;
+mod summary;
+mod suspect;
 mod table;
 #[cfg(test)]
 mod tests;
@@ -48,4 +51,5 @@ pub use self::options::Options;
 pub use self::prepare::{LogPreparer, Prepared as LogPrepared};
 pub use self::read::LogReader;
 pub use self::store::LogStore;
+pub use self::suspect::watch;
 pub use self::table::Held;

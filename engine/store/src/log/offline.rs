@@ -10,17 +10,16 @@
 use super::control::Controls;
 use super::database::Database;
 use super::findings::Findings;
-use super::open::{self, DATABASE, Loaded, Verdict};
+use super::open::{self, DATABASE, Loaded, Segments, Verdict};
 use super::read::LogReader;
 use super::rebuild;
 use super::shared::{Shared, io_fault};
-use crate::media::{Directory, Media, MediaFile};
+use crate::media::{Directory, Media};
 use crate::overlay::Overlay;
 use crate::redb::{CACHE_OFFLINE, Shared as Handle, fault, guarded};
 use ::redb::Builder;
 use parking_lot::{Mutex, RwLock};
 use redspool_core::queue::StoreError;
-use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -46,19 +45,19 @@ impl Offline {
 
     /// Opens a store on media of the caller's.
     pub fn open_on(media: &Arc<dyn Media>) -> Result<Self, StoreError> {
-        let prepare = |_: &dyn MediaFile| io::Result::Ok(());
+        let segments = || Segments::read(media, SIZE, &|_| Ok(()));
         let controls = Controls::default();
         let mut last = String::new();
         for left in (0..TRIES).rev() {
             let database = match database(&**media) {
                 Ok(database) => database,
                 Err(StoreError::Unreadable(why)) => {
-                    let loaded = rebuild::rebuild(media, &why, SIZE, controls, &prepare)?;
+                    let loaded = rebuild::rebuild(segments()?, &why, controls)?;
                     return Self::without(StoreError::Unreadable(why), loaded);
                 }
                 Err(why) => return Err(why),
             };
-            match open::load(media, &database, SIZE, controls, &prepare)? {
+            match open::load(&**media, &database, segments()?, controls)? {
                 Verdict::Sound(loaded) => {
                     if !database.overtaken() {
                         return Ok(Self::assembled(database, *loaded));
@@ -71,7 +70,7 @@ impl Offline {
                         last = why;
                         continue;
                     }
-                    let loaded = rebuild::rebuild(media, &why, SIZE, controls, &prepare)?;
+                    let loaded = rebuild::rebuild(segments()?, &why, controls)?;
                     return Ok(Self::assembled(database, loaded));
                 }
             }

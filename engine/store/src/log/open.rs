@@ -9,21 +9,19 @@
 //! Fails: with `StoreError`.
 
 use super::control::Controls;
-use super::database::{self, Database, Known, Row};
+use super::database::{self, Database, Known};
 use super::findings::Findings;
 use super::frame::HEAD;
 use super::heads::{Heads, Segment};
-use super::index::{Bucket, Entry, Index};
-use super::place::{Location, Place, Position};
+use super::index::Index;
+use super::place::{Place, Position};
 use super::replay;
+use super::rows::rows;
 use super::scan::{Found, scan};
 use super::segment::{self, HEADER, Use};
 use super::shared::io_fault;
-use super::slots::{Marks, Slot, Slots, low};
 use super::table::Table;
 use crate::media::{Media, MediaFile};
-use crate::record::Damage;
-use redspool_core::id::MessageId;
 use redspool_core::queue::StoreError;
 use redspool_core::time::Timestamp;
 use std::io;
@@ -77,17 +75,38 @@ pub(super) fn today() -> Timestamp {
     Timestamp::from_secs(now.as_secs())
 }
 
+/// The segments of a store, before anything else of it is opened.
+#[derive(Debug)]
+pub(super) struct Segments {
+    pub(super) table: Table,
+    pub(super) heads: Heads,
+}
+
+impl Segments {
+    /// Reads the heads; `size` is that of new segments.
+    pub(super) fn read(
+        media: &Arc<dyn Media>,
+        size: u32,
+        prepare: &dyn Fn(&dyn MediaFile) -> io::Result<()>,
+    ) -> Result<Self, StoreError> {
+        let mut table = Table::new(Arc::clone(media), size);
+        let heads = Heads::read(media, &mut table, prepare)?;
+        Ok(Self { table, heads })
+    }
+}
+
 /// Reads database and log.
 pub(super) fn load(
-    media: &Arc<dyn Media>,
+    media: &dyn Media,
     database: &Database,
-    size: u32,
+    segments: Segments,
     controls: Controls,
-    prepare: &dyn Fn(&dyn MediaFile) -> io::Result<()>,
 ) -> Result<Verdict, StoreError> {
-    let mut table = Table::new(Arc::clone(media), size);
+    let Segments {
+        mut table,
+        mut heads,
+    } = segments;
     let mut findings = Findings::default();
-    let mut heads = Heads::read(media, &mut table, prepare)?;
     let known = match database.known() {
         Err(StoreError::Unreadable(why)) => return Ok(Verdict::Rebuild(why)),
         known => known?,
@@ -103,7 +122,7 @@ pub(super) fn load(
     for bare in heads.bare {
         bare.judge(from.number, &mut findings);
     }
-    if let Some(older) = turned_back(&**media, known.generation)? {
+    if let Some(older) = turned_back(media, known.generation)? {
         findings.note(older, []);
     }
     let mut loaded = Loaded {
@@ -182,161 +201,6 @@ fn turned_back(media: &dyn Media, generation: u64) -> Result<Option<String>, Sto
         )),
         _ => None,
     })
-}
-
-/// Takes over the rows of the database.
-fn rows(database: &Database, loaded: &mut Loaded) -> Result<(), StoreError> {
-    let mut reading = Reading {
-        current: None,
-        loaded,
-    };
-    let corrupt = database.load(&mut |row| reading.row(row))?;
-    reading.complete();
-    for found in corrupt {
-        let index = &mut loaded.index;
-        let entry = index.messages.remove(&found.message);
-        let before = index.corrupt.remove(&found.message);
-        let entry = entry.or_else(|| before.map(|bucket| bucket.entry));
-        // Without a row there is nothing left of it but its name.
-        let entry = entry.unwrap_or_else(|| nowhere(Slots::none()));
-        index.corrupt.insert(
-            found.message,
-            Bucket {
-                entry,
-                reason: found.reason,
-                at: found.at,
-            },
-        );
-    }
-    Ok(())
-}
-
-/// A message whose content cannot be found.
-fn nowhere(slots: Slots) -> Entry {
-    Entry {
-        at: Place { slot: 0, offset: 0 },
-        octets: 0,
-        stored: true,
-        slots,
-    }
-}
-
-/// The rows of one message.
-struct Rows {
-    message: MessageId,
-    location: Result<Location, Damage>,
-    slots: Vec<Slot>,
-    damage: Option<Damage>,
-}
-
-struct Reading<'a> {
-    current: Option<Rows>,
-    loaded: &'a mut Loaded,
-}
-
-impl Reading<'_> {
-    fn row(&mut self, row: Row) {
-        match row {
-            Row::Message(message, location) => self.begin(message, location),
-            Row::Envelope(id, scheduled) => {
-                let message = id.message();
-                if self.current.as_ref().map(|rows| rows.message) != Some(message) {
-                    self.begin(message, Err(Damage::new("location record is missing")));
-                }
-                let Some(rows) = &mut self.current else {
-                    return;
-                };
-                let suspended = match scheduled {
-                    Ok(scheduled) => scheduled.flags.suspended,
-                    Err(damage) => {
-                        rows.damage.get_or_insert(damage);
-                        false
-                    }
-                };
-                let marks = Marks {
-                    suspended,
-                    duplicated: false,
-                };
-                rows.slots.push(Slot {
-                    low: low(id),
-                    marks,
-                });
-            }
-        }
-    }
-
-    fn begin(&mut self, message: MessageId, location: Result<Location, Damage>) {
-        self.complete();
-        self.current = Some(Rows {
-            message,
-            location,
-            slots: Vec::new(),
-            damage: None,
-        });
-    }
-
-    fn complete(&mut self) {
-        let Some(Rows {
-            message,
-            location,
-            slots,
-            damage,
-        }) = self.current.take()
-        else {
-            return;
-        };
-        let found = slots.len();
-        let slots = Slots::new(slots);
-        let (entry, damage) = match location {
-            Err(missing) => (nowhere(slots), Some(missing)),
-            Ok(location) => {
-                let damage = damage.or_else(|| self.disagrees(&location, found));
-                let entry = Entry {
-                    at: location.at,
-                    octets: location.octets,
-                    stored: true,
-                    slots,
-                };
-                (entry, damage)
-            }
-        };
-        let Loaded {
-            index,
-            table,
-            findings,
-            ..
-        } = &mut *self.loaded;
-        table.claim(entry.at, entry.octets);
-        match damage {
-            None => {
-                index.messages.insert(message, entry);
-            }
-            Some(Damage(reason)) => {
-                findings.set_aside(message, &reason);
-                index.changes.messages.insert(message);
-                index.changes.buckets.insert(message);
-                let bucket = Bucket {
-                    entry,
-                    reason: reason.into(),
-                    at: today(),
-                };
-                index.corrupt.insert(message, bucket);
-            }
-        }
-    }
-
-    fn disagrees(&self, location: &Location, found: usize) -> Option<Damage> {
-        let live = location.live;
-        if u32::try_from(found) != Ok(live) || found == 0 {
-            return Some(Damage(format!("{found} of {live} envelopes found")));
-        }
-        // Where the head is damaged, the records still prove themselves.
-        let sequence = self.loaded.table.sequence_of(location.at.slot);
-        if sequence != 0 && sequence != location.sequence {
-            return Some(Damage::new("its log segment is missing or was used again"));
-        }
-        None
-    }
 }
 
 /// Replays the log from `from` on.

@@ -75,7 +75,13 @@ struct LocationValue {
 }
 
 impl Location {
-    pub(super) fn seal(self, kind: Kind, message: MessageId) -> Vec<u8> {
+    /// The record of an extent.
+    pub(super) fn seal(self, message: MessageId) -> Vec<u8> {
+        record::seal(Kind::Extent, row_key(message), &self.value())
+    }
+
+    /// Its stored form.
+    pub(super) fn value(self) -> Vec<u8> {
         let value = LocationValue {
             slot: self.at.slot.into(),
             offset: self.at.offset.into(),
@@ -83,17 +89,22 @@ impl Location {
             live: self.live.into(),
             sequence: self.sequence.into(),
         };
-        record::seal(kind, row_key(message), value.as_bytes())
+        value.as_bytes().to_vec()
     }
 
-    pub(super) fn open(kind: Kind, message: MessageId, record: &[u8]) -> Result<Self, Damage> {
-        Self::from_value(record::value_of(kind, row_key(message), record)?)
-    }
-
+    /// Reads a stored form with nothing behind it.
     pub(super) fn from_value(value: &[u8]) -> Result<Self, Damage> {
-        let value = LocationValue::ref_from_bytes(value)
-            .map_err(|_| Damage::new("location record has the wrong length"))?;
-        Ok(Self {
+        match Self::from_prefix(value)? {
+            (location, []) => Ok(location),
+            _ => Err(Damage::new("location has the wrong length")),
+        }
+    }
+
+    /// Reads a stored form, and gives what is behind it.
+    pub(super) fn from_prefix(value: &[u8]) -> Result<(Self, &[u8]), Damage> {
+        let (value, rest) = LocationValue::ref_from_prefix(value)
+            .map_err(|_| Damage::new("location has the wrong length"))?;
+        let location = Self {
             at: Place {
                 slot: value.slot.get(),
                 offset: value.offset.get(),
@@ -101,7 +112,8 @@ impl Location {
             octets: value.octets.get(),
             live: value.live.get(),
             sequence: value.sequence.get(),
-        })
+        };
+        Ok((location, rest))
     }
 }
 
@@ -162,13 +174,10 @@ mod tests {
             sequence: 5,
             live: 2,
         };
-        let message = MessageId::new(7).unwrap();
-        let record = location.seal(Kind::Location, message);
-        assert_eq!(
-            Location::open(Kind::Location, message, &record),
-            Ok(location)
-        );
-        assert!(Location::open(Kind::Extent, message, &record).is_err());
+        let value = location.value();
+        assert_eq!(Location::from_value(&value), Ok(location));
+        assert!(Location::from_value(&value[1..]).is_err());
+        assert!(Location::from_value(&[&value[..], &[0]].concat()).is_err());
         let position = Position {
             sequence: 1,
             offset: 2,

@@ -11,7 +11,7 @@ use super::extent::{Extents, Reservation};
 use super::frame::Builder;
 use super::place::Location;
 use super::slots::Marks;
-use crate::record::{self, CHUNK, HEAD, Kind, MESSAGE};
+use crate::record::{self, CHUNK, HEAD, MESSAGE};
 use bytes::Bytes;
 use redspool_core::envelope::Envelope;
 use redspool_core::id::{EnvelopeId, MessageId};
@@ -243,7 +243,7 @@ impl LogPreparer {
             live,
         };
         let mut frame = Builder::new(1024);
-        frame.push(&location.seal(Kind::Extent, message.id));
+        frame.push(&location.seal(message.id));
         Ok((frame, Some(extent), octets))
     }
 }

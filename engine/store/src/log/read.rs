@@ -8,16 +8,18 @@
 use super::database::Rows;
 use super::index::Whereabouts;
 use super::shared::{Shared, marked};
-use super::slots::Marks;
+use super::slots::{Marks, low};
+use super::summary::Summary;
 use crate::record;
 use crate::redb::fault;
-use ::redb::AccessGuard;
+use ::redb::{AccessGuard, Key, Range};
 use bytes::Bytes;
 use redspool_core::envelope::Envelope;
 use redspool_core::id::{EnvelopeId, MessageId};
 use redspool_core::queue::{
     CorruptMessage, Message, Paused, Reader, Scheduled, Selector, StoreError, Walked,
 };
+use std::borrow::Cow;
 use std::sync::Arc;
 
 /// Envelopes read at a time for the schedule.
@@ -55,73 +57,134 @@ impl LogReader {
         listed
     }
 
-    /// Reads envelopes and makes something of each record. What is gone by then is left out.
-    fn read<T>(
+    /// Reads envelopes. What is gone by then is left out.
+    fn envelopes(
         &self,
         listed: &[Listed],
-        open: impl Fn(EnvelopeId, Marks, &[u8]) -> Result<T, record::Damage>,
-        mut visit: impl FnMut(Walked<T>),
+        mut visit: impl FnMut(Walked<Envelope>),
     ) -> Result<(), StoreError> {
         let (Some((first, ..)), Some((last, ..))) = (listed.first(), listed.last()) else {
             return Ok(());
         };
-        self.shared.database.rows(|rows| {
-            let mut rows = Sequence::new(rows, *first, *last)?;
-            for (id, marks, whereabouts) in listed {
+        let open = |id, marks, record: &[u8]| {
+            let envelope = record::open_envelope(id, record)?;
+            Ok(marked(envelope, marks))
+        };
+        self.shared.database.envelopes(|rows| {
+            let mut rows = Sequence::new(rows, first.get(), last.get())?;
+            for one @ (id, marks, whereabouts) in listed {
                 let found = match whereabouts {
-                    Whereabouts::Database => rows.find(*id)?.map(|row| {
-                        let record = row.value();
-                        if self.shared.controls.proof_not_compared {
-                            open(*id, *marks, &self.shared.believed(record.to_vec()))
-                        } else {
-                            open(*id, *marks, record)
-                        }
-                    }),
+                    Whereabouts::Database => rows
+                        .find(id.get())?
+                        .and_then(|row| open(*id, *marks, &self.believed(row)).ok()),
                     Whereabouts::Log(place) => {
                         let record = self.shared.logged(*place)?;
-                        Some(record.and_then(|record| open(*id, *marks, &record)))
+                        record.and_then(|record| open(*id, *marks, &record)).ok()
                     }
                 };
-                match found {
-                    Some(Ok(value)) => visit(Ok(value)),
-                    // It may have moved or left since it was listed.
-                    _ => match self.again(*id, &open) {
-                        Ok(None) => {}
-                        Ok(Some(value)) => visit(Ok(value)),
-                        Err(why @ StoreError::Corrupt { .. }) => visit(Err(why)),
-                        Err(why) => return Err(why),
-                    },
-                }
+                self.shown(one, found, &open, &mut visit)?;
             }
             Ok(())
         })
     }
 
-    fn again<T>(
+    /// Reads what the schedule needs of envelopes, of most from the summary of their message.
+    fn heads(
         &self,
-        id: EnvelopeId,
+        listed: &[Listed],
+        mut visit: impl FnMut(Walked<Scheduled>),
+    ) -> Result<(), StoreError> {
+        let (Some((first, ..)), Some((last, ..))) = (listed.first(), listed.last()) else {
+            return Ok(());
+        };
+        let open = |id, marks: Marks, record: &[u8]| {
+            let scheduled = record::open_scheduled(id, record)?;
+            Ok(scheduled_with(scheduled, marks))
+        };
+        self.shared.database.summaries(|rows| {
+            let (first, last) = (first.message().get(), last.message().get());
+            let mut rows = Sequence::new(rows, first, last)?;
+            for one @ (id, marks, whereabouts) in listed {
+                let message = id.message();
+                let found = match whereabouts {
+                    Whereabouts::Database => rows.find(message.get())?.and_then(|row| {
+                        let record = self.believed(row);
+                        let summary = Summary::open(message, &record).ok()?;
+                        let head = summary.head(low(*id))?.scheduled(message).ok()?;
+                        Some(scheduled_with(head, *marks))
+                    }),
+                    Whereabouts::Log(place) => {
+                        let record = self.shared.logged(*place)?;
+                        record.and_then(|record| open(*id, *marks, &record)).ok()
+                    }
+                };
+                self.shown(one, found, &open, &mut visit)?;
+            }
+            Ok(())
+        })
+    }
+
+    /// Shows what was found. If that is nothing, the envelope may have moved or left since it was
+    /// listed, and is looked up again.
+    fn shown<T>(
+        &self,
+        (id, ..): &Listed,
+        found: Option<T>,
         open: &impl Fn(EnvelopeId, Marks, &[u8]) -> Result<T, record::Damage>,
-    ) -> Result<Option<T>, StoreError> {
-        self.shared.settled(
+        visit: &mut impl FnMut(Walked<T>),
+    ) -> Result<(), StoreError> {
+        if let Some(value) = found {
+            visit(Ok(value));
+            return Ok(());
+        }
+        let again = self.shared.settled(
             id.message(),
-            |index| index.envelope(id),
+            |index| index.envelope(*id),
             |(marks, whereabouts)| {
-                let record = self.shared.envelope_record(id, *whereabouts)?;
-                Ok(record.and_then(|record| open(id, *marks, &record)))
+                let record = self.shared.envelope_record(*id, *whereabouts)?;
+                Ok(record.and_then(|record| open(*id, *marks, &record)))
             },
-        )
+        );
+        match again {
+            Ok(None) => {}
+            Ok(Some(value)) => visit(Ok(value)),
+            Err(why @ StoreError::Corrupt { .. }) => visit(Err(why)),
+            Err(why) => return Err(why),
+        }
+        Ok(())
+    }
+
+    /// A row as it is, but for the planted bug.
+    fn believed<'r>(&self, row: &'r Row<'_>) -> Cow<'r, [u8]> {
+        if self.shared.controls.proof_not_compared {
+            Cow::Owned(self.shared.believed(row.value().to_vec()))
+        } else {
+            Cow::Borrowed(row.value())
+        }
     }
 }
 
-/// Rows of the database that are asked for in key order.
-struct Sequence<'a> {
-    rows: ::redb::Range<'a, u64, &'static [u8]>,
-    next: Option<(u64, AccessGuard<'a, &'static [u8]>)>,
+/// What the schedule needs, with the marks the index has.
+fn scheduled_with(mut scheduled: Scheduled, marks: Marks) -> Scheduled {
+    scheduled.flags.suspended = marks.suspended;
+    scheduled.flags.maybe_duplicated |= marks.duplicated;
+    scheduled
 }
 
-impl<'a> Sequence<'a> {
-    fn new(rows: &'a Rows, first: EnvelopeId, last: EnvelopeId) -> Result<Self, StoreError> {
-        let rows = rows.range(first.get()..=last.get()).map_err(fault)?;
+type Row<'a> = AccessGuard<'a, &'static [u8]>;
+
+/// Rows of the database that are asked for in key order.
+struct Sequence<'a, K: Key + 'static> {
+    rows: Range<'a, K, &'static [u8]>,
+    next: Option<(K, Row<'a>)>,
+}
+
+impl<'a, K> Sequence<'a, K>
+where
+    K: for<'k> Key<SelfType<'k> = K> + Ord + Copy + 'static,
+{
+    fn new(rows: &'a Rows<K>, first: K, last: K) -> Result<Self, StoreError> {
+        let rows = rows.range(first..=last).map_err(fault)?;
         let mut sequence = Self { rows, next: None };
         sequence.advance()?;
         Ok(sequence)
@@ -133,15 +196,12 @@ impl<'a> Sequence<'a> {
         Ok(())
     }
 
-    /// The row of `id`, if there is one. Ids must be asked for in order.
-    fn find(
-        &mut self,
-        id: EnvelopeId,
-    ) -> Result<Option<&AccessGuard<'a, &'static [u8]>>, StoreError> {
-        while self.next.as_ref().is_some_and(|(key, _)| *key < id.get()) {
+    /// The row of `key`, if there is one. Keys must be asked for in order.
+    fn find(&mut self, key: K) -> Result<Option<&Row<'a>>, StoreError> {
+        while self.next.as_ref().is_some_and(|(next, _)| *next < key) {
             self.advance()?;
         }
-        let found = self.next.as_ref().filter(|(key, _)| *key == id.get());
+        let found = self.next.as_ref().filter(|(next, _)| *next == key);
         Ok(found.map(|(_, row)| row))
     }
 }
@@ -190,10 +250,6 @@ impl Reader for LogReader {
         after: Option<EnvelopeId>,
         limit: usize,
     ) -> Result<Vec<Walked<Envelope>>, StoreError> {
-        let open = |id, marks, record: &[u8]| {
-            let envelope = record::open_envelope(id, record)?;
-            Ok(marked(envelope, marks))
-        };
         let mut page = Vec::new();
         let mut after = after;
         // What left between listing and reading must not look like the end.
@@ -203,18 +259,12 @@ impl Reader for LogReader {
                 break;
             };
             after = Some(*last);
-            self.read(&listed, open, |entry| page.push(entry))?;
+            self.envelopes(&listed, |entry| page.push(entry))?;
         }
         Ok(page)
     }
 
     fn walk(&self, visit: &mut dyn FnMut(Walked<Scheduled>)) -> Result<(), StoreError> {
-        let open = |id, marks: Marks, record: &[u8]| {
-            let mut scheduled = record::open_scheduled(id, record)?;
-            scheduled.flags.suspended = marks.suspended;
-            scheduled.flags.maybe_duplicated |= marks.duplicated;
-            Ok(scheduled)
-        };
         let mut after = None;
         loop {
             let listed = self.listed(Selector::All, after, WALK);
@@ -222,7 +272,7 @@ impl Reader for LogReader {
                 return Ok(());
             };
             after = Some(*last);
-            self.read(&listed, open, &mut *visit)?;
+            self.heads(&listed, &mut *visit)?;
         }
     }
 

@@ -13,9 +13,9 @@ use super::database::Known;
 use super::draft::Draft;
 use super::findings::Findings;
 use super::frame::{HEAD, Kind};
-use super::heads::{Heads, Segment};
+use super::heads::Segment;
 use super::index::{Bucket, Index};
-use super::open::{DATABASE, Loaded, today};
+use super::open::{DATABASE, Loaded, Segments, today};
 use super::place::Place;
 use super::replay;
 use super::scan::{Found, scan};
@@ -24,12 +24,11 @@ use super::shared::{io_fault, record_at};
 use super::slots::Marks;
 use super::table::Table;
 use crate::epoch;
-use crate::media::{Media, MediaFile};
+use crate::media::Media;
 use crate::record::Row;
 use redspool_core::id::MessageIds;
 use redspool_core::queue::StoreError;
 use std::io;
-use std::sync::Arc;
 
 /// Where a frame lies.
 struct Lying {
@@ -59,19 +58,19 @@ pub(super) fn put_away(media: &dyn Media) -> Result<(), StoreError> {
 
 /// Reads all segments.
 pub(super) fn rebuild(
-    media: &Arc<dyn Media>,
+    segments: Segments,
     why: &str,
-    size: u32,
     controls: Controls,
-    prepare: &dyn Fn(&dyn MediaFile) -> io::Result<()>,
 ) -> Result<Loaded, StoreError> {
-    let mut table = Table::new(Arc::clone(media), size);
+    let Segments {
+        mut table,
+        mut heads,
+    } = segments;
     let mut findings = Findings::default();
     findings.note(
         format!("the database was built anew from the log ({why}); what is queued may have been delivered before"),
         [],
     );
-    let mut heads = Heads::read(media, &mut table, prepare)?;
     heads.adopt(None, &mut table, &mut findings, controls)?;
     for bare in heads.bare {
         bare.judge(0, &mut findings);

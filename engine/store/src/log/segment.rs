@@ -17,8 +17,9 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 /// Octets that are set apart for the head; frames begin behind them.
 pub(super) const HEADER: u32 = 4096;
 
-/// Layout of segments; another layout gets another number.
-const FORMAT: u32 = 1;
+/// Format of the store. The database has the same number, and a segment's head is read first: so
+/// a database of another format is not even opened.
+pub(super) const FORMAT: u32 = 3;
 
 /// What a segment holds in this life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -81,16 +82,19 @@ impl Header {
         record::seal(Kind::Segment, slot.into(), value.as_bytes())
     }
 
-    /// Reads the head at the start of a file.
-    pub(super) fn open(slot: u32, octets: &[u8]) -> Result<Self, Damage> {
+    /// Reads the head at the start of a file; gives the format instead if it is another one.
+    pub(super) fn open(slot: u32, octets: &[u8]) -> Result<Result<Self, u32>, Damage> {
         let length = record::claimed(octets).and_then(|length| octets.get(..length));
         let record = length.ok_or_else(|| Damage::new("segment record is cut short"))?;
         let value = record::value_of(Kind::Segment, slot.into(), record)?;
+        let format = U32::ref_from_prefix(value).map(|(format, _)| format.get());
+        match format {
+            Ok(FORMAT) => {}
+            Ok(other) => return Ok(Err(other)),
+            Err(_) => return Err(Damage::new("segment record is cut short")),
+        }
         let value = Value::ref_from_bytes(value)
             .map_err(|_| Damage::new("segment record has the wrong length"))?;
-        if value.format.get() != FORMAT {
-            return Err(Damage(format!("segment of format {}", value.format.get())));
-        }
         let usage = match value.usage.get() {
             1 => Use::Hot,
             2 => Use::Cold,
@@ -98,7 +102,7 @@ impl Header {
             _ => return Err(Damage::new("segment of an unknown use")),
         };
         let previous = value.previous.get();
-        Ok(Self {
+        Ok(Ok(Self {
             usage,
             sequence: value.sequence.get(),
             capacity: value.capacity.get(),
@@ -106,7 +110,7 @@ impl Header {
             number: value.number.get(),
             paused: record::paused_from(value.paused.get().into()),
             epoch: u16::try_from(value.epoch.get()).ok(),
-        })
+        }))
     }
 }
 
@@ -154,7 +158,7 @@ mod tests {
         let mut octets = header.seal(5);
         assert!(octets.len() <= 512);
         octets.resize(4096, 0xee);
-        assert_eq!(Header::open(5, &octets), Ok(header));
+        assert_eq!(Header::open(5, &octets), Ok(Ok(header)));
         assert!(Header::open(6, &octets).is_err());
         octets[30] ^= 1;
         assert!(Header::open(5, &octets).is_err());

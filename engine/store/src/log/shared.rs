@@ -122,7 +122,7 @@ impl Shared {
         match whereabouts {
             Whereabouts::Log(place) => self.logged(place),
             Whereabouts::Database => {
-                let row = self.database.row(id.get())?;
+                let row = self.database.envelope(id)?;
                 let row = row.ok_or_else(|| Damage::new("envelope record is missing"));
                 Ok(row.map(|record| self.believed(record)))
             }

@@ -6,12 +6,14 @@
 //! Fails: with `Locked`, `Version`, `Full` or `Io`.
 
 use super::database::{self, Database};
-use super::open::{self, CACHE, DATABASE, Loaded, Verdict};
+use super::heads::Heads;
+use super::open::{self, CACHE, DATABASE, Loaded, Segments, Verdict};
 use super::options::Options;
 use super::rebuild;
 use super::segment;
 use super::shared::{Shared, io_fault};
 use super::store::{LogStore, Start};
+use super::suspect;
 use crate::lock::Lock;
 use crate::media::{Directory, Media, MediaFile};
 use crate::overlay::Overlay;
@@ -70,15 +72,18 @@ impl LogStore {
         media.sync_names().map_err(|why| io_fault(&why))?;
         let controls = options.controls;
         let prepare = |file: &dyn MediaFile| open::settle(file, controls);
+        let suspect = suspect::marked(&**media)?;
+        let anew = anew.or(suspect.then_some("redb panicked over it"));
+        let segments = || Segments::read(media, options.segment, &prepare);
         let sound = if let Some(why) = anew {
             Err(why.to_owned())
         } else {
-            sound(media, &options, &prepare)?
+            sound(media, &options, segments()?)?
         };
         let (database, loaded) = match sound {
             Ok(sound) => sound,
             Err(why) => {
-                let loaded = rebuild::rebuild(media, &why, options.segment, controls, &prepare)?;
+                let loaded = rebuild::rebuild(segments()?, &why, controls)?;
                 if loaded.last.is_none() {
                     // Without a log there is nothing to build it from: it may be somebody else's.
                     return Err(StoreError::Unreadable(format!(
@@ -95,6 +100,9 @@ impl LogStore {
         let mut store = Self::assembled(database, loaded, options, lock)?;
         if rebuilt {
             store.bring_up_to_date()?;
+        }
+        if suspect {
+            suspect::clear(&**media)?;
         }
         Ok(store)
     }
@@ -139,13 +147,13 @@ impl LogStore {
 fn sound(
     media: &Arc<dyn Media>,
     options: &Options,
-    prepare: &dyn Fn(&dyn MediaFile) -> std::io::Result<()>,
+    segments: Segments,
 ) -> Result<Result<(Database, Loaded), String>, StoreError> {
-    let database = match opened(media, options)? {
+    let database = match opened(media, options, &segments.heads)? {
         Ok(database) => database,
         Err(why) => return Ok(Err(why)),
     };
-    match open::load(media, &database, options.segment, options.controls, prepare)? {
+    match open::load(&**media, &database, segments, options.controls)? {
         Verdict::Sound(loaded) => Ok(Ok((database, *loaded))),
         Verdict::Rebuild(why) => {
             database.close();
@@ -166,6 +174,7 @@ fn fitting(media: &dyn Media, mut options: Options) -> Result<Options, StoreErro
 fn opened(
     media: &Arc<dyn Media>,
     options: &Options,
+    heads: &Heads,
 ) -> Result<Result<Database, String>, StoreError> {
     let failed = |why: std::io::Error| io_fault(&why);
     match media.open(DATABASE).map_err(failed)? {
@@ -179,14 +188,15 @@ fn opened(
         }
         Some(file) => {
             open::settle(&*file, options.controls).map_err(failed)?;
-            // Opening a database for writing marks it as open, and after a crash repairs it. So
-            // the format is looked up on a view that keeps all writes in memory.
-            let view = Overlay::new(file).and_then(|view| view.open(CACHE_OFFLINE));
-            let known = view.and_then(|view| Database::fixed(view)?.known());
-            match known {
-                Ok(_) => {}
-                Err(StoreError::Unreadable(why)) => return Ok(Err(why)),
-                Err(why) => return Err(why),
+            // A segment of our format says that the database has it, too. Opening one for writing
+            // marks it as open, and after a crash repairs it. So without a segment the format is
+            // looked up on a view that keeps all writes in memory.
+            if heads.segments.is_empty() {
+                match format_of(file) {
+                    Ok(()) => {}
+                    Err(StoreError::Unreadable(why)) => return Ok(Err(why)),
+                    Err(why) => return Err(why),
+                }
             }
         }
     }
@@ -195,4 +205,10 @@ fn opened(
         Err(StoreError::Unreadable(why)) => Ok(Err(why)),
         Err(why) => Err(why),
     }
+}
+
+/// Fails unless the database is one of ours; changes nothing.
+fn format_of(file: Arc<dyn MediaFile>) -> Result<(), StoreError> {
+    let view = Overlay::new(file)?.open(CACHE_OFFLINE)?;
+    Database::fixed(view)?.known().map(|_| ())
 }

@@ -237,11 +237,27 @@ fn envelope_error(id: EnvelopeId) -> Box<str> {
 }
 
 #[test]
+fn a_database_over_which_redb_panicked_is_built_anew_once() {
+    let spool = tempfile::tempdir().unwrap();
+    let mut store = small(spool.path());
+    commit(&mut store, submit(5, 2, 300));
+    drop(store);
+    let mark = spool.path().join("queue.suspect");
+    std::fs::write(&mark, b"").unwrap();
+    let store = small(spool.path());
+    assert!(store.findings().to_string().contains("redb panicked"));
+    assert!(store.reader().exists(message(5)).unwrap());
+    drop(store);
+    assert!(!mark.exists());
+    assert!(small(spool.path()).findings().all().is_empty());
+}
+
+#[test]
 fn another_format_is_refused_and_left_alone() {
     let spool = tempfile::tempdir().unwrap();
     drop(crate::RedbStore::open(spool.path()).unwrap());
     let before = files(spool.path());
-    let want = StoreError::Version { found: 1, known: 2 };
+    let want = StoreError::Version { found: 1, known: 3 };
     assert_eq!(LogStore::open(spool.path()).unwrap_err(), want);
     assert_eq!(Offline::open(spool.path()).unwrap_err(), want);
     assert_eq!(files(spool.path()), before);

@@ -14,7 +14,7 @@ use parking_lot::RwLock;
 use redspool_core::queue::StoreError;
 use std::fmt;
 use std::io::ErrorKind;
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
 /// Octets of redb's page cache in a daemon.
 pub(super) const CACHE: usize = 128 << 20;
@@ -49,6 +49,18 @@ impl Shared {
     pub(crate) fn close(&self) {
         let handle = self.0.write().take();
         drop(handle);
+    }
+
+    /// Closes the database without the last commit that redb makes when it is closed. That could
+    /// meet damage, and would be for nothing: this is a view in memory.
+    pub(crate) fn abandon(&self) {
+        let handle = self.0.write().take();
+        // To redb it looks as if we panicked, and then it writes nothing.
+        let unwinding = catch_unwind(AssertUnwindSafe(move || {
+            let _handle = handle;
+            resume_unwind(Box::new(()));
+        }));
+        drop(unwinding);
     }
 
     /// Begins a snapshot; the handle is free again when this returns.
@@ -96,7 +108,8 @@ pub(crate) fn fault(why: impl Into<Error>) -> StoreError {
             ErrorKind::StorageFull | ErrorKind::QuotaExceeded | ErrorKind::FileTooLarge => {
                 StoreError::Full
             }
-            ErrorKind::InvalidData => damaged(&why.to_string()),
+            // What it refers to lies behind its end.
+            ErrorKind::InvalidData | ErrorKind::UnexpectedEof => damaged(&why.to_string()),
             _ => StoreError::Io(why.to_string()),
         },
         Error::PreviousIo => StoreError::Poisoned,
