@@ -175,10 +175,7 @@ fn envelope(id: EnvelopeId) -> Envelope {
         id,
         action: "outbound".into(),
         tag: "".into(),
-        delivery: Delivery::Mta(Relay {
-            host: None,
-            helo: "".into(),
-        }),
+        delivery: Delivery::Mta(Relay::to(None)),
         smtpname: "mx.example.com".into(),
         helo: "client.example.net".into(),
         hostname: "client.example.net".into(),

@@ -13,7 +13,7 @@ use crate::parse::{Args, Parsed};
 use crate::render::Render;
 use crate::spf;
 use crate::store;
-use redspool_core::control::{Request, Selector, Subsystem};
+use redspool_core::control::{MtaListing, Request, Selector, Subsystem};
 
 /// One command.
 #[derive(Debug)]
@@ -137,6 +137,14 @@ const fn suspend(selector: Selector, suspended: bool) -> Request {
     }
 }
 
+fn block(args: &Args, blocked: bool) -> Request {
+    Request::Block {
+        source: args.addr(),
+        domain: args.text().unwrap_or_default().into(),
+        blocked,
+    }
+}
+
 /// The commands that know a long option, each by the words it begins with.
 pub(crate) fn with(option: &str) -> Vec<String> {
     let knowing = COMMANDS
@@ -178,8 +186,12 @@ pub(crate) static COMMANDS: &[Command] = &[
     .asks(|_| pause(Subsystem::Mta, true), Render::Done),
     Command::new(
         &["pause mta from <addr> for <str>"],
-        "Start no more transfers from one local address to one domain.",
-    ),
+        "Start no more transfers from one local address to one domain, or to one smart host by its \
+         name; `*` is any. Mail that has no other address to go from fails for now. Addresses are \
+         those that `src` of smtpd.conf(5) names; `0.0.0.0` stands for the system's choice. Lasts \
+         until `resume mta from`, or until smtpd ends.",
+    )
+    .asks(|args| block(args, true), Render::Done),
     Command::new(
         &[
             "pause envelope <evpid>",
@@ -212,7 +224,8 @@ pub(crate) static COMMANDS: &[Command] = &[
     Command::new(
         &["resume mta from <addr> for <str>"],
         "Start transfers from one local address to one domain again.",
-    ),
+    )
+    .asks(|args| block(args, false), Render::Done),
     Command::new(
         &[
             "resume envelope <evpid>",
@@ -231,14 +244,18 @@ pub(crate) static COMMANDS: &[Command] = &[
         .asks(|_| pause(Subsystem::Mda, false), Render::Done),
     Command::new(
         &["resume route <routeid>"],
-        "Use a disabled route again at once. Numbers of routes: `show routes`.",
-    ),
+        "Use a disabled route again at once, and forget its penalty. Numbers of routes: `show \
+         routes`.",
+    )
+    .asks(|args| Request::ResumeRoute(args.route()), Render::Done),
     Command::new(&["resume smtp"], "Accept SMTP connections again.")
         .asks(|_| pause(Subsystem::Smtp, false), Render::Done),
     Command::new(
         &["show mta paused"],
         "List what `pause mta from` has paused.",
-    ),
+    )
+    .asks(|_| Request::ShowMta(MtaListing::Blocked), Render::Mta)
+    .with(&["json"]),
     Command::new(
         &["show envelope <evpid>"],
         "Print everything that is stored about an envelope, one `key: value` per line. What is \
@@ -249,8 +266,12 @@ pub(crate) static COMMANDS: &[Command] = &[
     .with(&["json"]),
     Command::new(
         &["show hoststats"],
-        "List recipient domains with the date and text of their last reply.",
-    ),
+        "List recipient domains with the date (UNIX time) and text of their last reply, separated \
+         by `|`. In the text, unprintable octets are escaped as vis(3) does. A domain is forgotten \
+         four hours after its last reply.",
+    )
+    .asks(|_| Request::ShowMta(MtaListing::HostStats), Render::Mta)
+    .with(&["json"]),
     Command::new(
         &["show message <msgid>", "show message <evpid>"],
         "Print the content of a message. On a terminal, what is not printable is escaped. Works \
@@ -271,12 +292,35 @@ pub(crate) static COMMANDS: &[Command] = &[
     )
     .asks_or_reads(|args| Request::ShowQueue(args.selector()), Render::Listing)
     .with(LISTING),
-    Command::new(&["show hosts"], "List the remote hosts in memory."),
+    Command::new(
+        &["show hosts"],
+        "List the remote hosts in memory: address, name, what refers to it, connections, time since \
+         the last connect. A host is listed while a domain in use has it as exchanger, or a route \
+         leads to it.",
+    )
+    .asks(|_| Request::ShowMta(MtaListing::Hosts), Render::Mta)
+    .with(&["json"]),
     Command::new(
         &["show relays"],
-        "List the relays in memory, each with its connectors.",
-    ),
-    Command::new(&["show routes"], "List the routes in memory."),
+        "List the relays in memory, each with its connectors. A relay is a domain or smart host \
+         with the options of its action: `ntask` messages wait for it, over `nconn` connections; \
+         `timeout` is the time until it is looked at again; `wait` says for what: `MX` for the \
+         DNS, `connector` for a place or a time to connect; with `ONHOLD`, more mail for it is \
+         held. A connector is a local address the relay connects from, `[]` if the system chooses \
+         it, with what keeps it from connecting: `WAIT`, the limit that is reached (`LIMIT_HOST` \
+         and others), or why it cannot (`ERROR_ROUTE_NET` and others).",
+    )
+    .asks(|_| Request::ShowMta(MtaListing::Relays), Render::Mta)
+    .with(&["json"]),
+    Command::new(
+        &["show routes"],
+        "List the routes in memory. A route is a way from a local address to a host. Its flags are \
+         `N` for new (nothing has worked over it yet), `D` for disabled, `Q` for kept until its \
+         time is over; `penalty` counts its failures, `timeout` is the time until it is enabled, or \
+         forgiven one of them.",
+    )
+    .asks(|_| Request::ShowMta(MtaListing::Routes), Render::Mta)
+    .with(&["json"]),
     Command::new(
         &["show stats"],
         "Print the counters, one `key=value` per line, in order of keys. A counter is listed \
@@ -366,6 +410,15 @@ pub(crate) static COMMANDS: &[Command] = &[
     .does(spf::serve)
     .with(&["json", "resolver"])
     .for_anyone(),
+    Command::new(
+        &["explain <evpid>"],
+        "Say on one screen where an envelope is and why it is not moving: whether it or its agent is \
+         paused, whether it is held, when its next attempt is due, how many failed and of what; and \
+         for mail to other hosts the relay with the limit in force, and its routes with their \
+         penalties and when they end.",
+    )
+    .asks(|args| Request::Explain(args.evpid()), Render::Explanation)
+    .with(&["json"]),
     Command::new(
         &["store check"],
         "Read every record and every content in the spool and prove it; nothing is written, and a \

@@ -134,10 +134,7 @@ mod tests {
             id: message.envelope(NonZeroU32::new(low).unwrap()),
             action: "out".into(),
             tag: "".into(),
-            delivery: Delivery::Mta(Relay {
-                host: None,
-                helo: "".into(),
-            }),
+            delivery: Delivery::Mta(Relay::to(None)),
             smtpname: "mx.example.org".into(),
             helo: "client.example.net".into(),
             hostname: "<unknown>".into(),

@@ -10,7 +10,7 @@ use crate::commands::{COMMANDS, Command};
 use redspool_core::control::Selector;
 use redspool_core::id::{EnvelopeId, MessageId};
 use std::fmt;
-use std::net::{Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// The type of a value in a pattern.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,9 +32,9 @@ pub(crate) enum Kind {
 enum Value {
     Evpid(EnvelopeId),
     Msgid(MessageId),
+    Route(u64),
     Text(String),
-    /// Of a command that is not served yet, so nobody reads it.
-    Other,
+    Addr(IpAddr),
 }
 
 /// One word of a pattern.
@@ -108,6 +108,23 @@ impl Args {
         }
     }
 
+    /// The route that was given; 0, which names nothing, if none was.
+    pub(crate) fn route(&self) -> u64 {
+        match self.0.as_slice() {
+            [Value::Route(id)] => *id,
+            _ => 0,
+        }
+    }
+
+    /// The address that was given; the unspecified one if none was.
+    pub(crate) fn addr(&self) -> IpAddr {
+        let addr = self.0.iter().find_map(|value| match value {
+            Value::Addr(addr) => Some(*addr),
+            _ => None,
+        });
+        addr.unwrap_or(Ipv4Addr::UNSPECIFIED.into())
+    }
+
     /// The text that was given, if one was.
     pub(crate) fn text(&self) -> Option<&str> {
         self.0.iter().find_map(|value| match value {
@@ -176,16 +193,26 @@ impl Token {
 
 impl Kind {
     fn read(self, word: &str) -> Option<Value> {
-        let other = |fits: bool| fits.then_some(Value::Other);
         match self {
             Self::Evpid => word.parse().ok().map(Value::Evpid),
             Self::Msgid => word.parse().ok().map(Value::Msgid),
-            Self::Routeid => other(word.parse::<i64>().is_ok_and(|id| id > 0)),
+            Self::Routeid => {
+                let id = word.parse::<i64>().ok().filter(|id| *id > 0)?;
+                u64::try_from(id).ok().map(Value::Route)
+            }
             Self::Str => Some(Value::Text(word.to_owned())),
             Self::Addr => {
                 let (ip, scope) = word.split_once('%').unzip();
-                let scoped = |ip: &str| ip.parse::<Ipv6Addr>().is_ok() && scope != Some("");
-                other(word.parse::<Ipv4Addr>().is_ok() || scoped(ip.unwrap_or(word)))
+                if scope == Some("") {
+                    return None;
+                }
+                // Mail does not go out from addresses of one link alone, so a scope tells nothing.
+                let inet6 = || ip.unwrap_or(word).parse::<Ipv6Addr>().map(IpAddr::V6);
+                let address = word
+                    .parse::<Ipv4Addr>()
+                    .map(IpAddr::V4)
+                    .or_else(|_| inet6());
+                address.ok().map(Value::Addr)
             }
         }
     }
@@ -348,7 +375,7 @@ mod tests {
     }
 
     const TOP: &str = "possibilities are:\ndiscover\npause\nresume\nshow\nlog\nmonitor\nprofile\n\
-        remove\nschedule\ntrace\nuncorrupt\nunprofile\nuntrace\nupdate\nencrypt\nspf\nstore\ncompletions\n";
+        remove\nschedule\ntrace\nuncorrupt\nunprofile\nuntrace\nupdate\nencrypt\nspf\nexplain\nstore\ncompletions\n";
     const SHOW: &str = "possibilities are:\nshow mta\nshow envelope\nshow hoststats\n\
         show message\nshow queue\nshow hosts\nshow relays\nshow routes\nshow stats\nshow status\n";
     const PAUSE: &str = "possibilities are:\npause mta\npause envelope\npause mda\npause smtp\n";

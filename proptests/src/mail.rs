@@ -35,10 +35,7 @@ pub fn envelope(message: MessageId, low: u32) -> Envelope {
         id: envelope_id(message, low),
         action: "outbound".into(),
         tag: "".into(),
-        delivery: Delivery::Mta(Relay {
-            host: None,
-            helo: "".into(),
-        }),
+        delivery: Delivery::Mta(Relay::to(None)),
         smtpname: "mx.example.com".into(),
         helo: "client.example.net".into(),
         hostname: "<unknown>".into(),
@@ -243,7 +240,17 @@ fn any_delivery() -> impl Strategy<Value = Delivery> {
         host,
         port,
     });
-    let relay = (option::of(host), text()).prop_map(|(host, helo)| Relay { host, helo });
+    let options = (text(), text(), text(), text());
+    let relay = (option::of(host), options).prop_map(|(host, (helo, src, helo_src, backup))| {
+        let backup: Box<str> = backup;
+        Relay {
+            host,
+            helo,
+            src,
+            helo_src,
+            backup: Some(backup).filter(|name| !name.is_empty()),
+        }
+    });
     let method = prop_oneof![
         Just(Method::Mbox),
         text().prop_map(|path| Method::Maildir { path }),

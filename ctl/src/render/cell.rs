@@ -12,9 +12,15 @@ pub(crate) enum Cell {
     None,
     Number(i128),
     Text(String),
+    Flag(bool),
     /// An array of JSON; with blanks between in CSV.
     Words(Vec<String>),
+    /// An array of objects in JSON, which is their form in CSV, too.
+    Records(Vec<Record>),
 }
+
+/// Names and values.
+pub(crate) type Record = Vec<(&'static str, Cell)>;
 
 impl From<u64> for Cell {
     fn from(number: u64) -> Self {
@@ -45,15 +51,8 @@ pub(crate) fn record<'a>(
 ) {
     match format {
         Format::Json => {
-            let mut separator = b'{';
-            for (name, cell) in cells {
-                out.push(separator);
-                json_text(name, out);
-                out.push(b':');
-                json(&cell, out);
-                separator = b',';
-            }
-            out.extend_from_slice(b"}\n");
+            object(cells, out);
+            out.push(b'\n');
         }
         Format::Csv => csv_line(cells.into_iter().map(|(_, cell)| cell), out),
     }
@@ -74,11 +73,35 @@ fn csv_line(cells: impl Iterator<Item = Cell>, out: &mut Vec<u8>) {
     out.push(b'\n');
 }
 
+fn object<'a>(cells: impl IntoIterator<Item = (&'a str, Cell)>, out: &mut Vec<u8>) {
+    out.push(b'{');
+    for (at, (name, cell)) in cells.into_iter().enumerate() {
+        if at > 0 {
+            out.push(b',');
+        }
+        json_text(name, out);
+        out.push(b':');
+        json(&cell, out);
+    }
+    out.push(b'}');
+}
+
 fn json(cell: &Cell, out: &mut Vec<u8>) {
     match cell {
         Cell::None => out.extend_from_slice(b"null"),
         Cell::Number(number) => out.extend_from_slice(number.to_string().as_bytes()),
         Cell::Text(text) => json_text(text, out),
+        Cell::Flag(flag) => out.extend_from_slice(flag.to_string().as_bytes()),
+        Cell::Records(records) => {
+            out.push(b'[');
+            for (at, record) in records.iter().enumerate() {
+                if at > 0 {
+                    out.push(b',');
+                }
+                object(record.iter().cloned(), out);
+            }
+            out.push(b']');
+        }
         Cell::Words(words) => {
             out.push(b'[');
             for (at, word) in words.iter().enumerate() {
@@ -113,6 +136,7 @@ fn csv(cell: &Cell, out: &mut Vec<u8>) {
         Cell::None => {}
         Cell::Number(number) => text.extend_from_slice(number.to_string().as_bytes()),
         Cell::Text(value) => escape::value(value, &mut text),
+        Cell::Flag(_) | Cell::Records(_) => json(cell, &mut text),
         Cell::Words(words) => text.extend_from_slice(words.join(" ").as_bytes()),
     }
     if text.iter().any(|octet| matches!(octet, b',' | b'"')) {

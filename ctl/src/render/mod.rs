@@ -6,9 +6,11 @@
 //! Absent on purpose: reading the time, writing anywhere, knowing where replies come from.
 
 mod cell;
+mod explain;
 mod listing;
 mod numbers;
 mod record;
+mod relaying;
 mod summary;
 
 pub(crate) use cell::{Cell, Format, record as write_record};
@@ -41,6 +43,10 @@ pub(crate) enum Render {
     Done,
     /// One line of `monitor` per reply.
     Digests,
+    /// A line per row of the relaying agent.
+    Mta,
+    /// One screen about one envelope.
+    Explanation,
 }
 
 /// What a reply makes us write.
@@ -157,9 +163,21 @@ impl Renderer {
                 }
             }
             (Render::Affected(done), Reply::Census(census)) => numbers::census(&census, done, out),
-            (Render::Affected(_), Reply::Working) => {}
+            (Render::Affected(_), Reply::Working) | (Render::Mta, Reply::End) => {}
             (Render::Done, Reply::Done) => out.extend_from_slice(b"command succeeded\n"),
             (Render::Digests, Reply::Digest(row)) => self.digest(row, out),
+            (Render::Mta, Reply::MtaRows(rows)) => {
+                for row in &rows {
+                    match self.format {
+                        Some(format) => cell::record(format, relaying::cells(row), out),
+                        None => relaying::row(row, self.now, out),
+                    }
+                }
+            }
+            (Render::Explanation, Reply::Explanation(explanation)) => match self.format {
+                Some(format) => cell::record(format, explain::cells(&explanation, self.now), out),
+                None => explain::screen(&explanation, self.now, out),
+            },
             (_, reply) => self.failure(reply, &mut written),
         }
         written

@@ -18,7 +18,8 @@ pub(super) fn lines(envelope: &EnvelopeRecord, out: &mut Vec<u8>) {
             Cell::Text(text) => escape::value(&text, out),
             Cell::Number(number) => out.extend_from_slice(number.to_string().as_bytes()),
             Cell::Words(words) => out.extend_from_slice(words.join(" ").as_bytes()),
-            Cell::None => {}
+            Cell::Flag(flag) => out.extend_from_slice(flag.to_string().as_bytes()),
+            Cell::Records(_) | Cell::None => {}
         }
         out.push(b'\n');
     }
@@ -126,9 +127,18 @@ fn notify_bits(notify: NotifyRow) -> u64 {
 
 fn delivery(delivery: &DeliveryRecord, lines: &mut Lines) {
     match delivery {
-        DeliveryRecord::Mta { relay, helo } => {
+        DeliveryRecord::Mta {
+            relay,
+            helo,
+            src,
+            helo_src,
+            backup,
+        } => {
             lines.text_if_set("mta-relay", relay.as_deref().unwrap_or_default());
             lines.text_if_set("mta-relay-heloname", helo);
+            lines.text_if_set("mta-relay-source", src);
+            lines.text_if_set("mta-relay-helotable", helo_src);
+            lines.text_if_set("mta-relay-backup", backup);
         }
         DeliveryRecord::Mda {
             method,

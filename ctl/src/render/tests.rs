@@ -370,6 +370,9 @@ fn envelopes_have_their_keys_in_the_order_of_the_reference() {
     let relay = DeliveryRecord::Mta {
         relay: Some("smtp://[::1]:2525".into()),
         helo: "helo.example.org".into(),
+        src: String::new(),
+        helo_src: String::new(),
+        backup: String::new(),
     };
     let full = EnvelopeRecord {
         tag: "SUBM".into(),
@@ -439,6 +442,9 @@ fn an_envelope_shows_only_keys_that_are_set() {
     let mx = DeliveryRecord::Mta {
         relay: None,
         helo: String::new(),
+        src: String::new(),
+        helo_src: String::new(),
+        backup: String::new(),
     };
     let never = EnvelopeRecord {
         dsn_notify: Some(NotifyRow {
@@ -794,4 +800,308 @@ fn numbers_for_programs_have_names() {
     expect![[r#"
         {"version":"3","dispatcher":"outbound","type":"mda","smtpname":"mx.example.org","helo":"client.example","hostname":"<unknown>","sockaddr":"[::1]","sender":"@","rcpt":"x@dead.example","dest":"x@dead.example","ctime":1795335353,"last-try":0,"last-bounce":0,"ttl":345600,"retry":0,"dsn-notify":0,"mda-user":"al\"ice","mda-method":"maildir","mda-buffer":"~/Maildir"}
     "#]].assert_eq(&form(Render::Record, Format::Json, envelope));
+}
+
+mod mta {
+    use super::*;
+    use redspool_core::control::{
+        ConnectorFlag, ConnectorRow, Explanation, HostRow, HostStatRow, MtaRow, Place, RelayRow,
+        RelayWait, RouteRow,
+    };
+    use std::net::{Ipv4Addr, Ipv6Addr};
+
+    fn relay() -> RelayRow {
+        RelayRow {
+            id: 1,
+            domain: "slow.example".into(),
+            port: None,
+            scheme: "smtp".into(),
+            as_host: false,
+            backup: String::new(),
+            src: String::new(),
+            helo_src: String::new(),
+            helo: String::new(),
+            refcount: 2,
+            tasks: 1,
+            sessions: 1,
+            last_connect: Some(NOW - 6),
+            until: Some(NOW + 5),
+            waits: vec![RelayWait::Connector],
+            on_hold: false,
+            connectors: vec![ConnectorRow {
+                source: None,
+                sessions: 1,
+                last_connect: Some(NOW - 6),
+                until: Some(NOW + 1),
+                flags: vec![ConnectorFlag::Wait, ConnectorFlag::LimitHost],
+            }],
+        }
+    }
+
+    fn smart() -> RelayRow {
+        RelayRow {
+            id: 2,
+            domain: "127.0.0.20".into(),
+            port: Some(2526),
+            as_host: true,
+            backup: "mx2.example.org".into(),
+            src: "srcs".into(),
+            helo_src: "names".into(),
+            helo: "x.example.org".into(),
+            tasks: 50,
+            sessions: 0,
+            last_connect: None,
+            until: None,
+            waits: vec![RelayWait::Mx, RelayWait::Connector],
+            on_hold: true,
+            connectors: vec![
+                ConnectorRow {
+                    source: Some(Ipv4Addr::LOCALHOST.into()),
+                    sessions: 0,
+                    last_connect: Some(NOW - 137),
+                    until: None,
+                    flags: vec![ConnectorFlag::ErrorRouteNet],
+                },
+                ConnectorRow {
+                    source: Some(Ipv6Addr::LOCALHOST.into()),
+                    sessions: 0,
+                    last_connect: None,
+                    until: None,
+                    flags: vec![ConnectorFlag::New],
+                },
+            ],
+            ..relay()
+        }
+    }
+
+    fn route() -> RouteRow {
+        RouteRow {
+            id: 5,
+            source: None,
+            target: (Ipv4Addr::new(127, 0, 0, 13), 25).into(),
+            name: "mx.ok.example".into(),
+            fresh: false,
+            disabled: false,
+            sessions: 1,
+            penalty: 0,
+            until: None,
+            failure: String::new(),
+        }
+    }
+
+    fn rows() -> Vec<MtaRow> {
+        let disabled = RouteRow {
+            id: 1,
+            source: Some(Ipv6Addr::LOCALHOST.into()),
+            target: (Ipv6Addr::LOCALHOST, 25).into(),
+            name: "mx.dead.example\u{1b}[2J".into(),
+            fresh: true,
+            disabled: true,
+            sessions: 0,
+            penalty: 2,
+            until: Some(NOW + 59),
+            failure: "connection refused".into(),
+        };
+        let kept = RouteRow {
+            id: 16,
+            name: String::new(),
+            sessions: 0,
+            until: Some(NOW + 2),
+            ..route()
+        };
+        let host = |address: &str, name: &str, last_connect| {
+            MtaRow::Host(HostRow {
+                address: address.parse().unwrap(),
+                name: name.into(),
+                refcount: 2,
+                sessions: 0,
+                last_connect,
+            })
+        };
+        let mut rows = vec![
+            MtaRow::Relay(Box::new(relay())),
+            MtaRow::Relay(Box::new(smart())),
+            MtaRow::Route(Box::new(route())),
+            MtaRow::Route(Box::new(disabled)),
+            MtaRow::Route(Box::new(kept)),
+            host("127.0.0.9", "mx.dead.example", Some(NOW - 6)),
+            host("127.0.0.13", "", None),
+            host("::1", "localhost", Some(NOW + 1)),
+        ];
+        rows.push(MtaRow::HostStat(HostStatRow {
+            domain: "a|b.example".into(),
+            at: 1_795_335_353,
+            text: "550 5.1.1 No such \u{1b}[2J user".into(),
+        }));
+        for source in ["0.0.0.0", "::1"] {
+            rows.push(MtaRow::Blocked {
+                source: source.parse().unwrap(),
+                domain: "ok.example".into(),
+            });
+        }
+        rows
+    }
+
+    #[test]
+    fn the_state_of_relaying_has_the_form_of_the_reference() {
+        check(
+            Render::Mta,
+            vec![Reply::MtaRows(rows()), Reply::End],
+            &expect![[r"
+                [relay:slow.example,smtp] refcount=2 ntask=1 nconn=1 lastconn=6s timeout=5s wait=connector
+                  connector [] refcount=1 nconn=1 lastconn=6s timeout=1s flags=WAIT,LIMIT_HOST
+                [relay:127.0.0.20,port=2526,smtp,mx,backup=mx2.example.org,sourcetable=srcs,helotable=names,heloname=x.example.org] refcount=2 ntask=50 nconn=0 lastconn=- timeout=- wait=MX,connector,ONHOLD
+                  connector 127.0.0.1 refcount=0 nconn=0 lastconn=2m17s timeout=- flags=ERROR_ROUTE_NET
+                  connector [::1] refcount=0 nconn=0 lastconn=- timeout=- flags=NEW
+                5. [] <-> 127.0.0.13 (mx.ok.example) ---- nconn=1 nerror=0 penalty=0 timeout=-
+                1. [::1] <-> [::1] (mx.dead.example\^[[2J) ND-- nconn=0 nerror=0 penalty=2 timeout=59s
+                16. [] <-> 127.0.0.13 --Q- nconn=0 nerror=0 penalty=0 timeout=2s
+                127.0.0.9 mx.dead.example refcount=2 nconn=0 lastconn=6s
+                127.0.0.13 127.0.0.13 refcount=2 nconn=0 lastconn=-
+                ::1 localhost refcount=2 nconn=0 lastconn=0s
+                a\174b.example|1795335353|550 5.1.1 No such \^[[2J user
+                0.0.0.0 -> ok.example
+                [::1] -> ok.example
+            "]],
+        );
+    }
+
+    fn explanation() -> Explanation {
+        let disabled = RouteRow {
+            disabled: true,
+            sessions: 0,
+            penalty: 2,
+            until: Some(NOW + 59),
+            failure: "Network error: 127.0.0.13:25: connection refused".into(),
+            ..route()
+        };
+        Explanation {
+            envelope: EnvelopeRow {
+                errorline: "connection \u{1b}[2J refused".into(),
+                ..row()
+            },
+            action: "out".into(),
+            place: Place::Schedule,
+            agent_paused: false,
+            store_down: false,
+            relay: Some(Box::new(RelayRow {
+                tasks: 0,
+                sessions: 0,
+                waits: vec![],
+                ..relay()
+            })),
+            routes: vec![disabled],
+        }
+    }
+
+    #[test]
+    fn an_explanation_fits_a_screen() {
+        check(
+            Render::Explanation,
+            vec![Reply::Explanation(Box::new(explanation()))],
+            &expect![[r"
+                envelope a5650942d977af13
+                why: its next attempt is due in 6m38s; all routes to its destination are disabled, the first for 59s
+                from: sender@example.org
+                to: y@tmp.example
+                action: out (mta)
+                state: pending, due in 6m38s
+                attempts: 1 failed for now, the last begun 40s ago: connection \^[[2J refused
+                expires: in 3d23h59m13s
+                relay: [relay:slow.example,smtp] refcount=2 ntask=0 nconn=0 lastconn=6s timeout=5s wait=
+                  connector [] refcount=1 nconn=1 lastconn=6s timeout=1s flags=WAIT,LIMIT_HOST
+                route: 5. [] <-> 127.0.0.13 (mx.ok.example) disabled for 59s more, penalty 2: Network error: 127.0.0.13:25: connection refused
+            "]],
+        );
+        let mut renderer = Renderer::new(Render::Explanation, String::new(), NOW, false)
+            .with_format(Some(Format::Json));
+        let written = renderer.reply(Reply::Explanation(Box::new(explanation())));
+        let json: serde_json::Value = serde_json::from_slice(&written.out).unwrap();
+        assert_eq!(json["place"], "schedule");
+        assert_eq!(json["routes"][0]["penalty"], 2);
+        assert_eq!(json["relay"][0]["connectors"][0]["flags"][1], "LIMIT_HOST");
+    }
+
+    #[test]
+    fn an_explanation_names_the_cause_that_counts() {
+        let first = |explanation: Explanation| {
+            let text = written(
+                Render::Explanation,
+                vec![Reply::Explanation(Box::new(explanation))],
+            );
+            let why = text.lines().nth(1).unwrap_or_default().to_owned();
+            why.strip_prefix("why: ").unwrap_or(&why).to_owned()
+        };
+        let with = |flags: RowFlags| Explanation {
+            envelope: EnvelopeRow { flags, ..row() },
+            ..explanation()
+        };
+        let at = |place| Explanation {
+            place,
+            relay: Some(Box::new(relay())),
+            ..explanation()
+        };
+        let mut seen = vec![
+            first(explanation()),
+            first(with(RowFlags {
+                suspend: true,
+                ..RowFlags::default()
+            })),
+            first(with(RowFlags {
+                hold: true,
+                ..RowFlags::default()
+            })),
+            first(Explanation {
+                agent_paused: true,
+                ..explanation()
+            }),
+            first(Explanation {
+                store_down: true,
+                ..explanation()
+            }),
+            first(Explanation {
+                routes: vec![],
+                ..explanation()
+            }),
+        ];
+        for place in [
+            Place::Agent,
+            Place::Loading,
+            Place::Session(0xab),
+            Place::Settling,
+        ] {
+            seen.push(first(at(place)));
+        }
+        expect![[r"
+            its next attempt is due in 6m38s; all routes to its destination are disabled, the first for 59s
+            it is paused; smtpctl resume envelope a5650942d977af13 lets it go
+            it is held: its agent has enough to do (0 messages wait before it)
+            mta is paused; smtpctl resume mta lets it go
+            the queue cannot record results now, so nothing is tried
+            its next attempt is due in 6m38s
+            its relay cannot open another connection from []: WAIT,LIMIT_HOST
+            it is due and on its way to its agent
+            it is being sent over session 00000000000000ab
+            its attempt is over, and the result is being recorded"]].assert_eq(&seen.join("\n"));
+    }
+
+    #[test]
+    fn the_state_of_relaying_can_be_read_by_programs() {
+        let mut renderer =
+            Renderer::new(Render::Mta, String::new(), NOW, false).with_format(Some(Format::Json));
+        let written = renderer.reply(Reply::MtaRows(rows()));
+        expect![[r#"
+            {"id":1,"domain":"slow.example","port":null,"scheme":"smtp","mx":false,"backup":null,"sourcetable":null,"helotable":null,"heloname":null,"refcount":2,"ntask":1,"nconn":1,"lastconn":1795335394,"until":1795335405,"wait":["connector"],"connectors":[{"source":null,"nconn":1,"lastconn":1795335394,"until":1795335401,"flags":["WAIT","LIMIT_HOST"]}]}
+            {"id":2,"domain":"127.0.0.20","port":2526,"scheme":"smtp","mx":true,"backup":"mx2.example.org","sourcetable":"srcs","helotable":"names","heloname":"x.example.org","refcount":2,"ntask":50,"nconn":0,"lastconn":null,"until":null,"wait":["MX","connector","ONHOLD"],"connectors":[{"source":"127.0.0.1","nconn":0,"lastconn":1795335263,"until":null,"flags":["ERROR_ROUTE_NET"]},{"source":"::1","nconn":0,"lastconn":null,"until":null,"flags":["NEW"]}]}
+            {"id":5,"source":null,"address":"127.0.0.13","port":25,"name":"mx.ok.example","flags":[],"nconn":1,"penalty":0,"until":null,"error":null}
+            {"id":1,"source":"::1","address":"::1","port":25,"name":"mx.dead.example\u001b[2J","flags":["N","D"],"nconn":0,"penalty":2,"until":1795335459,"error":"connection refused"}
+            {"id":16,"source":null,"address":"127.0.0.13","port":25,"name":null,"flags":["Q"],"nconn":0,"penalty":0,"until":1795335402,"error":null}
+            {"address":"127.0.0.9","name":"mx.dead.example","refcount":2,"nconn":0,"lastconn":1795335394}
+            {"address":"127.0.0.13","name":null,"refcount":2,"nconn":0,"lastconn":null}
+            {"address":"::1","name":"localhost","refcount":2,"nconn":0,"lastconn":1795335401}
+            {"domain":"a|b.example","at":1795335353,"text":"550 5.1.1 No such \u001b[2J user"}
+            {"source":"0.0.0.0","domain":"ok.example"}
+            {"source":"::1","domain":"ok.example"}
+        "#]].assert_eq(&String::from_utf8(written.out).unwrap());
+    }
 }

@@ -113,14 +113,6 @@ fn commands_that_are_not_served_say_so() {
     let place = Place::new();
     for line in [
         "discover 8d3f01aa",
-        "pause mta from ::1 for example.org",
-        "resume mta from ::1 for example.org",
-        "resume route 1",
-        "show mta paused",
-        "show hoststats",
-        "show hosts",
-        "show relays",
-        "show routes",
         "profile imsg",
         "trace all",
         "uncorrupt 8d3f01aa",
@@ -269,8 +261,8 @@ fn help_explains_every_level() {
         pause mta
             Start no more transfers to other hosts.
         pause mta from <addr> for <str>
-            Start no more transfers from one local address to one domain. (Not served
-            by this version.)
+            Start no more transfers from one local address to one domain, or to one
+            smart host by its name; `*` is any.
         pause envelope <evpid>
         pause envelope <msgid>
         pause envelope all
@@ -309,8 +301,8 @@ fn help_explains_every_level() {
         pause mta
             Start no more transfers to other hosts.
         pause mta from <addr> for <str>
-            Start no more transfers from one local address to one domain. (Not served
-            by this version.)
+            Start no more transfers from one local address to one domain, or to one
+            smart host by its name; `*` is any.
         pause envelope <evpid>
         pause envelope <msgid>
         pause envelope all
@@ -323,8 +315,7 @@ fn help_explains_every_level() {
         resume mta
             Start transfers to other hosts again.
         resume mta from <addr> for <str>
-            Start transfers from one local address to one domain again. (Not served by
-            this version.)
+            Start transfers from one local address to one domain again.
         resume envelope <evpid>
         resume envelope <msgid>
         resume envelope all
@@ -332,17 +323,17 @@ fn help_explains_every_level() {
         resume mda
             Start local deliveries again.
         resume route <routeid>
-            Use a disabled route again at once. (Not served by this version.)
+            Use a disabled route again at once, and forget its penalty.
         resume smtp
             Accept SMTP connections again.
         show mta paused
-            List what `pause mta from` has paused. (Not served by this version.)
+            List what `pause mta from` has paused.
         show envelope <evpid>
             Print everything that is stored about an envelope, one `key: value` per
             line.
         show hoststats
-            List recipient domains with the date and text of their last reply. (Not
-            served by this version.)
+            List recipient domains with the date (UNIX time) and text of their last
+            reply, separated by `|`.
         show message <msgid>
         show message <evpid>
             Print the content of a message.
@@ -351,12 +342,12 @@ fn help_explains_every_level() {
         show queue <evpid>
             List what is queued, one envelope per line, in order of ids.
         show hosts
-            List the remote hosts in memory. (Not served by this version.)
+            List the remote hosts in memory: address, name, what refers to it,
+            connections, time since the last connect.
         show relays
-            List the relays in memory, each with its connectors. (Not served by this
-            version.)
+            List the relays in memory, each with its connectors.
         show routes
-            List the routes in memory. (Not served by this version.)
+            List the routes in memory.
         show stats
             Print the counters, one `key=value` per line, in order of keys.
         show status
@@ -399,6 +390,11 @@ fn help_explains_every_level() {
             Print the hash of a password for a credentials table.
         spf walk
             Print the networks that the SPF records of domains allow.
+        explain <evpid>
+            Say on one screen where an envelope is and why it is not moving: whether it
+            or its agent is paused, whether it is held, when its next attempt is due,
+            how many failed and of what; and for mail to other hosts the relay with the
+            limit in force, and its routes with their penalties and when they end.
         store check
             Read every record and every content in the spool and prove it; nothing is
             written, and a daemon may run.

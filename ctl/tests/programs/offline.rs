@@ -21,10 +21,7 @@ fn submission(message: &str, recipients: u32) -> Transition {
         id: id.envelope(NonZeroU32::new(low).unwrap()),
         action: "out".into(),
         tag: format!("TAG{message}").into(),
-        delivery: Delivery::Mta(Relay {
-            host: None,
-            helo: "".into(),
-        }),
+        delivery: Delivery::Mta(Relay::to(None)),
         smtpname: "mx.example.org".into(),
         helo: "client.example.net".into(),
         hostname: "<unknown>".into(),
@@ -208,7 +205,7 @@ fn a_damaged_envelope_is_told_and_the_others_are_shown() {
     assert_eq!((lines.len(), lines[4]), (5, "[exit 1]"), "{shown}");
     let shown = place.smtpctl(&["show", "envelope", "0253f95600000001"]);
     assert!(
-        shown.starts_with("[stderr]\nsmtpctl: message 0253f956 is in the corrupt bucket: "),
+        shown.starts_with("[stderr]\nsmtpctl: DIR: message 0253f956 is damaged: "),
         "{shown}"
     );
 }

@@ -134,6 +134,9 @@ fn show_envelope_and_message_print_what_is_stored() {
             delivery: DeliveryRecord::Mta {
                 relay: None,
                 helo: String::new(),
+                src: String::new(),
+                helo_src: String::new(),
+                backup: String::new(),
             },
             smtpname: "mx.example.org".into(),
             helo: "client.example".into(),
@@ -473,7 +476,7 @@ fn another_protocol_is_refused_naming_both_versions() {
     });
     expect![[r"
         [stderr]
-        smtpctl: incompatible smtpctl and smtpd: the other side speaks version 9 of the control protocol, this one version 2
+        smtpctl: incompatible smtpctl and smtpd: the other side speaks version 9 of the control protocol, this one version 3
         [exit 1]
     "]]
     .assert_eq(&place.smtpctl(&["pause", "mta"]));

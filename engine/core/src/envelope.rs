@@ -104,6 +104,26 @@ pub struct Relay {
     pub host: Option<RelayHost>,
     /// Name for EHLO; empty for the server's own name.
     pub helo: Box<str>,
+    /// Local addresses to connect from: the name of a table, or the addresses themselves as
+    /// `{192.0.2.1,2001:db8::1}`; empty for the system's choice.
+    pub src: Box<str>,
+    /// Name of the table that gives the name for EHLO by the local address, or empty.
+    pub helo_src: Box<str>,
+    /// The exchanger whose part we play: only better ones are used.
+    pub backup: Option<Box<str>>,
+}
+
+impl Relay {
+    /// Relaying without any option, to `host` or to the exchangers of the domain.
+    pub fn to(host: Option<RelayHost>) -> Self {
+        Self {
+            host,
+            helo: "".into(),
+            src: "".into(),
+            helo_src: "".into(),
+            backup: None,
+        }
+    }
 }
 
 /// A relay URL, `[scheme://]host[:port]` (spec/smtpd.md 1.3).

@@ -3,6 +3,7 @@
 //! Defaults are those of the reference where it has them (spec Appendix D), so that a
 //! configuration means the same here.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 /// Every bound on what the outside can make us hold, wait for or do.
@@ -92,6 +93,10 @@ pub struct Limits {
 
     /// The numbers of `mta limit`.
     pub mta: MtaLimits,
+    /// Those of `mta limit for domain`, by domain in lower case.
+    pub mta_for: BTreeMap<Box<str>, MtaLimits>,
+    /// Pairs of `pause mta from .. for ..`, each given by hand.
+    pub mta_blocks: usize,
 
     /// Bounds of `spf walk`.
     pub spf: SpfLimits,
@@ -118,10 +123,42 @@ pub struct Limits {
 pub struct MtaLimits {
     /// Connections to one remote address; `max-conn-per-host`.
     pub connections_per_host: usize,
+    /// Connections between one local and one remote address; `max-conn-per-route`.
+    pub connections_per_route: usize,
+    /// Connections from one local address; `max-conn-per-source`.
+    pub connections_per_source: usize,
+    /// Connections of one relay from one local address; `max-conn-per-connector`.
+    pub connections_per_connector: usize,
     /// Connections of one relay; `max-conn-per-relay`.
     pub connections_per_relay: usize,
     /// Connections to one domain; `max-conn-per-domain`.
     pub connections_per_domain: usize,
+    /// Least time between two connects to one remote address; `conn-delay-host`.
+    pub connect_delay_host: Duration,
+    /// The same from one local address; `conn-delay-source`.
+    pub connect_delay_source: Duration,
+    /// The same of one relay from one local address; `conn-delay-connector`.
+    pub connect_delay_connector: Duration,
+    /// The same to one domain; `conn-delay-domain`.
+    pub connect_delay_domain: Duration,
+    /// The same between one local and one remote address; `conn-delay-route`. See
+    /// [`MtaLimits::delays`] for the default.
+    pub connect_delay_route: Option<Duration>,
+    /// The same of one relay; `conn-delay-relay`.
+    pub connect_delay_relay: Option<Duration>,
+    /// Least time between the end of a connection and the next one between the same addresses;
+    /// `reconn-delay-route`.
+    pub reconnect_delay_route: Option<Duration>,
+    /// Pause between two messages on a connection; `session-transaction-delay`.
+    pub transaction_delay: Duration,
+    /// Whether IPv4 is used; `inet6` alone turns it off.
+    pub inet4: bool,
+    /// Whether IPv6 is used; `inet4` alone turns it off.
+    pub inet6: bool,
+    /// Local addresses of one relay that are used.
+    pub sources: usize,
+    /// Relays without work that are remembered because their destination is down, for listings.
+    pub idle_relays: usize,
     /// Messages sent over one connection; `session-mail-max`.
     pub mails_per_session: usize,
     /// Idle wait of a relay's last connection before QUIT; `session-keepalive`.
@@ -169,6 +206,40 @@ pub struct MtaLimits {
     pub deferred: usize,
 }
 
+/// The waits between connections of one relay.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Delays {
+    /// Between two connects on a route.
+    pub route: Duration,
+    /// Between two connects of the relay.
+    pub relay: Duration,
+    /// Between the end of a connection and the next one on a route.
+    pub reconnect: Duration,
+}
+
+impl MtaLimits {
+    /// The waits between connections. Those that are not set are the reference's for hosts of
+    /// strangers, found `by_mx`; a smart host is the administrator's own and needs none.
+    pub fn delays(&self, by_mx: bool) -> Delays {
+        let or = |set: Option<Duration>, seconds| {
+            let polite = Duration::from_secs(if by_mx { seconds } else { 0 });
+            set.unwrap_or(polite)
+        };
+        Delays {
+            route: or(self.connect_delay_route, 5),
+            relay: or(self.connect_delay_relay, 2),
+            reconnect: or(self.reconnect_delay_route, 3),
+        }
+    }
+}
+
+impl Limits {
+    /// The limits for a destination: a domain, or the name of a smart host, in lower case.
+    pub fn mta_for(&self, domain: &str) -> &MtaLimits {
+        self.mta_for.get(domain).unwrap_or(&self.mta)
+    }
+}
+
 /// Limits of a walk through SPF records.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SpfLimits {
@@ -203,8 +274,23 @@ impl Default for MtaLimits {
     fn default() -> Self {
         Self {
             connections_per_host: 10,
+            connections_per_route: 5,
+            connections_per_source: 100,
+            connections_per_connector: 20,
             connections_per_relay: 100,
             connections_per_domain: 100,
+            connect_delay_host: Duration::ZERO,
+            connect_delay_source: Duration::ZERO,
+            connect_delay_connector: Duration::ZERO,
+            connect_delay_domain: Duration::ZERO,
+            connect_delay_route: None,
+            connect_delay_relay: None,
+            reconnect_delay_route: None,
+            transaction_delay: Duration::ZERO,
+            inet4: true,
+            inet6: true,
+            sources: 1024,
+            idle_relays: 10_000,
             mails_per_session: 100,
             keepalive: Duration::from_secs(10),
             fruitless_per_session: 10,
@@ -271,6 +357,8 @@ impl Default for Limits {
             mda_task_lowat: 30,
             mda_task_release: 10,
             mta: MtaLimits::default(),
+            mta_for: BTreeMap::new(),
+            mta_blocks: 10_000,
             spf: SpfLimits::default(),
             bounce_wait: Duration::from_secs(1),
             bounce_sessions: 2,

@@ -58,6 +58,10 @@ pub enum Counter {
     MtaDomain,
     /// Remote hosts in memory.
     MtaHost,
+    /// Local addresses that relays connect from.
+    MtaSource,
+    /// Pairs of a relay and a local address.
+    MtaConnector,
     /// Routes in memory.
     MtaRoute,
     /// Outgoing connections.
@@ -78,7 +82,7 @@ pub enum Counter {
 
 impl Counter {
     /// Every counter, in the order of declaration.
-    pub const ALL: [Self; 34] = [
+    pub const ALL: [Self; 36] = [
         Self::SmtpSession,
         Self::SmtpSessionLocal,
         Self::SmtpSessionInet4,
@@ -105,6 +109,8 @@ impl Counter {
         Self::MtaRelay,
         Self::MtaDomain,
         Self::MtaHost,
+        Self::MtaSource,
+        Self::MtaConnector,
         Self::MtaRoute,
         Self::MtaSession,
         Self::MtaTask,
@@ -144,6 +150,8 @@ impl Counter {
             Self::MtaRelay => "mta.relay",
             Self::MtaDomain => "mta.domain",
             Self::MtaHost => "mta.host",
+            Self::MtaSource => "mta.source",
+            Self::MtaConnector => "mta.connector",
             Self::MtaRoute => "mta.route",
             Self::MtaSession => "mta.session",
             Self::MtaTask => "mta.task",

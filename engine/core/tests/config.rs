@@ -141,6 +141,21 @@ fn limits_of_the_file_replace_the_defaults() {
         (200, 3)
     );
     assert_eq!(limits.mta.keepalive.as_secs(), 30);
+    let slow = limits.mta_for("slow.example.net");
+    assert_eq!(
+        (slow.connections_per_host, slow.keepalive.as_secs()),
+        (1, 30),
+        "a domain begins with what holds for all"
+    );
+    assert_eq!((slow.inet4, slow.inet6), (true, false));
+    assert_eq!(slow.delays(true).route.as_secs(), 0, "as it was set");
+    assert_eq!(slow.delays(true).relay.as_secs(), 2, "the default by MX");
+    assert_eq!(
+        slow.delays(false).relay.as_secs(),
+        0,
+        "none for a smart host"
+    );
+    assert_eq!(limits.mta_for("example.net").connections_per_host, 3);
     assert_eq!(limits.queue_ttl.as_secs(), 5 * 86_400);
 }
 

@@ -15,10 +15,11 @@ use redspool_core::queue::{Failure, StoreError};
 use redspool_core::reply::Status;
 use redspool_core::smtp::Transaction;
 use redspool_core::smtp::client::{Action, Client, Event, Params};
-use std::net::SocketAddr;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 use tokio::sync::mpsc;
 
 /// Room for what a peer says in one go.
@@ -28,10 +29,14 @@ const READ_BUFFER: usize = 4096;
 pub(crate) struct Call {
     /// Number for the events.
     pub session: SessionId,
+    /// Local address; `None` if the system chooses.
+    pub source: Option<IpAddr>,
     /// Where to.
     pub target: SocketAddr,
     /// Name of the host, for the log.
     pub host: Box<str>,
+    /// Whose limits hold: the domain, or the smart host's name.
+    pub domain: Box<str>,
     /// Protocol and names to use.
     pub relay: Relay,
 }
@@ -50,7 +55,8 @@ pub(crate) async fn run(shared: Arc<Shared>, call: Call, orders: mpsc::Receiver<
     let failure = match connect(&shared, &call).await {
         Ok(stream) => {
             tracing::info!("{:016x} mta connected", session.0);
-            let machine = Client::new(params(&shared, &call));
+            let source = stream.local_addr().ok().map(|address| address.ip());
+            let machine = Client::new(params(&shared, &call, source));
             let reading = BytesMut::with_capacity(READ_BUFFER);
             let orders = Some(orders);
             let talk = Talk {
@@ -79,9 +85,16 @@ pub(crate) async fn run(shared: Arc<Shared>, call: Call, orders: mpsc::Receiver<
         .await;
 }
 
-fn params(shared: &Shared, call: &Call) -> Params {
+fn params(shared: &Shared, call: &Call, source: Option<IpAddr>) -> Params {
     let config = shared.config.load();
-    let helo = if call.relay.helo.is_empty() {
+    let table = config.table_named(&call.relay.helo_src);
+    let by_source = source.zip(table).and_then(|(source, table)| {
+        let name = table.table().heloname(source.to_canonical());
+        name.map(Box::from)
+    });
+    let helo = if let Some(name) = by_source {
+        name
+    } else if call.relay.helo.is_empty() {
         config.names.server.clone()
     } else {
         call.relay.helo.clone()
@@ -89,7 +102,7 @@ fn params(shared: &Shared, call: &Call) -> Params {
     Params {
         helo,
         lmtp: is_lmtp(&call.relay),
-        limits: Arc::new(config.limits.mta.clone()),
+        limits: Arc::new(config.limits.mta_for(&call.domain).clone()),
         peer: format!("{} ({})", call.target.ip(), call.host).into(),
     }
 }
@@ -113,7 +126,7 @@ async fn connect(shared: &Shared, call: &Call) -> Result<TcpStream, Failure> {
         crate::log::Shown(&call.host)
     );
     let wait = shared.limits().mta.connect_timeout;
-    let why = match tokio::time::timeout(wait, TcpStream::connect(target)).await {
+    let why = match tokio::time::timeout(wait, open(call.source, target)).await {
         Ok(Ok(stream)) => {
             // Commands are answered one by one: waiting to fill a segment only delays.
             let _ = stream.set_nodelay(true);
@@ -126,6 +139,23 @@ async fn connect(shared: &Shared, call: &Call) -> Result<TcpStream, Failure> {
         Status::transient(4, 1),
         format!("Network error: {target}: {why}"),
     ))
+}
+
+/// Connects, from a certain local address if one is given.
+async fn open(source: Option<IpAddr>, target: SocketAddr) -> io::Result<TcpStream> {
+    let Some(source) = source else {
+        return TcpStream::connect(target).await;
+    };
+    let socket = match source {
+        IpAddr::V4(_) => TcpSocket::new_v4(),
+        IpAddr::V6(_) => TcpSocket::new_v6(),
+    }?;
+    let bound = socket.bind(SocketAddr::new(source, 0));
+    bound.map_err(|error| {
+        let text = format!("cannot connect from {source}: {error}");
+        io::Error::new(error.kind(), text)
+    })?;
+    socket.connect(target).await
 }
 
 /// A conversation under way.
@@ -214,6 +244,13 @@ impl Talk<'_> {
                 self.shared
                     .engine
                     .tell(EngineEvent::Ready(self.session))
+                    .await;
+            }
+            Action::Troubled(failure) => {
+                let session = self.session;
+                self.shared
+                    .engine
+                    .tell(EngineEvent::Troubled { session, failure })
                     .await;
             }
             Action::Attempted(outcomes) => {

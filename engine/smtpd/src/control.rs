@@ -7,6 +7,7 @@
 
 use crate::daemon::Shared;
 use crate::drivers::set_aside;
+use crate::relaying;
 use crate::selected::{Order, select};
 use bytes::{Buf as _, BytesMut};
 use parking_lot::Mutex;
@@ -127,6 +128,11 @@ pub(crate) struct Peer {
 }
 
 impl Peer {
+    /// Octets of a frame, at most.
+    pub(crate) fn limit(&self) -> usize {
+        self.limit
+    }
+
     pub(crate) async fn send(&mut self, reply: &Reply) -> io::Result<()> {
         let frame = frame::encode(reply, self.limit).map_err(io::Error::other)?;
         match tokio::time::timeout(IDLE, self.stream.write_all(&frame)).await {
@@ -246,6 +252,17 @@ async fn answer(shared: &Arc<Shared>, peer: &mut Peer, request: Request) -> io::
             }
             Err(_) => Reply::Unknown,
         },
+        Request::ShowMta(listing) => return relaying::list(shared, peer, listing).await,
+        Request::ResumeRoute(number) => relaying::resume_route(shared, number).await,
+        Request::Explain(id) => match EnvelopeId::new(id) {
+            Some(id) => relaying::explain(shared, id).await,
+            None => Reply::Unknown,
+        },
+        Request::Block {
+            source,
+            domain,
+            blocked,
+        } => relaying::block(shared, source, domain, blocked).await,
     };
     peer.send(&reply).await
 }

@@ -248,12 +248,19 @@ impl Daemon {
             smtp: stored.smtp || setup.pause.smtp,
         };
         let limits = Arc::new(setup.config.limits.clone());
-        let engine = Engine::new(
+        let mut engine = Engine::new(
             Arc::clone(&limits),
             setup.config.bounce_warn.clone(),
             &setup.config.names.server,
             seeds.u64(),
             paused,
+        );
+        let warns = setup.config.bounce_warn.clone();
+        engine.configure(
+            clock::now(),
+            Arc::clone(&limits),
+            warns,
+            setup.config.sources(),
         );
         let shared = Arc::new(Shared {
             config: ArcSwap::from_pointee(setup.config),
@@ -337,11 +344,12 @@ impl Daemon {
         }
         let limits = Arc::new(config.limits.clone());
         let warns = config.bounce_warn.clone();
+        let sources = config.sources();
         self.shared.limits.store(Arc::clone(&limits));
         self.shared.config.store(Arc::new(config));
         self.shared
             .engine
-            .ask(move |engine, now| engine.configure(now, limits, warns))
+            .ask(move |engine, now| engine.configure(now, limits, warns, sources))
             .await;
         tracing::info!("configuration reloaded");
     }

@@ -59,8 +59,10 @@ impl Drivers {
             }
             Action::Connect {
                 session,
+                source,
                 target,
                 host,
+                domain,
                 relay,
             } => {
                 let (orders, inbox) = mpsc::channel(2);
@@ -68,8 +70,10 @@ impl Drivers {
                 self.sessions.insert(session, orders);
                 let call = client::Call {
                     session,
+                    source,
                     target,
                     host,
+                    domain,
                     relay,
                 };
                 self.runtime.spawn(client::run(shared, call, inbox));

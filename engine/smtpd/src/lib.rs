@@ -34,6 +34,7 @@ mod engine;
 mod notes;
 mod notices;
 mod recipients;
+mod relaying;
 mod replies;
 mod selected;
 mod session;

@@ -215,6 +215,8 @@ mod tests {
             rcpts: vec![RCPT.into()],
             content,
             at,
+            client: (std::net::Ipv4Addr::LOCALHOST, 0).into(),
+            hello: String::new(),
         }
     }
 

@@ -22,6 +22,10 @@ pub struct Delivery {
     pub content: Vec<u8>,
     /// When its final dot was read.
     pub at: Instant,
+    /// The address it came from.
+    pub client: SocketAddr,
+    /// The client's name for itself.
+    pub hello: String,
 }
 
 /// A step of the protocol.
@@ -189,6 +193,7 @@ impl Shared {
         let mut output = stream;
         let mut say = |reply: &str| output.write_all(format!("{reply}\r\n").as_bytes());
         let (mut sender, mut rcpts) = (String::new(), Vec::new());
+        let (client, mut hello) = (stream.peer_addr()?, String::new());
         say(self.verdict(Stage::Connect, "220 sink.example ESMTP")?)?;
         loop {
             let mut line = String::new();
@@ -201,6 +206,12 @@ impl Shared {
                 .next()
                 .unwrap_or_default()
                 .to_ascii_uppercase();
+            if let "EHLO" | "HELO" = verb.as_str() {
+                line.split(' ')
+                    .nth(1)
+                    .unwrap_or_default()
+                    .clone_into(&mut hello);
+            }
             let reply = match verb.as_str() {
                 "EHLO" => {
                     let hello = "250-sink.example\r\n250-PIPELINING\r\n250-8BITMIME\r\n250 SIZE";
@@ -231,6 +242,8 @@ impl Shared {
                             rcpts,
                             content,
                             at: Instant::now(),
+                            client,
+                            hello: hello.clone(),
                         };
                         let verdict = self.verdict(Stage::Dot, "250 2.0.0 Kept");
                         if verdict

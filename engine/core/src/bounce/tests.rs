@@ -548,10 +548,7 @@ fn a_report_about_nothing_makes_no_notice() {
         None
     );
     let mut other = envelope(1, Bounce::Failed, "bob@example.net", "");
-    other.delivery = Delivery::Mta(crate::envelope::Relay {
-        host: None,
-        helo: "".into(),
-    });
+    other.delivery = Delivery::Mta(crate::envelope::Relay::to(None));
     assert_eq!(group_key(&other), None);
     assert_eq!(
         notice(&report(&[other], ORIGINAL), &limits, &mut Rng::new(1)),

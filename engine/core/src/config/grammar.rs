@@ -33,7 +33,8 @@ pub(super) enum Directive {
     SubaddressDelimiter(Word),
     QueueTtl(Span, Word),
     MaxDeferred(Span, At<i64>),
-    Limits(Scope, Vec<Limit>),
+    /// With the domain of `mta limit for domain`.
+    Limits(Scope, Option<Word>, Vec<Limit>),
     Table(Word, TableSource),
     Listen(Word, Vec<ListenOption>),
     ListenSocket(Vec<ListenOption>),
@@ -60,7 +61,8 @@ pub(super) enum Scope {
 #[derive(Clone, Debug)]
 pub(super) enum Limit {
     Number(Word, At<i64>),
-    Unserved(Unserved),
+    Inet4,
+    Inet6,
 }
 
 #[derive(Clone, Debug)]
@@ -124,6 +126,10 @@ pub(super) enum LocalOption {
 pub(super) enum RelayOption {
     Host(Span, TableArgument),
     Helo(Span, Word),
+    Src(Span, TableArgument),
+    HeloSrc(Span, TableArgument),
+    /// With the name of the exchanger, if it is given.
+    Backup(Span, Option<Word>),
     Unserved(Unserved),
 }
 
@@ -232,23 +238,25 @@ fn limits<'t, I: Tokens<'t>>(scope: Scope) -> Grammar<'t, I, Directive> {
     let one = text("the name of a limit")
         .then(number())
         .map(|(key, number)| Limit::Number(key, number));
-    let domain = word("domain").then(text("a domain"));
-    let family = choice((refused("inet4", empty()), refused("inet6", empty())));
+    let family = choice((
+        word("inet4").to(Limit::Inet4),
+        word("inet6").to(Limit::Inet6),
+    ));
     let one = match scope {
-        Scope::Mta => one.or(family.map(Limit::Unserved)).boxed(),
+        Scope::Mta => one.or(family).boxed(),
         _ => one.boxed(),
     };
+    let domain = word("for")
+        .ignore_then(word("domain"))
+        .ignore_then(text("a domain"));
     let domain = match scope {
-        Scope::Mta => refused("for", domain.ignored()).or_not().boxed(),
+        Scope::Mta => domain.or_not().boxed(),
         _ => empty().to(None).boxed(),
     };
     word("limit")
         .ignore_then(domain)
         .then(one.repeated().at_least(1).collect::<Vec<_>>())
-        .map(move |(domain, limits)| match domain {
-            Some(unserved) => Directive::Unserved(unserved),
-            None => Directive::Limits(scope, limits),
-        })
+        .map(move |(domain, limits)| Directive::Limits(scope, domain, limits))
         .boxed()
 }
 
@@ -465,7 +473,7 @@ fn local<'t, I: Tokens<'t>>() -> Grammar<'t, I, ActionKind> {
 
 fn relay<'t, I: Tokens<'t>>() -> Grammar<'t, I, ActionKind> {
     let table = || table_argument("a table").ignored();
-    let backup = word("mx").then(text("a host name")).or_not().ignored();
+    let backup = word("mx").ignore_then(text("a host name")).or_not();
     let option = choice((
         word("host")
             .then(table_argument("a URL as smtp://host:port"))
@@ -473,13 +481,19 @@ fn relay<'t, I: Tokens<'t>>() -> Grammar<'t, I, ActionKind> {
         word("helo")
             .then(text("a host name"))
             .map(|(span, name)| RelayOption::Helo(span, name)),
+        word("src")
+            .then(table_argument("an address, or a table"))
+            .map(|(span, table)| RelayOption::Src(span, table)),
+        word("helo-src")
+            .then(table_argument("a table as <name>"))
+            .map(|(span, table)| RelayOption::HeloSrc(span, table)),
+        word("backup")
+            .then(backup)
+            .map(|(span, name)| RelayOption::Backup(span, name)),
         choice((
             refused("domain", table()),
-            refused("backup", backup),
             refused("auth", table()),
             refused("mail-from", text("an address").ignored()),
-            refused("src", table()),
-            refused("helo-src", table()),
             refused("tls", word("no-verify").or_not().ignored()),
             tls_parameter(),
             refused("filter", filter_argument()),

@@ -24,6 +24,7 @@ pub use token::reserved_words;
 
 use crate::envelope::{Method, RelayHost};
 use crate::limits::Limits;
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -184,6 +185,12 @@ pub struct RelayAction {
     pub host: NextHop,
     /// Name for EHLO; empty for the server's own.
     pub helo: Box<str>,
+    /// Local addresses, as [`Relay::src`](crate::envelope::Relay::src) has them.
+    pub src: Box<str>,
+    /// Name of the table that gives the name for EHLO by the local address, or empty.
+    pub helo_src: Box<str>,
+    /// The exchanger whose part we play.
+    pub backup: Option<Box<str>>,
 }
 
 /// Whom a relay action hands mail to.
@@ -322,6 +329,15 @@ impl Config {
     /// The name of a table, as `envelope::Mda::userbase` records it.
     pub fn table_name(&self, id: TableId) -> &str {
         self.tables.get(id.0).map_or("", NamedTable::name)
+    }
+
+    /// The tables that relays may name with `src`, with their addresses.
+    pub fn sources(&self) -> BTreeMap<Box<str>, Vec<IpAddr>> {
+        let serving = |table: &&NamedTable| table.services.contains(&Service::Source);
+        let tables = self.tables.iter().filter(serving);
+        tables
+            .map(|named| (named.name.clone(), named.table.addresses().to_vec()))
+            .collect()
     }
 
     /// The table with this name, if there is one.

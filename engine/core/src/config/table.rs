@@ -45,6 +45,10 @@ pub enum Service {
     Userinfo,
     /// Smart hosts, as URLs.
     Relayhost,
+    /// Local addresses to connect from.
+    Source,
+    /// Names for EHLO by local address.
+    Heloname,
 }
 
 /// A list or mapping held in memory.
@@ -57,6 +61,7 @@ pub struct Table {
     globs: Vec<usize>,
     networks: Networks,
     relays: Vec<RelayHost>,
+    addresses: Vec<IpAddr>,
 }
 
 #[derive(Clone, Debug)]
@@ -255,6 +260,20 @@ impl Table {
                 self.relays = relays;
                 Ok(())
             }
+            Service::Source => {
+                self.require(Shape::List)?;
+                let mut addresses = Vec::new();
+                self.each(|entry| {
+                    addresses.push(address(&entry.key)?);
+                    Ok(())
+                })?;
+                self.addresses = addresses;
+                Ok(())
+            }
+            Service::Heloname => {
+                self.require(Shape::Mapping)?;
+                self.each(|entry| address(&entry.key).map(drop))
+            }
         }
     }
 
@@ -316,6 +335,17 @@ impl Table {
         self.relays.get(at)
     }
 
+    /// Local addresses to connect from; none if the table does not serve [`Service::Source`].
+    pub fn addresses(&self) -> &[IpAddr] {
+        &self.addresses
+    }
+
+    /// The name for EHLO when connecting from this address.
+    pub fn heloname(&self, source: IpAddr) -> Option<&str> {
+        let plain = self.value(&source.to_string());
+        plain.or_else(|| self.value(&format!("[{source}]")))
+    }
+
     fn empty(shape: Shape) -> Self {
         Self {
             shape,
@@ -324,6 +354,7 @@ impl Table {
             globs: Vec::new(),
             networks: Networks::default(),
             relays: Vec::new(),
+            addresses: Vec::new(),
         }
     }
 
@@ -452,6 +483,14 @@ impl Networks {
             .iter()
             .any(|length| IpNet::new(ip, *length).is_ok_and(|net| self.set.contains(&net.trunc())))
     }
+}
+
+/// An address, IPv6 with or without brackets.
+pub(super) fn address(text: &str) -> Result<IpAddr, String> {
+    let inner = text.strip_prefix('[').and_then(|t| t.strip_suffix(']'));
+    let inner = inner.map(|inner| inner.strip_prefix("ipv6:").unwrap_or(inner));
+    let parsed = inner.unwrap_or(text).parse();
+    parsed.map_err(|_| format!("`{}` is not an address", text.escape_debug()))
 }
 
 fn network(text: &str) -> Option<IpNet> {

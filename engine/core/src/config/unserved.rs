@@ -37,16 +37,10 @@ pub(super) fn advice(part: Part, word: &str) -> &'static str {
             "use mbox, maildir, lmtp or mda, and reject users who must not receive mail"
         }
         "domain" => "write one relay action per smart host, and match for domain to choose it",
-        "backup" => "write relay host with the URL of the primary server",
-        "src" | "helo-src" => {
-            "remove it: the system chooses the source address, and helo sets one name"
-        }
         "hostnames" => "write one listener per address, each with its hostname",
         "proxy-v2" => "remove it, and let clients connect without a proxy",
         "rdns" => "match from src with the addresses of the hosts you mean",
         "regex" => "write the names one by one; a * stands for any part of a domain",
-        "for" => "write mta limit without for domain: the limits hold for all domains",
-        "inet4" | "inet6" => "remove it: both address families are used where a host has both",
         _ => "remove it",
     }
 }
@@ -55,19 +49,6 @@ pub(super) fn advice(part: Part, word: &str) -> &'static str {
 pub(super) fn limit_advice(key: &str) -> Option<&'static str> {
     Some(match key {
         "max-msg-batch-size" => "remove it: listings have one page size, max-evp-batch-size",
-        "max-conn-per-route" | "max-conn-per-source" | "max-conn-per-connector" => {
-            "use max-conn-per-host, max-conn-per-relay and max-conn-per-domain"
-        }
-        "conn-delay-host"
-        | "conn-delay-route"
-        | "conn-delay-source"
-        | "conn-delay-connector"
-        | "conn-delay-relay"
-        | "conn-delay-domain"
-        | "reconn-delay-route" => {
-            "remove it: connections are made as they are needed, within the limits on their number"
-        }
-        "session-transaction-delay" => "remove it: transactions follow each other at once",
         _ => return None,
     })
 }

@@ -85,10 +85,7 @@ mod tests {
             id,
             action: "relay".into(),
             tag: "".into(),
-            delivery: Delivery::Mta(Relay {
-                host: None,
-                helo: "".into(),
-            }),
+            delivery: Delivery::Mta(Relay::to(None)),
             smtpname: "mx".into(),
             helo: "c".into(),
             hostname: "c".into(),

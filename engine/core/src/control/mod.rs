@@ -9,17 +9,24 @@
 //! Fails: ids that cannot exist are refused when they are turned into domain ids.
 
 mod census;
+mod explain;
 pub mod frame;
 mod listing;
 pub mod paths;
 mod record;
+mod relaying;
 mod row;
 mod selection;
 
 pub use census::{Census, Tally};
+pub use explain::{Explanation, Place};
 pub use listing::Listing;
 pub use record::{BounceKind, DeliveryRecord, EnvelopeRecord, NotifyRow};
-pub use row::{Agent, EnvelopeRow, Family, RowFlags, Runstate, StatusCode, chunks};
+pub use relaying::{
+    ConnectorFlag, ConnectorRow, HostRow, HostStatRow, MtaListing, MtaRow, RelayRow, RelayWait,
+    RouteRow,
+};
+pub use row::{Agent, EnvelopeRow, Family, Row, RowFlags, Runstate, StatusCode, chunks};
 pub use selection::{
     AddressPattern, Age, ErrorPattern, InvalidPattern, NamePattern, Selection, State,
 };
@@ -28,6 +35,7 @@ use crate::id::{EnvelopeId, InvalidId, MessageId};
 use crate::queue;
 use crate::stats;
 use serde::{Deserialize, Serialize};
+use std::net::IpAddr;
 
 /// What smtpctl wants.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -83,6 +91,24 @@ pub enum Request {
         /// Say what would be hit, and do nothing.
         dry_run: bool,
     },
+    /// A listing of the relaying agent. [`Reply::MtaRows`], then [`Reply::End`].
+    ShowMta(MtaListing),
+    /// Forget the penalties of a route, by its number. [`Reply::Done`], or [`Reply::Fail`] if there
+    /// is none.
+    ResumeRoute(u64),
+    /// Send no more mail from a local address to a domain, or do so again. [`Reply::Done`], or
+    /// [`Reply::Fail`] if it is so already.
+    Block {
+        /// Local address; the unspecified one is the system's choice.
+        source: IpAddr,
+        /// Domain, or the name of a smart host; `*` is any.
+        domain: String,
+        /// Pause or resume.
+        blocked: bool,
+    },
+    /// Where an envelope is, by its number, and what it waits for. [`Reply::Explanation`] or
+    /// [`Reply::Unknown`].
+    Explain(u64),
 }
 
 /// What can be done to envelopes that are selected.
@@ -151,6 +177,10 @@ pub enum Reply {
     Census(Box<Census>),
     /// It takes a while; the answer is still to come.
     Working,
+    /// Part of a listing of the relaying agent; see [`chunks`].
+    MtaRows(Vec<MtaRow>),
+    /// Where an envelope is, and what it waits for.
+    Explanation(Box<Explanation>),
 }
 
 impl Reply {
@@ -158,7 +188,11 @@ impl Reply {
     pub const fn is_last(&self) -> bool {
         !matches!(
             self,
-            Self::EnvelopeRows(_) | Self::Damaged { .. } | Self::Piece(_) | Self::Working
+            Self::EnvelopeRows(_)
+                | Self::Damaged { .. }
+                | Self::Piece(_)
+                | Self::Working
+                | Self::MtaRows(_)
         )
     }
 }

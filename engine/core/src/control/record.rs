@@ -78,6 +78,12 @@ pub enum DeliveryRecord {
         relay: Option<String>,
         /// Name for EHLO; empty for the server's own.
         helo: String,
+        /// Local addresses to connect from: a table, or the addresses in braces; or empty.
+        src: String,
+        /// The table that gives the name for EHLO by the local address, or empty.
+        helo_src: String,
+        /// The exchanger whose part we play, or empty.
+        backup: String,
     },
     /// Local delivery.
     Mda {
@@ -174,7 +180,13 @@ impl From<&Envelope> for EnvelopeRecord {
 impl From<&Delivery> for DeliveryRecord {
     fn from(delivery: &Delivery) -> Self {
         match delivery {
-            Delivery::Mta(Relay { host, helo }) => Self::Mta {
+            Delivery::Mta(Relay {
+                host,
+                helo,
+                src,
+                helo_src,
+                backup,
+            }) => Self::Mta {
                 relay: host.as_ref().map(|relay| {
                     // An IPv6 literal needs its brackets back before a port can follow.
                     let (open, close) = if relay.host.contains(':') {
@@ -186,6 +198,9 @@ impl From<&Delivery> for DeliveryRecord {
                     format!("{scheme}://{open}{host}{close}:{port}")
                 }),
                 helo: helo.clone().into(),
+                src: src.clone().into(),
+                helo_src: helo_src.clone().into(),
+                backup: backup.clone().unwrap_or_default().into(),
             },
             Delivery::Mda(mda) => mda.into(),
             Delivery::Bounce(bounce) => Self::Bounce((*bounce).into()),

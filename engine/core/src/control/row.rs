@@ -2,6 +2,7 @@
 //!
 //! A row holds dates, not waits: smtpctl takes the time once and shows every line against it.
 
+use super::relaying::MtaRow;
 use crate::addr::Source;
 use crate::envelope::{self, Envelope};
 use crate::reply::Status;
@@ -215,15 +216,34 @@ impl From<Status> for StatusCode {
     }
 }
 
+/// A row that knows how much room it takes.
+pub trait Row {
+    /// Octets it may take on the wire, at most.
+    fn weight(&self) -> usize;
+}
+
+impl Row for EnvelopeRow {
+    fn weight(&self) -> usize {
+        Self::weight(self)
+    }
+}
+
+impl Row for MtaRow {
+    fn weight(&self) -> usize {
+        Self::weight(self)
+    }
+}
+
 /// Cuts a page of rows so that each part fits a frame of `limit` octets as
-/// [`Reply::EnvelopeRows`](super::Reply::EnvelopeRows).
-pub fn chunks(rows: Vec<EnvelopeRow>, limit: usize) -> impl Iterator<Item = Vec<EnvelopeRow>> {
+/// [`Reply::EnvelopeRows`](super::Reply::EnvelopeRows) or
+/// [`Reply::MtaRows`](super::Reply::MtaRows).
+pub fn chunks<R: Row>(rows: Vec<R>, limit: usize) -> impl Iterator<Item = Vec<R>> {
     // The frame's version, the reply's name and the number of rows.
     const FRAME: usize = 16;
     let mut rows = rows.into_iter().peekable();
     std::iter::from_fn(move || {
         let mut chunk = vec![rows.next()?];
-        let mut octets = chunk.iter().map(EnvelopeRow::weight).sum::<usize>();
+        let mut octets = chunk.iter().map(Row::weight).sum::<usize>();
         octets = octets.saturating_add(FRAME);
         while let Some(row) = rows.next_if(|row| octets.saturating_add(row.weight()) <= limit) {
             octets = octets.saturating_add(row.weight());
@@ -275,6 +295,6 @@ mod tests {
             }
             assert!(seen == rows);
         }
-        assert_eq!(chunks(Vec::new(), limit).count(), 0);
+        assert_eq!(chunks(Vec::<EnvelopeRow>::new(), limit).count(), 0);
     }
 }

@@ -9,14 +9,16 @@
 
 mod attempts;
 mod bounces;
+mod explain;
+mod listing;
 mod run;
 mod settling;
 #[cfg(test)]
 pub(crate) mod tests;
 
 pub use crate::mta::{
-    Content, Exchange, HostRow, HostStat, Lookup, QueryId, RelayRow, Resolution, Route, RouteId,
-    SessionId, Unresolved,
+    Content, Exchange, Flag, HostRow, HostStat, Lookup, QueryId, RelayRow, Resolution, Route,
+    RouteId, SessionId, Sources, Unresolved,
 };
 pub use crate::scheduler::{Phase, Runstate, Step};
 pub use run::Engine;
@@ -25,7 +27,7 @@ use crate::envelope::{Envelope, Relay};
 use crate::id::EnvelopeId;
 use crate::queue::{Failure, Outcome, Scheduled, Settlement};
 use crate::smtp::Transaction;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 /// What happened.
@@ -56,6 +58,14 @@ pub enum Event {
         session: SessionId,
         /// How it ended, for every recipient of the transaction.
         outcomes: Vec<(EnvelopeId, Outcome)>,
+    },
+    /// The host of an outgoing session wants no mail for now: it refused MAIL. Comes before the
+    /// outcomes of that transaction.
+    Troubled {
+        /// Which session.
+        session: SessionId,
+        /// What it said.
+        failure: Failure,
     },
     /// An outgoing session is over. Comes once per [`Action::Connect`], after all `Attempted`.
     Disconnected {
@@ -115,10 +125,14 @@ pub enum Action {
     Connect {
         /// Number for the events.
         session: SessionId,
+        /// Local address; `None` if the system chooses.
+        source: Option<IpAddr>,
         /// Where to.
         target: SocketAddr,
         /// Name of the host, for the log.
         host: Box<str>,
+        /// Whose limits hold: the domain, or the smart host's name.
+        domain: Box<str>,
         /// Protocol and names to use.
         relay: Relay,
     },

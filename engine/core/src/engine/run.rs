@@ -2,7 +2,7 @@
 
 use super::bounces::Bounces;
 use super::settling::Settling;
-use super::{Action, Event, HostRow, HostStat, Note, RelayRow, Route, RouteId, Runstate};
+use super::{Action, Event, HostRow, HostStat, Note, RelayRow, Route, RouteId, Runstate, Sources};
 use crate::id::EnvelopeId;
 use crate::limits::Limits;
 use crate::machine::Machine;
@@ -14,6 +14,7 @@ use crate::stats::{Counter, Counters, Digest};
 use crate::time::Now;
 use crate::{envelope::Agent, mda};
 use std::collections::VecDeque;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -32,7 +33,7 @@ pub struct Engine {
     pub(super) bounces: Bounces,
     pub(super) settling: Settling,
     pub(super) paused: Paused,
-    store_failed: bool,
+    pub(super) store_failed: bool,
     stopping: bool,
     now: Option<Now>,
     pub(super) actions: VecDeque<Action>,
@@ -117,23 +118,40 @@ impl Engine {
         self.pump(now);
     }
 
-    /// Uses another configuration from now on.
-    pub fn configure(&mut self, now: Now, limits: Arc<Limits>, delays: Vec<Duration>) {
+    /// Uses another configuration from now on. `sources` are the tables that relays may name with
+    /// `src`.
+    pub fn configure(
+        &mut self,
+        now: Now,
+        limits: Arc<Limits>,
+        delays: Vec<Duration>,
+        sources: Sources,
+    ) {
         self.advance(now);
         self.delays.clone_from(&delays);
         self.scheduler.configure(limits.clone(), delays);
-        self.mta.configure(now, limits.clone());
+        self.mta.configure(now, limits.clone(), sources);
         self.mda.configure(now, limits.clone());
         self.bounces.configure(limits.clone());
         self.limits = limits;
         self.pump(now);
     }
 
-    /// Forgets the penalties of one route or of all.
-    pub fn resume_route(&mut self, now: Now, route: Option<RouteId>) {
+    /// Forgets the penalties of one route or of all; says whether there was one.
+    pub fn resume_route(&mut self, now: Now, route: Option<RouteId>) -> bool {
         self.advance(now);
-        self.mta.resume_route(now, route);
+        let resumed = self.mta.resume_route(now, route);
         self.pump(now);
+        resumed
+    }
+
+    /// Sends no more mail from a source to a domain, or does so again; says whether that changed
+    /// anything. The unspecified address stands for the system's choice, `*` for any domain.
+    pub fn block(&mut self, now: Now, source: IpAddr, domain: &str, blocked: bool) -> bool {
+        self.advance(now);
+        let changed = self.mta.block(now, source, domain, blocked);
+        self.pump(now);
+        changed
     }
 
     /// Where the schedule has an envelope; `None` if it is not queued.
@@ -173,22 +191,22 @@ impl Engine {
 
     /// Relays, in order of their numbers.
     pub fn relays(&self) -> impl Iterator<Item = RelayRow> {
-        self.mta.relays()
+        self.mta.relays(None)
     }
 
     /// Routes, in order of their targets.
     pub fn routes(&self) -> impl Iterator<Item = &Route> {
-        self.mta.routes()
+        self.mta.routes(None)
     }
 
     /// Remote hosts, in order of their addresses.
     pub fn hosts(&self) -> impl Iterator<Item = HostRow> {
-        self.mta.hosts()
+        self.mta.hosts(None)
     }
 
     /// What recipient domains said last, in order.
     pub fn hoststats(&self) -> impl Iterator<Item = HostStat> {
-        self.mta.hoststats()
+        self.mta.hoststats(None)
     }
 
     /// Whether attempts may begin.
@@ -290,13 +308,17 @@ impl Engine {
             },
             mta::Action::Connect {
                 session,
+                source,
                 target,
                 host,
+                domain,
                 relay,
             } => Action::Connect {
                 session,
+                source,
                 target,
                 host,
+                domain,
                 relay,
             },
             mta::Action::Transfer {
@@ -339,7 +361,7 @@ impl Engine {
     }
 
     fn gauge(&mut self) {
-        let [relays, domains, hosts, routes] = self.mta.sizes();
+        let [relays, domains, hosts, sources, connectors, routes] = self.mta.sizes();
         let tasks = self.mta.counts();
         let values = [
             (Counter::SchedulerEnvelope, self.scheduler.len()),
@@ -360,6 +382,8 @@ impl Engine {
             (Counter::MtaRelay, relays),
             (Counter::MtaDomain, domains),
             (Counter::MtaHost, hosts),
+            (Counter::MtaSource, sources),
+            (Counter::MtaConnector, connectors),
             (Counter::MtaRoute, routes),
             (Counter::MtaSession, self.mta.sessions_len()),
             (Counter::MtaTask, tasks.tasks + tasks.running),
@@ -409,6 +433,7 @@ impl Machine for Engine {
             Event::Resolved { query, answer } => self.mta.resolved(now, query, answer),
             Event::Ready(session) => self.mta.ready(now, session),
             Event::Attempted { session, outcomes } => self.mta.attempted(now, session, outcomes),
+            Event::Troubled { session, failure } => self.mta.troubled(now, session, failure),
             Event::Disconnected { session, failure } => {
                 self.mta.disconnected(now, session, failure);
             }

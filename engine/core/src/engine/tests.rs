@@ -26,10 +26,7 @@ pub(crate) fn envelope(message: u32, low: u32) -> Envelope {
         id: message.envelope(NonZeroU32::new(low).unwrap()),
         action: "relay".into(),
         tag: "".into(),
-        delivery: Delivery::Mta(Relay {
-            host: None,
-            helo: "".into(),
-        }),
+        delivery: Delivery::Mta(Relay::to(None)),
         smtpname: "mx.example.org".into(),
         helo: "client".into(),
         hostname: "<unknown>".into(),

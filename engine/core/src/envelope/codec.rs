@@ -312,35 +312,91 @@ fn dsn(input: &mut Input<'_>) -> Result<Dsn, DecodeError> {
     })
 }
 
+/// Marks a relay whose options follow; set in the octet of its scheme.
+const OPTIONS: u8 = 0x80;
+
+/// Options of a relay: number and text, in order of the numbers, each only if it has a text; a zero
+/// ends them. A relay without options has none of this, as in the first layout.
+fn relay_options(relay: &Relay) -> impl Iterator<Item = (u8, &str)> {
+    let backup = relay.backup.as_deref().unwrap_or_default();
+    let options = [(1, &*relay.src), (2, &*relay.helo_src), (3, backup)];
+    options.into_iter().filter(|(_, text)| !text.is_empty())
+}
+
 fn put_relay(out: &mut Vec<u8>, relay: &Relay) {
     put_text(out, &relay.helo);
-    let Some(RelayHost { scheme, host, port }) = &relay.host else {
-        return out.push(0);
+    let mark = match relay_options(relay).next() {
+        Some(_) => OPTIONS,
+        None => 0,
     };
-    out.push(match scheme {
-        Scheme::Smtp => 1,
-        Scheme::SmtpNoTls => 2,
-        Scheme::Lmtp => 3,
-    });
-    out.extend_from_slice(&port.to_le_bytes());
-    put_text(out, host);
+    match &relay.host {
+        None => out.push(mark),
+        Some(RelayHost { scheme, host, port }) => {
+            let scheme = match scheme {
+                Scheme::Smtp => 1,
+                Scheme::SmtpNoTls => 2,
+                Scheme::Lmtp => 3,
+            };
+            out.push(mark | scheme);
+            out.extend_from_slice(&port.to_le_bytes());
+            put_text(out, host);
+        }
+    }
+    for (number, text) in relay_options(relay) {
+        out.push(number);
+        put_text(out, text);
+    }
+    if mark == OPTIONS {
+        out.push(0);
+    }
 }
 
 fn relay(input: &mut Input<'_>) -> Result<Relay, DecodeError> {
     let helo = input.text("relay-helo")?.into();
-    let scheme = match input.u8("relay-scheme")? {
-        0 => return Ok(Relay { host: None, helo }),
-        1 => Scheme::Smtp,
-        2 => Scheme::SmtpNoTls,
-        3 => Scheme::Lmtp,
+    let octet = input.u8("relay-scheme")?;
+    let scheme = match octet & !OPTIONS {
+        0 => None,
+        1 => Some(Scheme::Smtp),
+        2 => Some(Scheme::SmtpNoTls),
+        3 => Some(Scheme::Lmtp),
         _ => return Err(DecodeError("relay-scheme")),
     };
-    let port = input.u16("relay-port")?;
-    let host = input.text("relay-host")?.into();
-    Ok(Relay {
-        host: Some(RelayHost { scheme, host, port }),
+    let host = match scheme {
+        None => None,
+        Some(scheme) => {
+            let port = input.u16("relay-port")?;
+            let host = input.text("relay-host")?.into();
+            Some(RelayHost { scheme, host, port })
+        }
+    };
+    let mut relay = Relay {
         helo,
-    })
+        ..Relay::to(host)
+    };
+    if octet & OPTIONS != 0 {
+        let mut last = 0;
+        loop {
+            let number = input.u8("relay-option")?;
+            if number == 0 && last > 0 {
+                break;
+            }
+            if number <= last {
+                return Err(DecodeError("relay-option"));
+            }
+            last = number;
+            let text = input.text("relay-option")?;
+            if text.is_empty() {
+                return Err(DecodeError("relay-option"));
+            }
+            match number {
+                1 => relay.src = text.into(),
+                2 => relay.helo_src = text.into(),
+                3 => relay.backup = Some(text.into()),
+                _ => return Err(DecodeError("relay-option")),
+            }
+        }
+    }
+    Ok(relay)
 }
 
 fn put_mda(out: &mut Vec<u8>, mda: &Mda) {
@@ -554,17 +610,28 @@ mod tests {
             })
         };
         vec![
+            Delivery::Mta(Relay::to(None)),
             Delivery::Mta(Relay {
-                host: None,
-                helo: "".into(),
-            }),
-            Delivery::Mta(Relay {
-                host: Some(RelayHost {
+                helo: "me".into(),
+                ..Relay::to(Some(RelayHost {
                     scheme: Scheme::Lmtp,
                     host: "h".into(),
                     port: 24,
-                }),
-                helo: "me".into(),
+                }))
+            }),
+            Delivery::Mta(Relay {
+                src: "{::1}".into(),
+                helo_src: "names".into(),
+                backup: Some("mx2.example.org".into()),
+                ..Relay::to(None)
+            }),
+            Delivery::Mta(Relay {
+                src: "addresses".into(),
+                ..Relay::to(Some(RelayHost {
+                    scheme: Scheme::SmtpNoTls,
+                    host: "h".into(),
+                    port: 25,
+                }))
             }),
             mda(Method::Mbox),
             mda(Method::Maildir { path: "~/M".into() }),

@@ -174,6 +174,9 @@ fn relayed(
     let relay = Relay {
         host,
         helo: relay.helo.clone(),
+        src: relay.src.clone(),
+        helo_src: relay.helo_src.clone(),
+        backup: relay.backup.clone(),
     };
     Ok(Expanded {
         dest: dest.clone(),

@@ -66,16 +66,16 @@ pub(super) enum Answer {
 pub(super) struct Domain {
     pub(super) answer: Answer,
     pub(super) sessions: usize,
+    pub(super) last_connect: Option<Instant>,
     pub(super) relays: BTreeSet<RelayId>,
 }
 
 impl Domain {
     pub(super) fn new(key: &DomainKey) -> Self {
         let answer = key.literal().map_or(Answer::Unasked, |address| {
-            let name = key.name.clone();
             let mx = Mx {
                 preference: 0,
-                name,
+                name: address.to_string().into(),
                 address,
             };
             Answer::Known(vec![mx], None)
@@ -83,26 +83,24 @@ impl Domain {
         Self {
             answer,
             sessions: 0,
+            last_connect: None,
             relays: BTreeSet::new(),
+        }
+    }
+
+    /// The exchangers, if they are known.
+    pub(super) fn exchangers(&self) -> &[Mx] {
+        match &self.answer {
+            Answer::Known(list, _) => list,
+            Answer::Unasked | Answer::Asked => &[],
         }
     }
 }
 
 /// The addresses of an answer: best preference first, equal ones in random order, at most `most`.
-/// `None` if we are the best of them ourselves: RFC 5321 section 5.1 has us drop every exchanger
-/// that is not better than us, and a message that comes back to us loops.
-pub(super) fn addresses(
-    resolution: Resolution,
-    own_name: &str,
-    most: usize,
-    rng: &mut Rng,
-) -> Option<Vec<Mx>> {
-    let own = |name: &str| name.trim_end_matches('.').eq_ignore_ascii_case(own_name);
-    let ours = resolution.exchanges.iter().filter(|e| own(&e.name));
-    let limit = ours.map(|exchange| exchange.preference).min();
+pub(super) fn addresses(resolution: Resolution, most: usize, rng: &mut Rng) -> Vec<Mx> {
     let exchanges = resolution.exchanges.into_iter();
-    let better = exchanges.filter(|e| limit.is_none_or(|limit| e.preference < limit));
-    let mut list: Vec<_> = better
+    let mut list: Vec<_> = exchanges
         .flat_map(|exchange| {
             let (preference, name) = (exchange.preference, exchange.name);
             exchange.addresses.into_iter().map(move |address| Mx {
@@ -113,10 +111,54 @@ pub(super) fn addresses(
         })
         .map(|mx| (mx.preference, rng.u64(), mx))
         .collect();
-    if list.is_empty() && limit.is_some() {
-        return None;
-    }
     list.sort_by_key(|(preference, order, _)| (*preference, *order));
     list.truncate(most);
-    Some(list.into_iter().map(|(_, _, mx)| mx).collect())
+    list.into_iter().map(|(_, _, mx)| mx).collect()
+}
+
+/// Of a list in order, those that are better than we are. `None` if we are the best of them:
+/// RFC 5321 section 5.1 has us drop every exchanger that is not better than us, and a message that
+/// comes back to us loops. We are known by our own name, and by that of `relay backup mx`.
+pub(super) fn better<'m>(list: &'m [Mx], own: &str, backup: Option<&str>) -> Option<&'m [Mx]> {
+    let is = |name: &str, ours: &str| name.trim_end_matches('.').eq_ignore_ascii_case(ours);
+    let ours = |mx: &&Mx| {
+        let by_name = !own.is_empty() && is(&mx.name, own);
+        by_name || backup.is_some_and(|backup| is(&mx.name, backup))
+    };
+    let Some(limit) = list.iter().find(ours).map(|mx| mx.preference) else {
+        return Some(list);
+    };
+    let end = list.partition_point(|mx| mx.preference < limit);
+    list.get(..end).filter(|better| !better.is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_is_better_than_we_are_is_used() {
+        let mx = |preference, name: &str| Mx {
+            preference,
+            name: name.into(),
+            address: IpAddr::from([192, 0, 2, 1]),
+        };
+        let list = [
+            mx(10, "a.example"),
+            mx(20, "B.example."),
+            mx(30, "c.example"),
+        ];
+        let check = |own: &str, backup: Option<&str>, want: Option<usize>| {
+            let left = better(&list, own, backup).map(<[Mx]>::len);
+            assert_eq!(left, want, "{own} {backup:?}");
+        };
+        check("x.example", None, Some(3));
+        check("", None, Some(3));
+        check("b.example", None, Some(1));
+        check("x.example", Some("c.example"), Some(2));
+        check("c.example", Some("b.example"), Some(1));
+        check("x.example", Some("y.example"), Some(3));
+        check("a.example", None, None);
+        check("x.example", Some("A.EXAMPLE"), None);
+    }
 }

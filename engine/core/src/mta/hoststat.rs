@@ -7,6 +7,7 @@ use crate::id::EnvelopeId;
 use crate::limits::MtaLimits;
 use crate::time::Timestamp;
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound;
 use std::time::Duration;
 
 /// The last status of a recipient domain.
@@ -80,9 +81,11 @@ impl HostStats {
         }
     }
 
-    /// The domains that said something, in order.
-    pub(super) fn iter(&self) -> impl Iterator<Item = HostStat> {
-        self.entries.iter().filter_map(|(domain, entry)| {
+    /// The domains behind `after` that said something, in order.
+    pub(super) fn after(&self, after: Option<&str>) -> impl Iterator<Item = HostStat> {
+        let start = after.map_or(Bound::Unbounded, Bound::Excluded);
+        let entries = self.entries.range::<str, _>((start, Bound::Unbounded));
+        entries.filter_map(|(domain, entry)| {
             Some(HostStat {
                 domain: domain.clone(),
                 at: entry.at,
@@ -130,9 +133,9 @@ mod tests {
             let at = Timestamp::from_secs(second as u64);
             stats.said(at, domain, "250 ok", &limits);
         }
-        let known: Vec<_> = stats.iter().map(|row| row.domain).collect();
+        let known: Vec<_> = stats.after(None).map(|row| row.domain).collect();
         assert_eq!(known, ["a.example".into(), "c.example".into()]);
         stats.expire(Timestamp::from_secs(12), Duration::from_secs(10));
-        assert_eq!(stats.iter().count(), 1);
+        assert_eq!(stats.after(None).count(), 1);
     }
 }

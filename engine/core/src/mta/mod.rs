@@ -9,24 +9,31 @@
 //! Fails: never. A relay without a usable host answers with a temporary outcome and the cause of
 //! the last connection that failed.
 
+mod connector;
 mod domain;
 mod drain;
 mod hoststat;
+mod listing;
+mod open;
+mod resolve;
 mod route;
 mod session;
 mod task;
 
+pub use connector::{Flag, Sources};
 pub use hoststat::HostStat;
-pub use route::{Route, RouteId};
+pub use listing::{ConnectorRow, HostRow, Place, RelayRow};
+pub use route::{Route, RouteId, RouteKey};
 
 use crate::envelope::{Delivery, Envelope, Relay};
 use crate::id::EnvelopeId;
-use crate::limits::Limits;
+use crate::limits::{Limits, MtaLimits};
 use crate::pressure::{Marks, Pressure};
 use crate::queue::{Failure, Outcome};
 use crate::rng::Rng;
 use crate::smtp::Transaction;
 use crate::time::Now;
+use connector::{Connector, Source, sources};
 use domain::{Domain, DomainKey};
 use hoststat::HostStats;
 use route::Routes;
@@ -36,6 +43,9 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use task::Tasks;
+
+/// Port of SMTP between servers (RFC 5321 section 4.5.4.2).
+const PORT: u16 = 25;
 
 /// Number of an outgoing session; shown as 16 hex digits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -97,6 +107,11 @@ pub struct Content {
 pub struct RelayId(u64);
 
 impl RelayId {
+    /// The relay with this number, which need not exist.
+    pub const fn new(number: u64) -> Self {
+        Self(number)
+    }
+
     /// The number; counts up from 1.
     pub const fn get(self) -> u64 {
         self.0
@@ -119,10 +134,14 @@ pub enum Action {
     Connect {
         /// Its number.
         session: SessionId,
+        /// Local address; `None` if the system chooses.
+        source: Option<IpAddr>,
         /// Where to.
         target: SocketAddr,
         /// Name of the host.
         host: Box<str>,
+        /// Whose limits hold: the domain, or the smart host's name.
+        domain: Box<str>,
         /// Protocol and names to use.
         relay: Relay,
     },
@@ -181,6 +200,12 @@ struct RelayState {
     quitting: usize,
     pressure: Pressure,
     last_connect: Option<Instant>,
+    /// The addresses it may connect from, and which of them has the next turn.
+    sources: Vec<Option<IpAddr>>,
+    turn: usize,
+    connectors: BTreeMap<Option<IpAddr>, Connector>,
+    /// When it may go on, if it waits for a delay, or for a route to come back.
+    until: Option<Instant>,
 }
 
 impl RelayState {
@@ -188,53 +213,31 @@ impl RelayState {
     fn sessions(&self) -> usize {
         self.connecting + self.idle.len() + self.busy
     }
-}
 
-/// A relay, as a listing shows it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct RelayRow {
-    /// Its number.
-    pub id: RelayId,
-    /// Policy.
-    pub relay: Relay,
-    /// Domain, or the smart host's name.
-    pub domain: Box<str>,
-    /// Whether the domain is a host, found without MX.
-    pub as_host: bool,
-    /// Messages waiting.
-    pub tasks: usize,
-    /// Connections.
-    pub sessions: usize,
-    /// When the last connection was opened.
-    pub last_connect: Option<Instant>,
-    /// Whether it waits for the DNS.
-    pub resolving: bool,
-    /// Whether envelopes for it are held.
-    pub on_hold: bool,
-}
+    /// The port it connects to.
+    fn port(&self) -> u16 {
+        self.key.relay.host.as_ref().map_or(PORT, |host| host.port)
+    }
 
-/// A remote host, as a listing shows it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct HostRow {
-    /// Its address.
-    pub address: IpAddr,
-    /// The name under which it was found.
-    pub name: Box<str>,
-    /// Connections.
-    pub sessions: usize,
-    /// Routes to it.
-    pub routes: usize,
-    /// When the last connection was opened.
-    pub last_connect: Option<Instant>,
+    /// All connections.
+    fn connections(&self) -> usize {
+        self.sessions() + self.quitting
+    }
 }
 
 /// Something to look at when its time has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Timer {
     /// The end of a penalty, or of our memory of it.
-    Route(SocketAddr),
+    Route(RouteKey),
     /// The end of a keep-alive.
     Idle(SessionId),
+    /// The end of a pause between transactions.
+    Pause(SessionId),
+    /// The end of a delay, or of a relay without work.
+    Relay(RelayId),
+    /// The end of a source's delay.
+    Source(Option<IpAddr>),
 }
 
 /// What a relay waits for that could not open as many connections as it wants.
@@ -242,6 +245,10 @@ enum Timer {
 enum Gate {
     /// A place among the connections of a host.
     Host(IpAddr),
+    /// A place among those of a route.
+    Route(RouteKey),
+    /// A place among those of a source.
+    Source(Option<IpAddr>),
     /// A place among those of a domain.
     Domain(DomainKey),
 }
@@ -269,6 +276,12 @@ pub struct Mta {
     domains: BTreeMap<DomainKey, Domain>,
     queries: BTreeMap<QueryId, DomainKey>,
     routes: Routes,
+    sources: BTreeMap<Option<IpAddr>, Source>,
+    /// Connectors of all relays.
+    connectors: usize,
+    tables: Sources,
+    /// Sources from which no mail goes to a domain, `*` being all.
+    blocked: BTreeSet<(IpAddr, Box<str>)>,
     sessions: BTreeMap<SessionId, Session>,
     /// Which relay an envelope waits for.
     waiting: BTreeMap<EnvelopeId, RelayId>,
@@ -293,6 +306,10 @@ impl Mta {
             domains: BTreeMap::new(),
             queries: BTreeMap::new(),
             routes: Routes::default(),
+            sources: BTreeMap::new(),
+            connectors: 0,
+            tables: Sources::new(),
+            blocked: BTreeSet::new(),
             sessions: BTreeMap::new(),
             waiting: BTreeMap::new(),
             gates: BTreeMap::new(),
@@ -305,13 +322,41 @@ impl Mta {
         }
     }
 
-    /// Uses other limits from now on.
-    pub fn configure(&mut self, now: Now, limits: Arc<Limits>) {
+    /// Uses other limits and source addresses from now on.
+    pub fn configure(&mut self, now: Now, limits: Arc<Limits>, tables: Sources) {
         self.limits = limits;
-        let relays: Vec<_> = self.relays.keys().copied().collect();
-        for relay in relays {
-            self.drain(now, relay);
+        self.tables = tables;
+        for relay in self.relays.values_mut() {
+            let most = self.limits.mta_for(&relay.key.domain.name).sources;
+            relay.sources = sources(&relay.key.relay.src, &self.tables, most);
+            let (kept, before) = (&relay.sources, relay.connectors.len());
+            relay
+                .connectors
+                .retain(|source, connector| connector.sessions > 0 || kept.contains(source));
+            self.connectors -= before - relay.connectors.len();
         }
+        self.drain_all(now);
+    }
+
+    /// Sends no more mail from a source to a domain, or does so again; says whether that changed
+    /// anything. The unspecified address is the system's choice, `*` is any domain.
+    pub fn block(&mut self, now: Now, source: IpAddr, domain: &str, blocked: bool) -> bool {
+        let pair = (source, domain.to_lowercase().into());
+        if blocked {
+            return self.blocked.len() < self.limits.mta_blocks && self.blocked.insert(pair);
+        }
+        let changed = self.blocked.remove(&pair);
+        if changed {
+            self.drain_all(now);
+        }
+        changed
+    }
+
+    /// The sources and domains that [`block`](Self::block) keeps apart.
+    pub fn blocks(&self) -> impl Iterator<Item = (IpAddr, &str)> {
+        self.blocked
+            .iter()
+            .map(|(source, domain)| (*source, &**domain))
     }
 
     /// Takes an envelope to relay, or says for which relay it must be held.
@@ -332,8 +377,8 @@ impl Mta {
         let Some(relay) = self.relays.get_mut(&id) else {
             return Err(id);
         };
-        let most = self.limits.mta.recipients_per_transaction;
-        let marks = marks(&self.limits);
+        let limits = self.limits.mta_for(&relay.key.domain.name);
+        let (most, marks) = (limits.recipients_per_transaction, marks(limits));
         if !relay.pressure.admits(relay.tasks.len(), marks) && !relay.tasks.fits(&envelope, most) {
             return Err(id);
         }
@@ -364,14 +409,7 @@ impl Mta {
         let ids = std::mem::take(&mut self.waiting).into_keys().collect();
         let relays: Vec<_> = self.relays.keys().copied().collect();
         for id in relays {
-            if let Some(relay) = self.relays.get_mut(&id)
-                && relay.tasks.len() > 0
-            {
-                self.counts.tasks -= relay.tasks.len();
-                relay.tasks = Tasks::default();
-                self.shrunk(now, id);
-            }
-            self.drain(now, id);
+            self.take_back(now, id);
         }
         ids
     }
@@ -396,13 +434,15 @@ impl Mta {
         }
     }
 
-    /// Forgets penalties of one route or all of them.
-    pub fn resume_route(&mut self, now: Now, route: Option<RouteId>) {
-        self.routes.resume(route);
-        let relays: Vec<_> = self.relays.keys().copied().collect();
-        for relay in relays {
-            self.drain(now, relay);
+    /// Forgets penalties of one route or all of them; says whether there was one.
+    pub fn resume_route(&mut self, now: Now, route: Option<RouteId>) -> bool {
+        let resumed = self.routes.resume(now.mono, route);
+        for (key, timer) in &resumed {
+            let timer = timer.map(|at| (at, Timer::Route(*key)));
+            self.timers.extend(timer);
         }
+        self.drain_all(now);
+        !resumed.is_empty()
     }
 
     /// Does what is due.
@@ -410,12 +450,15 @@ impl Mta {
         while let Some((at, timer)) = self.timers.first().copied().filter(|t| t.0 <= now.mono) {
             self.timers.remove(&(at, timer));
             match timer {
-                Timer::Route(target) => {
-                    let next = self.routes.timer(at, target, &self.limits.mta);
+                Timer::Route(key) => {
+                    let next = self.routes.timer(at, key, &self.limits.mta);
                     self.timers.extend(next.map(|next| (next, timer)));
-                    self.open_gate(now, &Gate::Host(target.ip()));
+                    self.open_gate(now, &Gate::Route(key));
                 }
                 Timer::Idle(session) => self.end_idle(now, session),
+                Timer::Pause(session) => self.end_pause(now, session),
+                Timer::Relay(relay) => self.drain(now, relay),
+                Timer::Source(source) => self.drop_source_if_unused(now, source),
             }
         }
         self.hoststats
@@ -433,10 +476,10 @@ impl Mta {
     }
 }
 
-fn marks(limits: &Limits) -> Marks {
+fn marks(limits: &MtaLimits) -> Marks {
     Marks {
-        hiwat: limits.mta.task_hiwat,
-        lowat: limits.mta.task_lowat,
-        release: limits.mta.task_release,
+        hiwat: limits.task_hiwat,
+        lowat: limits.task_lowat,
+        release: limits.task_release,
     }
 }

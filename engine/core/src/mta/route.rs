@@ -1,16 +1,19 @@
-//! Routes: addresses and ports we connect to, and how they have behaved.
+//! Routes: ways from a local address to a host, and how they have behaved.
 //!
-//! Promises: a route that could not be used is disabled for `15 s * p^2`, at most an hour, where
-//! `p` counts failures; the first success clears that, and time forgives it one by one. A route that
-//! has not yet worked gets one connection at a time.
+//! Promises: a route that could not be used is disabled for `15 s * p^2` and up to a tenth more, at
+//! most an hour, where `p` counts failures; accepted mail clears that, and time forgives it one by
+//! one. A route that has not yet worked, or not since it was disabled, gets one connection at a
+//! time. No limit on connections or on the time between them is passed over.
 
 use super::domain::Mx;
-use super::{Gate, HostRow};
-use crate::limits::MtaLimits;
+use super::{Flag, Gate, HostRow};
+use crate::limits::{Delays, MtaLimits};
 use crate::queue::Failure;
 use crate::reply::Status;
-use std::collections::BTreeMap;
+use crate::rng::Rng;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
+use std::ops::Bound;
 use std::time::{Duration, Instant};
 
 /// Number of a route; counts up from 1, and is never used again.
@@ -29,13 +32,22 @@ impl RouteId {
     }
 }
 
+/// The two ends of a route.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct RouteKey {
+    /// Local address; `None` if the system chooses.
+    pub source: Option<IpAddr>,
+    /// Remote address and port.
+    pub target: SocketAddr,
+}
+
 /// A way to a host.
 #[derive(Clone, Debug)]
 pub struct Route {
     /// Its number.
     pub id: RouteId,
-    /// Address and port.
-    pub target: SocketAddr,
+    /// Where from and where to.
+    pub key: RouteKey,
     /// Name of the host.
     pub name: Box<str>,
     /// Whether nothing ever worked over it, or not since it was disabled.
@@ -51,14 +63,39 @@ pub struct Route {
     pub crowded: bool,
     /// When it is looked at next: to enable it, to forgive a failure, or to forget it.
     pub timer: Option<Instant>,
-    failure: Option<(Instant, Failure)>,
+    failure: Option<(Instant, Trouble, Failure)>,
+    last_connect: Option<Instant>,
+    last_disconnect: Option<Instant>,
+    /// Until when its dates matter to somebody.
+    keep: Option<Instant>,
+}
+
+/// What kind of failure a route had.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Trouble {
+    /// No connection became ready.
+    Net,
+    /// The host said so, or broke off, after all was ready.
+    Smtp,
 }
 
 #[derive(Debug)]
 struct Host {
     name: Box<str>,
     sessions: usize,
+    routes: usize,
+    exchangers: usize,
     last_connect: Option<Instant>,
+}
+
+/// What a relay wants to know.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Ask<'a> {
+    pub(super) now: Instant,
+    pub(super) source: Option<IpAddr>,
+    pub(super) port: u16,
+    pub(super) limits: &'a MtaLimits,
+    pub(super) delays: Delays,
 }
 
 /// Which route to take.
@@ -66,75 +103,174 @@ struct Host {
 pub(super) enum Choice {
     /// This one.
     Take(Mx),
-    /// None now: those that could be taken have as many connections as they may.
-    Busy(Vec<Gate>),
-    /// None: all are disabled. The last failure, and when it was.
-    Down(Failure),
+    /// None now.
+    Wait(Waits),
+    /// None, and waiting does not help: why, and with which words.
+    Down(Flag, Failure),
+}
+
+/// What to wait for.
+#[derive(Debug, Default)]
+pub(super) struct Waits {
+    /// Places that may become free.
+    pub(super) gates: Vec<Gate>,
+    /// The earliest time at which a delay is over.
+    pub(super) until: Option<Instant>,
+    /// What is in the way.
+    pub(super) flags: BTreeSet<Flag>,
+}
+
+impl Waits {
+    pub(super) fn is_empty(&self) -> bool {
+        self.gates.is_empty() && self.until.is_none()
+    }
+
+    pub(super) fn at(&mut self, gate: Gate, flag: Option<Flag>) {
+        self.gates.push(gate);
+        self.flags.extend(flag);
+    }
+
+    pub(super) fn until(&mut self, at: Instant) {
+        self.until = Some(self.until.map_or(at, |until| until.min(at)));
+    }
+
+    pub(super) fn add(&mut self, other: Self) {
+        self.gates.extend(other.gates);
+        self.flags.extend(other.flags);
+        if let Some(at) = other.until {
+            self.until(at);
+        }
+    }
+}
+
+/// The end of a delay that began at `last`, if it is not over.
+pub(super) fn end_of(last: Option<Instant>, delay: Duration, now: Instant) -> Option<Instant> {
+    last?.checked_add(delay).filter(|end| now < *end)
 }
 
 /// All routes.
 #[derive(Debug, Default)]
 pub(super) struct Routes {
-    targets: BTreeMap<SocketAddr, Route>,
+    ways: BTreeMap<RouteKey, Route>,
+    numbers: BTreeMap<RouteId, RouteKey>,
     hosts: BTreeMap<IpAddr, Host>,
     last: u64,
 }
 
 impl Routes {
     /// The route with the fewest connections among those of the best preference that has any
-    /// usable one. A busy exchanger is waited for; only a disabled one gives way to the next.
-    pub(super) fn choose(&self, addresses: &[Mx], port: u16, limits: &MtaLimits) -> Choice {
+    /// usable one. The next preference gets its turn when all routes of the better one are
+    /// disabled, or have as many connections as they may; not for a mere delay, and not while a
+    /// route is being proved.
+    pub(super) fn choose(&self, addresses: &[Mx], ask: &Ask<'_>) -> Choice {
+        let (mut waits, mut mismatch, mut disabled) = (Waits::default(), false, false);
         for level in addresses.chunk_by(|a, b| a.preference == b.preference) {
-            let (mut best, mut busy): (Option<(usize, &Mx)>, _) = (None, Vec::new());
+            let (mut best, mut soon): (Option<(usize, &Mx)>, _) = (None, false);
             for mx in level {
-                let route = self.targets.get(&SocketAddr::new(mx.address, port));
-                let sessions = route.map_or(0, |route| route.sessions);
-                let host = self.hosts.get(&mx.address).map_or(0, |host| host.sessions);
-                if route.is_some_and(|route| route.disabled.is_some()) {
-                    continue;
-                }
-                let full = |r: &Route| r.sessions > 0 && (r.fresh || r.crowded);
-                if route.is_some_and(full) || host >= limits.connections_per_host {
-                    busy.push(Gate::Host(mx.address));
-                } else if best.is_none_or(|(fewest, _)| sessions < fewest) {
-                    best = Some((sessions, mx));
+                let target = SocketAddr::new(mx.address, ask.port);
+                let source = ask.source;
+                let key = RouteKey { source, target };
+                let route = self.ways.get(&key);
+                if !ask.suits(mx.address) {
+                    mismatch = true;
+                } else if route.is_some_and(|route| route.disabled.is_some()) {
+                    disabled = true;
+                } else {
+                    let host = self.hosts.get(&mx.address);
+                    match obstacle(ask, key, host, route) {
+                        None => {
+                            let sessions = route.map_or(0, |route| route.sessions);
+                            if best.is_none_or(|(fewest, _)| sessions < fewest) {
+                                best = Some((sessions, mx));
+                            }
+                        }
+                        Some(Obstacle::Limit(gate, flag)) => waits.at(gate, Some(flag)),
+                        Some(Obstacle::Proving(gate)) => {
+                            waits.at(gate, None);
+                            soon = true;
+                        }
+                        Some(Obstacle::Delay(end)) => {
+                            waits.until(end);
+                            soon = true;
+                        }
+                    }
                 }
             }
             if let Some((_, mx)) = best {
                 return Choice::Take(mx.clone());
             }
-            if !busy.is_empty() {
-                return Choice::Busy(busy);
+            if soon {
+                break;
             }
         }
-        Choice::Down(self.cause(addresses, port))
+        if waits.is_empty() {
+            self.down(addresses, ask, disabled, mismatch)
+        } else {
+            Choice::Wait(waits)
+        }
     }
 
     /// Why none of these addresses can be used: what the last connection failed of.
-    fn cause(&self, addresses: &[Mx], port: u16) -> Failure {
-        let routes = addresses
-            .iter()
-            .filter_map(|mx| self.targets.get(&SocketAddr::new(mx.address, port)));
-        let last = routes
-            .filter_map(|route| route.failure.as_ref())
-            .max_by_key(|(at, _)| *at);
+    fn down(&self, addresses: &[Mx], ask: &Ask<'_>, disabled: bool, mismatch: bool) -> Choice {
+        let key = |mx: &Mx| RouteKey {
+            source: ask.source,
+            target: SocketAddr::new(mx.address, ask.port),
+        };
+        let routes = addresses.iter().filter_map(|mx| self.ways.get(&key(mx)));
+        let failures: Vec<_> = routes.filter_map(|route| route.failure.as_ref()).collect();
+        let smtp = failures.iter().any(|(_, kind, _)| *kind == Trouble::Smtp);
+        let last = failures.into_iter().max_by_key(|(at, ..)| *at);
         match last {
-            Some((_, failure)) => failure.clone(),
-            None if addresses.is_empty() => {
-                Failure::new(Status::transient(4, 4), "No MX found for destination")
+            Some((.., failure)) if disabled => {
+                let flag = if smtp {
+                    Flag::ErrorRouteSmtp
+                } else {
+                    Flag::ErrorRouteNet
+                };
+                Choice::Down(flag, failure.clone())
             }
-            None => network_error(),
+            _ if mismatch => Choice::Down(
+                Flag::ErrorFamily,
+                Failure::new(
+                    Status::transient(4, 4),
+                    "Address family mismatch on destination MXs",
+                ),
+            ),
+            _ if addresses.is_empty() => Choice::Down(
+                Flag::ErrorMx,
+                Failure::new(Status::transient(4, 4), "No MX found for destination"),
+            ),
+            _ => Choice::Down(Flag::ErrorRouteNet, network_error()),
         }
     }
 
+    /// When the first disabled route to one of these addresses is enabled again.
+    pub(super) fn back(
+        &self,
+        addresses: &[Mx],
+        source: Option<IpAddr>,
+        port: u16,
+    ) -> Option<Instant> {
+        let route = |mx: &Mx| {
+            let target = SocketAddr::new(mx.address, port);
+            self.ways.get(&RouteKey { source, target })?.disabled
+        };
+        addresses.iter().filter_map(route).min()
+    }
+
     /// A connection is being opened.
-    pub(super) fn opened(&mut self, now: Instant, mx: &Mx, port: u16) -> SocketAddr {
-        let target = SocketAddr::new(mx.address, port);
-        let route = self.targets.entry(target).or_insert_with(|| {
+    pub(super) fn opened(&mut self, ask: &Ask<'_>, mx: &Mx) -> RouteKey {
+        let (source, target) = (ask.source, SocketAddr::new(mx.address, ask.port));
+        let key = RouteKey { source, target };
+        let host = host_entry(&mut self.hosts, mx);
+        let route = self.ways.entry(key).or_insert_with(|| {
             self.last += 1;
+            host.routes += 1;
+            let id = RouteId(self.last);
+            self.numbers.insert(id, key);
             Route {
-                id: RouteId(self.last),
-                target,
+                id,
+                key,
                 name: mx.name.clone(),
                 fresh: true,
                 disabled: None,
@@ -143,71 +279,96 @@ impl Routes {
                 crowded: false,
                 timer: None,
                 failure: None,
+                last_connect: None,
+                last_disconnect: None,
+                keep: None,
             }
         });
-        route.sessions += 1;
-        route.name.clone_from(&mx.name);
-        let host = self.hosts.entry(mx.address).or_insert_with(|| Host {
-            name: mx.name.clone(),
-            sessions: 0,
-            last_connect: None,
-        });
         host.sessions += 1;
-        host.last_connect = Some(now);
-        target
+        host.last_connect = Some(ask.now);
+        route.sessions += 1;
+        route.last_connect = Some(ask.now);
+        route.name.clone_from(&mx.name);
+        let delay = ask.delays.route.max(ask.limits.connect_delay_host);
+        route.keep_until(ask.now.checked_add(delay));
+        key
     }
 
     /// A connection is ready: the route works.
-    pub(super) fn proved(&mut self, target: SocketAddr) {
-        if let Some(route) = self.targets.get_mut(&target) {
+    pub(super) fn proved(&mut self, key: RouteKey) {
+        if let Some(route) = self.ways.get_mut(&key) {
             route.fresh = false;
+        }
+    }
+
+    /// Mail was taken: all is forgiven.
+    pub(super) fn accepted(&mut self, key: RouteKey) {
+        if let Some(route) = self.ways.get_mut(&key) {
             route.penalty = 0;
             route.failure = None;
         }
     }
 
-    /// A connection never became ready. Gives the time at which the route wants attention.
+    /// A connection never became ready, or the host sent us away. Gives the time at which the
+    /// route wants attention.
     pub(super) fn failed(
         &mut self,
         now: Instant,
-        target: SocketAddr,
-        failure: Failure,
+        key: RouteKey,
+        (kind, failure): (Trouble, Failure),
         limits: &MtaLimits,
+        rng: &mut Rng,
     ) -> Option<Instant> {
-        let route = self.targets.get_mut(&target)?;
-        route.failure = Some((now, failure));
+        let route = self.ways.get_mut(&key)?;
+        route.failure = Some((now, kind, failure));
+        if route.disabled.is_some() {
+            // Sessions that were open when it was disabled fail of the same cause.
+            return None;
+        }
         if route.sessions > 1 {
             // It works for others at this moment: it only wants no more of us.
             route.crowded = true;
-            route.timer = now.checked_add(limits.route_penalty);
+            route.timer = now.checked_add(jitter(limits.route_penalty, rng));
             return route.timer;
         }
         route.penalty = route.penalty.saturating_add(1);
-        let until = now.checked_add(penalty(route.penalty, limits))?;
+        let until = now.checked_add(jitter(penalty(route.penalty, limits), rng))?;
         route.disabled = Some(until);
         route.timer = Some(until);
         route.timer
     }
 
-    /// A connection is over.
-    pub(super) fn closed(&mut self, target: SocketAddr) {
-        if let Some(route) = self.targets.get_mut(&target) {
-            route.sessions = route.sessions.saturating_sub(1);
-        }
-        if let Some(host) = self.hosts.get_mut(&target.ip()) {
+    /// A connection is over. Gives the time at which the route wants attention.
+    pub(super) fn closed(
+        &mut self,
+        now: Instant,
+        key: RouteKey,
+        reconnect: Duration,
+    ) -> Option<Instant> {
+        if let Some(host) = self.hosts.get_mut(&key.target.ip()) {
             host.sessions = host.sessions.saturating_sub(1);
         }
-        self.drop_if_unused(target);
+        let route = self.ways.get_mut(&key)?;
+        route.sessions = route.sessions.saturating_sub(1);
+        route.last_disconnect = Some(now);
+        route.keep_until(now.checked_add(reconnect));
+        if route.timer.is_none() {
+            route.timer = route.keep.filter(|keep| now < *keep);
+            let timer = route.timer;
+            self.drop_if_unused(key);
+            return timer;
+        }
+        None
     }
 
     /// A route's time has come; gives the next one.
     pub(super) fn timer(
         &mut self,
         at: Instant,
-        target: SocketAddr,
+        key: RouteKey,
         limits: &MtaLimits,
     ) -> Option<Instant> {
-        let route = self.targets.get_mut(&target)?;
+        let route = self.ways.get_mut(&key)?;
         if route.timer != Some(at) {
             return None;
         }
@@ -218,78 +379,184 @@ impl Routes {
             route.penalty = route.penalty.saturating_sub(1);
         }
         route.timer = if route.penalty == 0 {
-            None
+            route.keep.filter(|keep| at < *keep && route.sessions == 0)
         } else {
             at.checked_add(penalty(route.penalty, limits))
         };
         let next = route.timer;
-        self.drop_if_unused(target);
+        self.drop_if_unused(key);
         next
     }
 
-    /// Forgets the penalties of one route or of all.
-    pub(super) fn resume(&mut self, id: Option<RouteId>) {
-        let concerned = |route: &&mut Route| id.is_none_or(|id| route.id == id);
-        for route in self.targets.values_mut().filter(concerned) {
-            route.disabled = None;
-            route.penalty = 0;
-            route.crowded = false;
-            route.timer = None;
-            route.failure = None;
+    /// Forgets the penalties of one route or of all; gives those concerned, each with the time at
+    /// which it wants attention.
+    pub(super) fn resume(
+        &mut self,
+        now: Instant,
+        id: Option<RouteId>,
+    ) -> Vec<(RouteKey, Option<Instant>)> {
+        let keys: Vec<_> = match id {
+            Some(id) => self.numbers.get(&id).copied().into_iter().collect(),
+            None => self.ways.keys().copied().collect(),
+        };
+        let mut resumed = Vec::new();
+        for key in keys {
+            if let Some(route) = self.ways.get_mut(&key) {
+                route.fresh |= route.disabled.take().is_some();
+                route.penalty = 0;
+                route.crowded = false;
+                route.timer = route.keep.filter(|keep| now < *keep);
+                route.failure = None;
+                resumed.push((key, route.timer));
+            }
+            self.drop_if_unused(key);
         }
-        let targets: Vec<_> = self.targets.keys().copied().collect();
-        for target in targets {
-            self.drop_if_unused(target);
-        }
+        resumed
     }
 
-    /// `IP (name)` of a target, for the log.
-    pub(super) fn label(&self, target: SocketAddr) -> Box<str> {
-        let name = self.targets.get(&target).map_or("", |route| &route.name);
-        format!("{} ({name})", target.ip()).into()
+    /// `IP (name)` of a route's host, for the log.
+    pub(super) fn label(&self, key: RouteKey) -> Box<str> {
+        let name = self.ways.get(&key).map_or("", |route| &route.name);
+        format!("{} ({name})", key.target.ip()).into()
     }
 
-    pub(super) fn iter(&self) -> impl Iterator<Item = &Route> {
-        self.targets.values()
+    pub(super) fn get(&self, key: RouteKey) -> Option<&Route> {
+        self.ways.get(&key)
+    }
+
+    pub(super) fn after(&self, after: Option<RouteKey>) -> impl Iterator<Item = &Route> {
+        let start = after.map_or(Bound::Unbounded, Bound::Excluded);
+        self.ways.range((start, Bound::Unbounded)).map(|(_, r)| r)
     }
 
     pub(super) fn len(&self) -> usize {
-        self.targets.len()
+        self.ways.len()
     }
 
     pub(super) fn hosts_len(&self) -> usize {
         self.hosts.len()
     }
 
-    pub(super) fn hosts(&self) -> impl Iterator<Item = HostRow> {
-        self.hosts.iter().map(|(address, host)| HostRow {
+    pub(super) fn hosts(&self, after: Option<IpAddr>) -> impl Iterator<Item = HostRow> {
+        let start = after.map_or(Bound::Unbounded, Bound::Excluded);
+        let hosts = self.hosts.range((start, Bound::Unbounded));
+        hosts.map(|(address, host)| HostRow {
             address: *address,
             name: host.name.clone(),
             sessions: host.sessions,
-            routes: self.routes_to(*address),
+            refcount: host.routes + host.exchangers,
             last_connect: host.last_connect,
         })
     }
 
-    pub(super) fn host_sessions(&self, address: IpAddr) -> usize {
-        self.hosts.get(&address).map_or(0, |host| host.sessions)
+    /// These are exchangers of one more domain.
+    pub(super) fn refer(&mut self, exchangers: &[Mx]) {
+        for mx in exchangers {
+            host_entry(&mut self.hosts, mx).exchangers += 1;
+        }
     }
 
-    fn routes_to(&self, address: IpAddr) -> usize {
-        let first = SocketAddr::new(address, 0);
-        let last = SocketAddr::new(address, u16::MAX);
-        self.targets.range(first..=last).count()
+    /// These are exchangers of one domain less.
+    pub(super) fn release(&mut self, exchangers: &[Mx]) {
+        for mx in exchangers {
+            if let Some(host) = self.hosts.get_mut(&mx.address) {
+                host.exchangers = host.exchangers.saturating_sub(1);
+            }
+            self.drop_host_if_unused(mx.address);
+        }
     }
 
-    fn drop_if_unused(&mut self, target: SocketAddr) {
+    fn drop_if_unused(&mut self, key: RouteKey) {
         let unused = |route: &Route| route.sessions == 0 && route.timer.is_none();
-        if self.targets.get(&target).is_some_and(unused) {
-            self.targets.remove(&target);
-        }
-        if self.host_sessions(target.ip()) == 0 && self.routes_to(target.ip()) == 0 {
-            self.hosts.remove(&target.ip());
+        if self.ways.get(&key).is_some_and(unused)
+            && let Some(route) = self.ways.remove(&key)
+        {
+            self.numbers.remove(&route.id);
+            if let Some(host) = self.hosts.get_mut(&key.target.ip()) {
+                host.routes = host.routes.saturating_sub(1);
+            }
+            self.drop_host_if_unused(key.target.ip());
         }
     }
+
+    fn drop_host_if_unused(&mut self, address: IpAddr) {
+        let unused = |host: &Host| host.sessions + host.routes + host.exchangers == 0;
+        if self.hosts.get(&address).is_some_and(unused) {
+            self.hosts.remove(&address);
+        }
+    }
+}
+
+/// What keeps a route from being taken now.
+enum Obstacle {
+    Limit(Gate, Flag),
+    /// The first connection decides whether it works.
+    Proving(Gate),
+    Delay(Instant),
+}
+
+fn obstacle(
+    ask: &Ask<'_>,
+    key: RouteKey,
+    host: Option<&Host>,
+    route: Option<&Route>,
+) -> Option<Obstacle> {
+    if let Some(host) = host {
+        if host.sessions >= ask.limits.connections_per_host {
+            return Some(Obstacle::Limit(
+                Gate::Host(key.target.ip()),
+                Flag::LimitHost,
+            ));
+        }
+        let delay = ask.limits.connect_delay_host;
+        if let Some(end) = end_of(host.last_connect, delay, ask.now) {
+            return Some(Obstacle::Delay(end));
+        }
+    }
+    let route = route?;
+    if route.sessions > 0 && route.fresh {
+        return Some(Obstacle::Proving(Gate::Route(key)));
+    }
+    let most = ask.limits.connections_per_route;
+    if route.sessions >= most || (route.sessions > 0 && route.crowded) {
+        return Some(Obstacle::Limit(Gate::Route(key), Flag::LimitRoute));
+    }
+    let connect = end_of(route.last_connect, ask.delays.route, ask.now);
+    let reconnect = end_of(route.last_disconnect, ask.delays.reconnect, ask.now);
+    connect.max(reconnect).map(Obstacle::Delay)
+}
+
+impl Ask<'_> {
+    /// Whether we may and can talk to this address.
+    fn suits(&self, address: IpAddr) -> bool {
+        let allowed = match address {
+            IpAddr::V4(_) => self.limits.inet4,
+            IpAddr::V6(_) => self.limits.inet6,
+        };
+        let same = |source: IpAddr| source.is_ipv4() == address.is_ipv4();
+        allowed && self.source.is_none_or(same)
+    }
+}
+
+impl Route {
+    /// Text of its last failure.
+    pub fn last_failure(&self) -> Option<&str> {
+        self.failure.as_ref().map(|(.., failure)| &*failure.text)
+    }
+
+    fn keep_until(&mut self, until: Option<Instant>) {
+        self.keep = self.keep.max(until);
+    }
+}
+
+fn host_entry<'h>(hosts: &'h mut BTreeMap<IpAddr, Host>, mx: &Mx) -> &'h mut Host {
+    hosts.entry(mx.address).or_insert_with(|| Host {
+        name: mx.name.clone(),
+        sessions: 0,
+        routes: 0,
+        exchangers: 0,
+        last_connect: None,
+    })
 }
 
 /// The failure of a connection we know nothing else about.
@@ -304,4 +571,10 @@ fn penalty(n: u32, limits: &MtaLimits) -> Duration {
         .route_penalty
         .saturating_mul(square)
         .min(limits.route_penalty_max)
+}
+
+/// Up to a tenth more, so that what failed together does not come back together.
+fn jitter(wait: Duration, rng: &mut Rng) -> Duration {
+    let tenths = u32::try_from(rng.below(101)).unwrap_or(0);
+    wait.saturating_add(wait.saturating_mul(tenths) / 1000)
 }

@@ -1,26 +1,27 @@
 //! Outgoing sessions: what each is doing, and what their events mean.
 
-use super::route::network_error;
+use super::route::{RouteKey, Trouble, network_error};
 use super::task::Task;
-use super::{Action, Finished, Gate, Mta, RelayId, SessionId, Timer};
+use super::{Action, Finished, Gate, Lookup, Mta, RelayId, SessionId, Timer};
 use crate::id::EnvelopeId;
 use crate::queue::{Failure, Outcome};
 use crate::reply::{Class, Status};
 use crate::time::Now;
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// One connection.
 #[derive(Debug)]
 pub(super) struct Session {
     pub(super) relay: RelayId,
-    pub(super) target: SocketAddr,
+    pub(super) route: RouteKey,
     pub(super) state: State,
     /// Transactions so far.
     mails: usize,
     /// Transactions since the last one in which anything was accepted.
     fruitless: usize,
+    /// Whether the host wants no more mail over it.
+    worn: bool,
 }
 
 /// What a session is doing.
@@ -34,18 +35,21 @@ pub(super) enum State {
     Sending(Task),
     /// It has sent a message, and will be ready again or end.
     Resting,
+    /// It is ready, and has to pause before the next message.
+    Pausing,
     /// It says goodbye.
     Quitting,
 }
 
 impl Session {
-    pub(super) fn new(relay: RelayId, target: SocketAddr) -> Self {
+    pub(super) fn new(relay: RelayId, route: RouteKey) -> Self {
         Self {
             relay,
-            target,
+            route,
             state: State::Connecting,
             mails: 0,
             fruitless: 0,
+            worn: false,
         }
     }
 }
@@ -68,24 +72,81 @@ impl Mta {
                 relay.busy -= 1;
                 false
             }
-            State::Idle(_) | State::Sending(_) | State::Quitting => return,
+            State::Idle(_) | State::Sending(_) | State::Pausing | State::Quitting => return,
         };
         session.state = State::Idle(now.mono);
         relay.idle.push(id);
-        let limits = &self.limits.mta;
-        let worn = session.mails >= limits.mails_per_session
+        let limits = self.limits.mta_for(&relay.key.domain.name);
+        let worn = session.worn
+            || session.mails >= limits.mails_per_session
             || session.fruitless >= limits.fruitless_per_session;
-        let (relay, target) = (session.relay, session.target);
+        let pause = limits.transaction_delay;
+        let (relay, route) = (session.relay, session.route);
         if worn || self.stopping {
             self.quit(id);
+        } else if !first && !pause.is_zero() {
+            self.pause_session(now, id, pause);
         }
         if first {
-            self.routes.proved(target);
+            self.routes.proved(route);
         }
         self.drain(now, relay);
         if first {
-            self.open_gate(now, &Gate::Host(target.ip()));
+            self.open_gate(now, &Gate::Route(route));
         }
+        self.watch_idle(now, id);
+    }
+
+    /// The host has refused a transaction for now, or sent us away: the route is left alone for a
+    /// while. The session goes on until it is ready again.
+    pub fn troubled(&mut self, now: Now, id: SessionId, failure: Failure) {
+        let Some(session) = self.sessions.get_mut(&id) else {
+            return;
+        };
+        session.worn = true;
+        let route = session.route;
+        self.penalise(now, route, Trouble::Smtp, failure);
+    }
+
+    fn penalise(&mut self, now: Now, route: RouteKey, kind: Trouble, failure: Failure) {
+        let failure = (kind, transient(failure));
+        let (limits, rng) = (&self.limits.mta, &mut self.rng);
+        let timer = self.routes.failed(now.mono, route, failure, limits, rng);
+        self.timers
+            .extend(timer.map(|at| (at, Timer::Route(route))));
+    }
+
+    fn pause_session(&mut self, now: Now, id: SessionId, pause: Duration) {
+        let (Some(session), Some(end)) = (self.sessions.get_mut(&id), now.mono.checked_add(pause))
+        else {
+            return;
+        };
+        session.state = State::Pausing;
+        if let Some(relay) = self.relays.get_mut(&session.relay) {
+            relay.idle.retain(|idle| *idle != id);
+            relay.busy += 1;
+        }
+        self.timers.insert((end, Timer::Pause(id)));
+    }
+
+    /// A pause between transactions is over.
+    pub(super) fn end_pause(&mut self, now: Now, id: SessionId) {
+        let Some(session) = self.sessions.get_mut(&id) else {
+            return;
+        };
+        if !matches!(session.state, State::Pausing) {
+            return;
+        }
+        session.state = State::Idle(now.mono);
+        let relay_id = session.relay;
+        if let Some(relay) = self.relays.get_mut(&relay_id) {
+            relay.busy -= 1;
+            relay.idle.push(id);
+        }
+        if self.stopping {
+            self.quit(id);
+        }
+        self.drain(now, relay_id);
         self.watch_idle(now, id);
     }
 
@@ -106,8 +167,11 @@ impl Mta {
         } else {
             session.fruitless + 1
         };
-        let target = session.target;
-        self.finish(now, Some((id, target)), task, outcomes);
+        let route = session.route;
+        if session.fruitless == 0 {
+            self.routes.accepted(route);
+        }
+        self.finish(now, Some((id, route)), task, outcomes);
     }
 
     /// A session is over.
@@ -115,43 +179,54 @@ impl Mta {
         let Some(session) = self.sessions.remove(&id) else {
             return;
         };
-        let (relay_id, target) = (session.relay, session.target);
+        let (relay_id, route) = (session.relay, session.route);
         if let Some(relay) = self.relays.get_mut(&relay_id) {
             match session.state {
                 State::Connecting => relay.connecting -= 1,
                 State::Idle(_) => relay.idle.retain(|idle| *idle != id),
-                State::Sending(_) | State::Resting => relay.busy -= 1,
+                State::Sending(_) | State::Resting | State::Pausing => relay.busy -= 1,
                 State::Quitting => relay.quitting -= 1,
             }
         }
         match session.state {
             State::Connecting => {
-                let failure = transient(failure.unwrap_or_else(network_error));
-                let limits = &self.limits.mta;
-                let timer = self.routes.failed(now.mono, target, failure, limits);
-                self.timers
-                    .extend(timer.map(|at| (at, Timer::Route(target))));
+                let failure = failure.unwrap_or_else(network_error);
+                self.penalise(now, route, Trouble::Net, failure);
             }
             State::Sending(task) => {
                 self.counts.running -= 1;
                 self.counts.sending -= task.envelopes.len();
                 let lost =
                     || Failure::new(Status::transient(4, 2), "Connection closed unexpectedly");
-                let outcome = Outcome::TempFail(failure.unwrap_or_else(lost));
+                let failure = failure.unwrap_or_else(lost);
+                if is_trouble(&failure) {
+                    self.penalise(now, route, Trouble::Smtp, failure.clone());
+                }
+                let outcome = Outcome::TempFail(failure);
                 let ids = task.envelopes.iter().map(|e| (e.id, outcome.clone()));
                 let outcomes = ids.collect();
-                self.finish(now, Some((id, target)), task, outcomes);
+                self.finish(now, Some((id, route)), task, outcomes);
             }
-            State::Idle(_) | State::Resting | State::Quitting => {}
+            State::Resting => {
+                if let Some(failure) = failure.filter(is_trouble) {
+                    self.penalise(now, route, Trouble::Smtp, failure);
+                }
+            }
+            State::Idle(_) | State::Pausing | State::Quitting => {}
         }
-        self.routes.closed(target);
-        let domain = self.relays.get(&relay_id).map(|r| r.key.domain.clone());
-        if let Some(domain) = &domain
-            && let Some(domain) = self.domains.get_mut(domain)
-        {
-            domain.sessions -= 1;
-        }
-        self.open_gate(now, &Gate::Host(target.ip()));
+        let relay = self.relays.get(&relay_id).map(|relay| &relay.key.domain);
+        let domain = relay.cloned();
+        let reconnect = domain.as_ref().map_or(Duration::ZERO, |key| {
+            let limits = self.limits.mta_for(&key.name);
+            limits.delays(key.lookup == Lookup::Mx).reconnect
+        });
+        let timer = self.routes.closed(now.mono, route, reconnect);
+        self.timers
+            .extend(timer.map(|at| (at, Timer::Route(route))));
+        self.leave(now, relay_id, route.source);
+        self.open_gate(now, &Gate::Route(route));
+        self.open_gate(now, &Gate::Host(route.target.ip()));
+        self.open_gate(now, &Gate::Source(route.source));
         if let Some(domain) = domain {
             self.open_gate(now, &Gate::Domain(domain));
         }
@@ -162,11 +237,11 @@ impl Mta {
     pub(super) fn finish(
         &mut self,
         now: Now,
-        session: Option<(SessionId, SocketAddr)>,
+        session: Option<(SessionId, RouteKey)>,
         task: Task,
         outcomes: Vec<(EnvelopeId, Outcome)>,
     ) {
-        let host = session.map_or_else(Box::default, |(_, target)| self.routes.label(target));
+        let host = session.map_or_else(Box::default, |(_, route)| self.routes.label(route));
         let mut outcomes: BTreeMap<_, _> = outcomes.into_iter().collect();
         for envelope in task.envelopes {
             // Every recipient must have an outcome; one that has none was not delivered.
@@ -231,8 +306,9 @@ impl Mta {
         let State::Idle(since) = session.state else {
             return None;
         };
-        let keepalive = self.limits.mta.keepalive;
-        let only = self.relays.get(&session.relay)?.sessions() == 1;
+        let relay = self.relays.get(&session.relay)?;
+        let keepalive = self.limits.mta_for(&relay.key.domain.name).keepalive;
+        let only = relay.sessions() == 1;
         since.checked_add(if only { keepalive } else { keepalive / 10 })
     }
 
@@ -252,6 +328,15 @@ impl Mta {
             None => {}
         }
     }
+}
+
+/// Whether a session ended by the host's will or that of the network, not by ours or for what a
+/// message held: 421 says so, as do lost connections and broken replies.
+fn is_trouble(failure: &Failure) -> bool {
+    let told_to_leave = failure.text.starts_with("421");
+    let by_status =
+        |status: Status| status.class == Class::Transient && matches!(status.subject, 4 | 5);
+    told_to_leave || failure.status.is_some_and(by_status)
 }
 
 /// A failure for now: whatever status came with it, it is not a permanent one.

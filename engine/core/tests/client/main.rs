@@ -108,7 +108,9 @@ impl Player {
         let (kind, rest) = line.split_once(' ').unwrap_or((line, ""));
         let (word, arguments) = rest.split_once(' ').unwrap_or((rest, ""));
         let event = match (kind, word) {
-            ("C:" | "C~", _) | ("@", "ready" | "read" | "outcome" | "close") => return,
+            ("C:" | "C~", _) | ("@", "ready" | "read" | "troubled" | "outcome" | "close") => {
+                return;
+            }
             ("S:", _) => {
                 writeln!(self.out, "{line}").unwrap();
                 let octets = [&unescape(rest)[..], b"\r\n"].concat();
@@ -239,6 +241,7 @@ fn show(action: &Action) -> String {
         Action::Send(_) => String::new(),
         Action::ReadBody(_, index) => format!("@ read {index}\n"),
         Action::Ready => "@ ready\n".into(),
+        Action::Troubled(why) => format!("@ troubled {}\n", failure(why)),
         Action::Close(None) => "@ close\n".into(),
         Action::Close(Some(why)) => format!("@ close {}\n", failure(why)),
         Action::Attempted(outcomes) => {

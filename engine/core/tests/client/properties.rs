@@ -106,6 +106,7 @@ proptest! {
                 match action {
                     Action::Attempted(list) => outcomes += list.len(),
                     Action::Close(_) => closes += 1,
+                    Action::Troubled(_) => {}
                     Action::ReadBody(id, index) => {
                         prop_assert_eq!(id, message());
                         prop_assert!(index == 0 || reading == index.checked_sub(1));
@@ -214,7 +215,7 @@ impl Server {
                         let transaction = transaction("s@example.org", &RECIPIENTS);
                         client.handle(now, Event::Assigned(transaction));
                     }
-                    Action::Attempted(_) | Action::Close(_) => {}
+                    Action::Attempted(_) | Action::Troubled(_) | Action::Close(_) => {}
                 }
                 actions.push(action);
             }

@@ -1,6 +1,8 @@
 //! Random worlds: everything goes wrong for a day, then all is well; nothing may be lost.
 
-use crate::world::{Host, World, address, delivered, failure, local, relay, smart_host};
+use crate::world::{
+    Host, World, address, delivered, failure, local, relay, relay_from, smart_host,
+};
 use redspool_core::engine::Unresolved;
 use redspool_core::id::EnvelopeId;
 use redspool_core::limits::{Limits, MtaLimits};
@@ -9,7 +11,16 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 fn limits(seed: u64) -> Limits {
+    let mta = mta(seed);
+    let slow = MtaLimits {
+        connections_per_host: 1,
+        connections_per_domain: 2,
+        connect_delay_relay: Some(Duration::from_secs(7)),
+        ..mta.clone()
+    };
     Limits {
+        mta_for: [("d1.example".into(), slow)].into(),
+        mta,
         inflight: 40,
         schedule_batch: 7,
         hold_queue: 5,
@@ -20,21 +31,38 @@ fn limits(seed: u64) -> Limits {
         mda_task_hiwat: 6,
         mda_task_lowat: 3,
         mda_task_release: 2,
-        mta: MtaLimits {
-            connections_per_host: 3,
-            connections_per_relay: 5,
-            connections_per_domain: 4,
-            mails_per_session: 4,
-            recipients_per_transaction: 3,
-            task_hiwat: 6,
-            task_lowat: 3,
-            task_release: 2,
-            // Envelopes that are hastened when their domain answers may come early.
-            deferred: if seed.is_multiple_of(2) { 0 } else { 5 },
-            hoststats: 4,
-            ..MtaLimits::default()
-        },
         ..Limits::default()
+    }
+}
+
+/// Limits that bite, each in some worlds.
+fn mta(seed: u64) -> MtaLimits {
+    let rare = |one_in: u64| seed.is_multiple_of(one_in);
+    let delay = |one_in, seconds| Duration::from_secs(if rare(one_in) { seconds } else { 0 });
+    MtaLimits {
+        connections_per_host: 3,
+        connections_per_route: if rare(2) { 1 } else { 3 },
+        connections_per_source: if rare(3) { 2 } else { 100 },
+        connections_per_connector: if rare(4) { 1 } else { 4 },
+        connections_per_relay: 5,
+        connections_per_domain: 4,
+        mails_per_session: 4,
+        recipients_per_transaction: 3,
+        task_hiwat: 6,
+        task_lowat: 3,
+        task_release: 2,
+        // Envelopes that are hastened when their domain answers may come early.
+        deferred: if seed.is_multiple_of(2) { 0 } else { 5 },
+        hoststats: 4,
+        connect_delay_host: delay(5, 2),
+        connect_delay_source: delay(6, 1),
+        connect_delay_connector: delay(7, 3),
+        connect_delay_domain: delay(8, 4),
+        transaction_delay: delay(9, 2),
+        // In some worlds nobody waits at all.
+        connect_delay_route: rare(2).then_some(Duration::ZERO),
+        reconnect_delay_route: rare(2).then_some(Duration::ZERO),
+        ..MtaLimits::default()
     }
 }
 
@@ -43,12 +71,13 @@ fn any(world: &mut World, bound: u64) -> u64 {
 }
 
 fn any_host(world: &mut World) -> Host {
-    match any(world, 6) {
+    match any(world, 7) {
         0 => Host::Accepts,
         1 => Host::Defers,
         2 => Host::Rejects,
         3 => Host::Dead,
         4 => Host::Crowded(1),
+        5 => Host::TurnsAway,
         _ => Host::Moody,
     }
 }
@@ -68,7 +97,13 @@ fn submit(world: &mut World, all: &mut BTreeSet<EnvelopeId>) {
                 smart_host(address(9)),
                 format!("u@d{}.example", any(world, 6)),
             ),
-            _ => (relay(), format!("u@d{}.example", any(world, 6))),
+            _ => {
+                let delivery = match any(world, 2) {
+                    0 => relay(),
+                    _ => relay_from("{127.0.0.2,127.0.0.3}"),
+                };
+                (delivery, format!("u@d{}.example", any(world, 6)))
+            }
         };
         let mut envelope = world.recipient(message, delivery, &dest);
         let low = u32::try_from(index + 1).unwrap();
@@ -94,7 +129,7 @@ fn any_selector(world: &mut World) -> Selector {
 
 fn disturb(world: &mut World) {
     let selector = any_selector(world);
-    match any(world, 14) {
+    match any(world, 15) {
         0 => {
             world.schedule(selector);
         }
@@ -124,6 +159,12 @@ fn disturb(world: &mut World) {
                 1 => Outcome::TempFail(failure("exited abnormally")),
                 _ => Outcome::PermFail(failure("no")),
             };
+        }
+        14 => {
+            let (source, blocked) = ([127, 0, 0, 2].into(), any(world, 2) == 0);
+            let now = world.now();
+            world.engine.block(now, source, "d2.example", blocked);
+            world.drain();
         }
         12 => {
             let by = i64::try_from(any(world, 7200)).unwrap();

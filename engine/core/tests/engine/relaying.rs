@@ -113,12 +113,12 @@ fn a_smart_host_gets_as_many_connections_as_it_may_and_no_pauses() {
     let mut world = World::new(1, Limits::default());
     flood(&mut world, 2000, &smart_host(address(1)));
     world.run_out(Duration::from_secs(30));
-    assert_eq!(world.diary.sessions_max, 10);
+    assert_eq!(world.diary.sessions_max, 5);
     assert_eq!(world.diary.delivered.len(), 2000);
     let took = world.diary.attempts.last().unwrap().1;
-    // Each transaction takes 10 ms on average; ten connections could do it in 2 s.
+    // Each transaction takes 10 ms on average; five connections could do it in 4 s.
     assert!(
-        took < 5.0,
+        took < 6.0,
         "took {took} s over {} connections",
         world.diary.connects.len()
     );
@@ -157,12 +157,13 @@ fn a_dead_pair_is_penalised_and_its_mail_waits_with_the_real_cause() {
     world.hosts.insert(address(1), Host::Dead);
     world.hosts.insert(address(2), Host::Dead);
     let id = world.send(relay(), "a@example.net");
-    world.run(Duration::from_secs(1));
+    // The second is tried when the delay between connections of a relay is over.
+    world.run(Duration::from_secs(5));
     assert_eq!(&*world.store[&id].errorline, "connection refused");
     let penalties = |world: &World| world.engine.routes().map(|r| r.penalty).collect::<Vec<_>>();
     assert_eq!(penalties(&world), [1, 1]);
-    // Tried once a second: the waits between connections are 15, 60, 135 s.
-    for n in 0..240 {
+    // Tried once a second: the waits between connections are 15, 60, 135 s and up to a tenth more.
+    for n in 0..270 {
         world.send(relay(), &format!("u{n}@example.net"));
         world.run(Duration::from_secs(1));
     }
@@ -173,7 +174,7 @@ fn a_dead_pair_is_penalised_and_its_mail_waits_with_the_real_cause() {
     assert_eq!(waits.len(), 3, "{waits:?}");
     for (wait, want) in waits.iter().zip([15.0, 60.0, 135.0]) {
         assert!(
-            (want..want + 2.0).contains(wait),
+            (want..want * 1.1 + 5.0).contains(wait),
             "{wait} instead of {want}"
         );
     }
@@ -189,7 +190,7 @@ fn a_dead_pair_is_penalised_and_its_mail_waits_with_the_real_cause() {
     );
     world.schedule(redspool_core::queue::Selector::All);
     world.run_out(HOUR);
-    assert_eq!(world.diary.delivered.len(), 241);
+    assert_eq!(world.diary.delivered.len(), 271);
 }
 
 #[test]
@@ -238,6 +239,7 @@ fn equal_preferences_share_the_load() {
     let mut world = World::new(1, Limits::default());
     let list = (1..5).map(|n| (10, address(n))).collect();
     world.domains.insert("example.net".into(), Ok(list));
+    world.latency = Duration::from_secs(2);
     flood(&mut world, 200, &relay());
     world.run_out(HOUR);
     for n in 1..5 {

@@ -38,13 +38,17 @@ pub(crate) enum Host {
     Dead,
     /// Takes no more than so many connections at a time.
     Crowded(usize),
+    /// Says 451 to MAIL.
+    TurnsAway,
     /// Any of this, by chance; sometimes drops the connection.
     Moody,
 }
 
 #[derive(Debug)]
 struct Connection {
+    source: Option<IpAddr>,
     target: SocketAddr,
+    domain: Box<str>,
     ready: bool,
     transaction: Option<Transaction>,
 }
@@ -59,6 +63,18 @@ enum Step {
     Close(SessionId),
     Run(Box<Envelope>),
     Report(Vec<Envelope>),
+}
+
+/// What delays are counted for.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Last {
+    Host(IpAddr),
+    Source(Option<IpAddr>),
+    Domain(Box<str>),
+    Relay(Box<str>, Relay),
+    Connector(Box<str>, Relay, Option<IpAddr>),
+    Route(Option<IpAddr>, SocketAddr),
+    Left(Option<IpAddr>, SocketAddr),
 }
 
 /// What happened, for a test to look at.
@@ -103,6 +119,8 @@ pub(crate) struct World {
     pub(crate) check_due: bool,
     earliest: BTreeMap<EnvelopeId, Duration>,
     connections: BTreeMap<SessionId, Connection>,
+    /// When something was connected to last, and when a route was left last.
+    last: BTreeMap<Last, Duration>,
     running: BTreeMap<EnvelopeId, Agent>,
     notices: usize,
     steps: BTreeMap<(Duration, u64), Step>,
@@ -134,6 +152,7 @@ impl World {
             check_due: true,
             earliest: BTreeMap::new(),
             connections: BTreeMap::new(),
+            last: BTreeMap::new(),
             running: BTreeMap::new(),
             notices: 0,
             steps: BTreeMap::new(),
@@ -359,13 +378,21 @@ impl World {
             }
             Action::Resolve { query, name, .. } => self.later(Step::Answer(query, name.into())),
             Action::Connect {
-                session, target, ..
+                session,
+                source,
+                target,
+                domain,
+                relay,
+                ..
             } => {
+                self.check_delays(source, target, &domain, &relay);
                 self.diary
                     .connects
                     .push((target, self.elapsed.as_secs_f64()));
                 let connection = Connection {
+                    source,
                     target,
+                    domain,
                     ready: false,
                     transaction: None,
                 };
@@ -533,7 +560,7 @@ impl World {
             Host::Dead => true,
             Host::Crowded(most) => open >= most,
             Host::Moody => self.rng.below(4) == 0,
-            Host::Accepts | Host::Defers | Host::Rejects => false,
+            Host::Accepts | Host::Defers | Host::Rejects | Host::TurnsAway => false,
         };
         if dead {
             self.close(session, Some(failure("connection refused")));
@@ -547,11 +574,17 @@ impl World {
         let connection = self.connections.get_mut(&session).unwrap();
         let host = connection.target.ip();
         let transaction = connection.transaction.take().unwrap();
+        if self.host(host) == Host::TurnsAway {
+            let failure = failure("451 later");
+            self.handle(Event::Troubled { session, failure });
+        }
         let mut outcomes = Vec::new();
         for recipient in transaction.recipients {
             let id = recipient.envelope;
             let outcome = match self.host(host) {
-                Host::Defers | Host::Dead => Outcome::TempFail(failure("451 later")),
+                Host::Defers | Host::Dead | Host::TurnsAway => {
+                    Outcome::TempFail(failure("451 later"))
+                }
                 Host::Rejects => Outcome::PermFail(rejection()),
                 Host::Accepts | Host::Crowded(_) => delivered(),
                 Host::Moody => match self.rng.below(8) {
@@ -574,7 +607,10 @@ impl World {
     }
 
     fn close(&mut self, session: SessionId, failure: Option<Failure>) {
-        self.connections.remove(&session);
+        if let Some(left) = self.connections.remove(&session) {
+            let left = Last::Left(left.source, left.target);
+            self.last.insert(left, self.elapsed);
+        }
         self.handle(Event::Disconnected { session, failure });
     }
 
@@ -606,21 +642,74 @@ impl World {
         }
     }
 
+    /// A connection is made: no delay may be running.
+    fn check_delays(
+        &mut self,
+        source: Option<IpAddr>,
+        target: SocketAddr,
+        domain: &str,
+        relay: &Relay,
+    ) {
+        let limits = self.limits.clone();
+        let limits = limits.mta_for(domain);
+        let delays = limits.delays(relay.host.is_none());
+        let left = self.last.get(&Last::Left(source, target)).copied();
+        let over = left.is_none_or(|left| self.elapsed >= left + delays.reconnect);
+        assert!(
+            over,
+            "{target}: left at {left:?}, back at {:?}",
+            self.elapsed
+        );
+        let of = || (Box::from(domain), relay.clone());
+        for (what, delay) in [
+            (Last::Host(target.ip()), limits.connect_delay_host),
+            (Last::Source(source), limits.connect_delay_source),
+            (Last::Domain(of().0), limits.connect_delay_domain),
+            (Last::Relay(of().0, of().1), delays.relay),
+            (
+                Last::Connector(of().0, of().1, source),
+                limits.connect_delay_connector,
+            ),
+            (Last::Route(source, target), delays.route),
+        ] {
+            let last = self.last.insert(what.clone(), self.elapsed);
+            let over = last.is_none_or(|last| self.elapsed >= last + delay);
+            assert!(over, "{what:?}: {last:?}, then {:?}", self.elapsed);
+        }
+    }
+
     /// What must be true at any time.
     pub(crate) fn check(&mut self) {
         let limits = self.limits.clone();
-        let mut hosts: BTreeMap<_, usize> = BTreeMap::new();
+        let mut open: BTreeMap<_, usize> = BTreeMap::new();
         for connection in self.connections.values() {
-            *hosts.entry(connection.target.ip()).or_default() += 1;
+            let (source, target) = (connection.source, connection.target);
+            for what in [
+                Last::Host(target.ip()),
+                Last::Source(source),
+                Last::Route(source, target),
+                Last::Domain(connection.domain.clone()),
+            ] {
+                *open.entry(what).or_default() += 1;
+            }
         }
-        for (host, open) in hosts {
-            assert!(
-                open <= limits.mta.connections_per_host,
-                "{host}: {open} connections"
-            );
+        let mta = &limits.mta;
+        for (what, open) in open {
+            // A domain of its own may be allowed less, not more.
+            let most = match &what {
+                Last::Host(_) => mta.connections_per_host,
+                Last::Source(_) => mta.connections_per_source,
+                Last::Domain(domain) => limits.mta_for(domain).connections_per_domain,
+                _ => mta.connections_per_route,
+            };
+            assert!(open <= most, "{what:?}: {open} connections");
         }
         for relay in self.engine.relays() {
-            assert!(relay.sessions <= limits.mta.connections_per_relay);
+            let mta = limits.mta_for(&relay.domain);
+            assert!(relay.sessions <= mta.connections_per_relay);
+            for connector in &relay.connectors {
+                assert!(connector.sessions <= mta.connections_per_connector);
+            }
         }
         let local = self
             .running
@@ -708,21 +797,23 @@ pub(crate) fn address(last: u8) -> IpAddr {
 }
 
 pub(crate) fn relay() -> Delivery {
+    Delivery::Mta(Relay::to(None))
+}
+
+/// Relaying from these addresses.
+pub(crate) fn relay_from(src: &str) -> Delivery {
     Delivery::Mta(Relay {
-        host: None,
-        helo: "".into(),
+        src: src.into(),
+        ..Relay::to(None)
     })
 }
 
 pub(crate) fn smart_host(address: IpAddr) -> Delivery {
-    Delivery::Mta(Relay {
-        host: Some(RelayHost {
-            scheme: Scheme::Smtp,
-            host: address.to_string().into(),
-            port: 2525,
-        }),
-        helo: "".into(),
-    })
+    Delivery::Mta(Relay::to(Some(RelayHost {
+        scheme: Scheme::Smtp,
+        host: address.to_string().into(),
+        port: 2525,
+    })))
 }
 
 pub(crate) fn local(user: &str) -> Delivery {

@@ -195,10 +195,7 @@ pub(crate) fn recipient(dest: Address, internal: bool) -> Recipient {
     Recipient {
         dest,
         action: "relay".into(),
-        delivery: Delivery::Mta(Relay {
-            host: None,
-            helo: "".into(),
-        }),
+        delivery: Delivery::Mta(Relay::to(None)),
         ttl: Duration::from_hours(96),
         internal,
     }

@@ -245,8 +245,8 @@ impl Session {
                 self.outcome = outcomes.into_iter().next().map(|(_, outcome)| outcome);
                 None
             }
-            // The caller's.
-            Action::Close(_) => None,
+            // There is no other server to turn to; the end is the caller's.
+            Action::Troubled(_) | Action::Close(_) => None,
         }
     }
 

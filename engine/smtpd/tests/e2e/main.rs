@@ -12,6 +12,7 @@ mod disk;
 mod faults;
 mod offline;
 mod profile;
+mod relaying;
 mod selection;
 mod setup;
 mod signals;

@@ -29,10 +29,7 @@ fn envelope(id: EnvelopeId) -> Envelope {
         id,
         action: "out".into(),
         tag: "".into(),
-        delivery: Delivery::Mta(Relay {
-            host: None,
-            helo: "".into(),
-        }),
+        delivery: Delivery::Mta(Relay::to(None)),
         smtpname: "mx.example.org".into(),
         helo: "client.example.net".into(),
         hostname: "<unknown>".into(),

@@ -20,10 +20,7 @@ fn envelope(message: MessageId, low: u32) -> Envelope {
         id: message.envelope(NonZeroU32::new(low).unwrap()),
         action: "out".into(),
         tag: "".into(),
-        delivery: Delivery::Mta(Relay {
-            host: None,
-            helo: "".into(),
-        }),
+        delivery: Delivery::Mta(Relay::to(None)),
         smtpname: "mx.example.org".into(),
         helo: "client.example.net".into(),
         hostname: "<unknown>".into(),

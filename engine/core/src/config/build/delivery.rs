@@ -9,6 +9,7 @@ use crate::config::{
     Action, ActionKind, Local, NextHop, RelayAction, Rewriting, TableId, format, value,
 };
 use crate::envelope::Method;
+use std::net::IpAddr;
 
 impl Builder<'_> {
     pub(super) fn action(&mut self, name: &Word, kind: grammar::ActionKind, ttl: Option<&Word>) {
@@ -23,7 +24,7 @@ impl Builder<'_> {
             grammar::ActionKind::Local(method, options) => {
                 self.local(name, method, options).map(ActionKind::Local)
             }
-            grammar::ActionKind::Relay(options) => self.relay(options).map(ActionKind::Relay),
+            grammar::ActionKind::Relay(options) => self.relay(name, options).map(ActionKind::Relay),
         };
         let ttl = ttl.map(|word| self.delay(word));
         let Some(kind) = kind else {
@@ -159,9 +160,12 @@ impl Builder<'_> {
         }
     }
 
-    fn relay(&mut self, options: Vec<RelayOption>) -> Option<RelayAction> {
+    fn relay(&mut self, name: &Word, options: Vec<RelayOption>) -> Option<RelayAction> {
         let mut host = None;
         let mut helo = None;
+        let mut src = None;
+        let mut helo_src = None;
+        let mut backup = None;
         for option in options {
             match option {
                 RelayOption::Host(span, table) => {
@@ -172,16 +176,64 @@ impl Builder<'_> {
                     self.check_hostname(&name);
                     self.once(&mut helo, "helo", span, name.text);
                 }
+                RelayOption::Src(span, table) => {
+                    let sources = self.sources(&table);
+                    self.once(&mut src, "src", span, sources);
+                }
+                RelayOption::HeloSrc(span, table) => {
+                    // Envelopes name their table, so one written in place needs a name, too.
+                    let anonymous = format!("<{}:helo-src>", name.text);
+                    let table = self.argument(&table, Service::Heloname, &anonymous);
+                    self.once(&mut helo_src, "helo-src", span, table);
+                }
+                RelayOption::Backup(span, exchanger) => {
+                    if let Some(exchanger) = &exchanger {
+                        self.check_hostname(exchanger);
+                    }
+                    let exchanger = exchanger.map(|word| word.text);
+                    self.once(&mut backup, "backup", span, exchanger);
+                }
                 RelayOption::Unserved(what) => self.unserved(Part::Relay, what),
             }
         }
+        if let (Some((first, _)), Some((second, _))) = (&host, &backup) {
+            let mark = self.report.mark(*first, "the other one");
+            let message = "`host` and `backup` exclude each other";
+            let fault = self.report.error(*second, message, "one too many");
+            fault
+                .related(mark)
+                .help("a smart host has no exchangers to be the backup of: remove one of the two");
+        }
+        let own = self.config.names.server.clone();
+        let helo_src = match helo_src {
+            Some((_, table)) => self.tables.get(table?.0).map(|draft| draft.named.clone()),
+            None => None,
+        };
         Some(RelayAction {
             host: match host {
                 Some((_, hop)) => hop?,
                 None => NextHop::Mx,
             },
             helo: helo.map(|(_, name)| name).unwrap_or_default(),
+            src: match src {
+                Some((_, sources)) => sources?,
+                None => Box::default(),
+            },
+            helo_src: helo_src.unwrap_or_default(),
+            backup: backup.map(|(_, name)| name.unwrap_or(own)),
         })
+    }
+
+    /// Local addresses: the name of a table, or what was written in place, in braces.
+    fn sources(&mut self, argument: &TableArgument) -> Option<Box<str>> {
+        let id = self.argument(argument, Service::Source, "")?;
+        let draft = self.tables.get(id.0)?;
+        if let TableArgument::Named(name) = argument {
+            return Some(name.text.clone());
+        }
+        let list = draft.table.addresses().iter().map(IpAddr::to_string);
+        let list: Vec<_> = list.collect();
+        Some(format!("{{{}}}", list.join(",")).into())
     }
 
     fn next_hop(&mut self, argument: &TableArgument) -> Option<NextHop> {

@@ -462,6 +462,12 @@ fn service_help(service: Service, shape: Shape) -> &'static str {
         (Service::Alias, Shape::Mapping) => "write the recipients into the table itself",
         (Service::Relayhost, Shape::Mapping) => "a list has one URL a line, without values",
         (Service::Userinfo, Shape::Mapping) => "write the value as uid:gid:/home/directory",
+        (Service::Heloname, Shape::List) => {
+            "a mapping has a value for every key: in a file `address name`, in braces \
+             \"192.0.2.1\" = \"mx.example.org\""
+        }
+        (Service::Source, Shape::Mapping) => "a list has one address a line, without values",
+        (Service::Source | Service::Heloname, _) => "write 192.0.2.1 or \"[2001:db8::1]\"",
         (Service::Netaddr, _) => "write 192.0.2.1, 192.0.2.0/24, \"[2001:db8::1]\" or local",
         _ => "write smtp://host or smtp://host:port",
     }

@@ -3,9 +3,9 @@
 use super::Builder;
 use crate::config::grammar::{At, Directive, Limit, Scope, Word};
 use crate::config::source::Span;
-use crate::config::unserved::{self, Part};
+use crate::config::unserved;
 use crate::config::value;
-use crate::limits::Limits;
+use crate::limits::{Limits, MtaLimits};
 use std::time::Duration;
 
 /// Delays of `bounce warn-interval` that count.
@@ -36,11 +36,15 @@ impl Builder<'_> {
                     self.config.limits.mta.deferred = number;
                 }
             }
-            Directive::Limits(scope, limits) => {
+            Directive::Limits(scope, domain, limits) => {
+                let domain = domain.map(|word| Box::from(word.text.to_lowercase()));
                 for limit in limits {
                     match limit {
-                        Limit::Unserved(what) => self.unserved(Part::Setting, what),
-                        Limit::Number(key, number) => self.limit(scope, &key, &number),
+                        Limit::Inet4 => self.family(domain.as_deref(), true),
+                        Limit::Inet6 => self.family(domain.as_deref(), false),
+                        Limit::Number(key, number) => {
+                            self.limit(scope, domain.as_deref(), &key, &number);
+                        }
                     }
                 }
             }
@@ -107,31 +111,101 @@ impl Builder<'_> {
         None
     }
 
-    fn limit(&mut self, scope: Scope, key: &Word, number: &At<i64>) {
+    fn limit(&mut self, scope: Scope, domain: Option<&str>, key: &Word, number: &At<i64>) {
         if let Some(advice) = unserved::limit_advice(&key.text) {
             self.unserved_with(&key.text, key.span, advice);
             return;
         }
-        if scope == Scope::Mta && &*key.text == "session-keepalive" {
+        if scope == Scope::Mta && wait(&mut MtaLimits::default(), &key.text, Duration::ZERO) {
             if let Some(seconds) = self.count(number, 0) {
                 let seconds = u64::try_from(seconds).unwrap_or(u64::MAX);
-                self.config.limits.mta.keepalive = Duration::from_secs(seconds);
+                let limits = self.mta_limits(domain);
+                wait(limits, &key.text, Duration::from_secs(seconds));
             }
             return;
         }
         let least = usize::from(!key.text.ends_with("lowat"));
-        if field(&mut self.config.limits, scope, &key.text).is_none() {
+        let known = match scope {
+            Scope::Mta => mta_field(&mut MtaLimits::default(), &key.text).is_some(),
+            _ => field(&mut self.config.limits, scope, &key.text).is_some(),
+        };
+        if !known {
             let message = format!("no limit is named `{}` here", key.text.escape_debug());
             let fault = self.report.error(key.span, message, "");
             fault.help(format!("limits here are {}", names(scope)));
             return;
         }
         let count = self.count(number, least);
-        let field = field(&mut self.config.limits, scope, &key.text);
+        let field = match scope {
+            Scope::Mta => mta_field(self.mta_limits(domain), &key.text),
+            _ => field(&mut self.config.limits, scope, &key.text),
+        };
         if let (Some(field), Some(count)) = (field, count) {
             *field = count;
         }
     }
+
+    /// The limits for all domains, or for one, which begins with what holds for all so far.
+    fn mta_limits(&mut self, domain: Option<&str>) -> &mut MtaLimits {
+        let limits = &mut self.config.limits;
+        match domain {
+            None => &mut limits.mta,
+            Some(domain) => {
+                let common = &limits.mta;
+                let own = limits.mta_for.entry(domain.into());
+                own.or_insert_with(|| common.clone())
+            }
+        }
+    }
+
+    /// Uses one address family alone.
+    fn family(&mut self, domain: Option<&str>, inet4: bool) {
+        let limits = self.mta_limits(domain);
+        limits.inet4 = inet4;
+        limits.inet6 = !inet4;
+    }
+}
+
+/// Sets the wait a key of `mta limit` stands for; says whether it stands for one.
+fn wait(limits: &mut MtaLimits, key: &str, wait: Duration) -> bool {
+    let plain = match key {
+        "session-keepalive" => &mut limits.keepalive,
+        "session-transaction-delay" => &mut limits.transaction_delay,
+        "conn-delay-host" => &mut limits.connect_delay_host,
+        "conn-delay-source" => &mut limits.connect_delay_source,
+        "conn-delay-connector" => &mut limits.connect_delay_connector,
+        "conn-delay-domain" => &mut limits.connect_delay_domain,
+        key => {
+            let optional = match key {
+                "conn-delay-route" => &mut limits.connect_delay_route,
+                "conn-delay-relay" => &mut limits.connect_delay_relay,
+                "reconn-delay-route" => &mut limits.reconnect_delay_route,
+                _ => return false,
+            };
+            *optional = Some(wait);
+            return true;
+        }
+    };
+    *plain = wait;
+    true
+}
+
+/// The number a key of `mta limit` stands for.
+fn mta_field<'l>(limits: &'l mut MtaLimits, key: &str) -> Option<&'l mut usize> {
+    Some(match key {
+        "max-conn-per-host" => &mut limits.connections_per_host,
+        "max-conn-per-route" => &mut limits.connections_per_route,
+        "max-conn-per-source" => &mut limits.connections_per_source,
+        "max-conn-per-connector" => &mut limits.connections_per_connector,
+        "max-conn-per-relay" => &mut limits.connections_per_relay,
+        "max-conn-per-domain" => &mut limits.connections_per_domain,
+        "session-mail-max" => &mut limits.mails_per_session,
+        "max-failures-per-session" => &mut limits.failures_per_session,
+        "task-hiwat" => &mut limits.task_hiwat,
+        "task-lowat" => &mut limits.task_lowat,
+        "task-release" => &mut limits.task_release,
+        _ => return None,
+    })
 }
 
 /// The limit a key stands for.
@@ -147,14 +221,6 @@ fn field<'l>(limits: &'l mut Limits, scope: Scope, key: &str) -> Option<&'l mut 
         (Scope::Mda, "task-hiwat") => &mut limits.mda_task_hiwat,
         (Scope::Mda, "task-lowat") => &mut limits.mda_task_lowat,
         (Scope::Mda, "task-release") => &mut limits.mda_task_release,
-        (Scope::Mta, "max-conn-per-host") => &mut limits.mta.connections_per_host,
-        (Scope::Mta, "max-conn-per-relay") => &mut limits.mta.connections_per_relay,
-        (Scope::Mta, "max-conn-per-domain") => &mut limits.mta.connections_per_domain,
-        (Scope::Mta, "session-mail-max") => &mut limits.mta.mails_per_session,
-        (Scope::Mta, "max-failures-per-session") => &mut limits.mta.failures_per_session,
-        (Scope::Mta, "task-hiwat") => &mut limits.mta.task_hiwat,
-        (Scope::Mta, "task-lowat") => &mut limits.mta.task_lowat,
-        (Scope::Mta, "task-release") => &mut limits.mta.task_release,
         _ => return None,
     })
 }
@@ -165,8 +231,11 @@ fn names(scope: Scope) -> &'static str {
         Scope::Scheduler => "max-inflight, max-schedule and max-evp-batch-size",
         Scope::Mda => "max-session, max-session-per-user, task-hiwat, task-lowat and task-release",
         Scope::Mta => {
-            "max-conn-per-host, max-conn-per-relay, max-conn-per-domain, session-mail-max, \
-             session-keepalive, max-failures-per-session, task-hiwat, task-lowat and task-release"
+            "max-conn-per-host, max-conn-per-route, max-conn-per-source, max-conn-per-connector, \
+             max-conn-per-relay, max-conn-per-domain, conn-delay-host, conn-delay-route, \
+             conn-delay-source, conn-delay-connector, conn-delay-relay, conn-delay-domain, \
+             reconn-delay-route, session-mail-max, session-transaction-delay, session-keepalive, \
+             max-failures-per-session, task-hiwat, task-lowat, task-release, inet4 and inet6"
         }
     }
 }

@@ -139,6 +139,11 @@ impl Attempt {
         (!message.sender.is_ascii()).then(international)
     }
 
+    /// Whether this reply to the oldest command that has none refuses MAIL for now.
+    pub(super) fn is_turned_away(&self, reply: &ServerReply) -> bool {
+        matches!(self.awaited.front(), Some(Command::Mail)) && reply.code() / 100 == 4
+    }
+
     /// Notes a reply to the oldest command that has none.
     pub(super) fn replied(&mut self, reply: &ServerReply, limits: &MtaLimits) -> Step {
         match self.awaited.pop_front() {

@@ -79,6 +79,8 @@ pub enum Action {
     ReadBody(MessageId, u32),
     /// The session can take a transaction.
     Ready,
+    /// The server refused MAIL for now: it wants no mail, whoever the recipients are.
+    Troubled(Failure),
     /// A transaction has ended, like this for each of its recipients.
     Attempted(Vec<(EnvelopeId, Outcome)>),
     /// The session is over: close the connection. The failure says why, unless it was our QUIT.
@@ -199,6 +201,9 @@ impl Client {
             }
             State::Hello { fallback: false } if !self.params.lmtp => self.hello(now, true),
             State::Transaction(attempt) => {
+                if attempt.is_turned_away(reply) {
+                    self.actions.push_back(Action::Troubled(reply.failure()));
+                }
                 let step = attempt.replied(reply, &self.params.limits);
                 self.advance(now, step);
             }

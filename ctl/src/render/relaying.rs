@@ -1,0 +1,295 @@
+//! `show relays`, `show routes`, `show hosts`, `show hoststats`, `show mta paused`: one line per
+//! row in the form of the reference, or a record for programs.
+
+use super::cell::{Cell, Record};
+use super::put;
+use crate::escape;
+use redspool_core::control::{
+    ConnectorFlag, ConnectorRow, HostRow, HostStatRow, MtaRow, RelayRow, RelayWait, RouteRow,
+};
+use redspool_core::time::short;
+use std::net::IpAddr;
+use std::time::Duration;
+
+/// The line or lines of a row.
+pub(super) fn row(row: &MtaRow, now: u64, out: &mut Vec<u8>) {
+    match row {
+        MtaRow::Relay(row) => relay(row, now, out),
+        MtaRow::Route(row) => route(row, now, out),
+        MtaRow::Host(row) => host(row, now, out),
+        MtaRow::HostStat(row) => hoststat(row, out),
+        MtaRow::Blocked { source, domain } => {
+            put(out, format_args!("{} -> ", bracketed(*source)));
+            escape::printable(domain, out);
+            out.push(b'\n');
+        }
+    }
+}
+
+/// The names and values of a row.
+pub(super) fn cells(row: &MtaRow) -> Record {
+    match row {
+        MtaRow::Relay(row) => relay_cells(row),
+        MtaRow::Route(row) => route_cells(row),
+        MtaRow::Host(row) => host_cells(row),
+        MtaRow::HostStat(HostStatRow { domain, at, text }) => vec![
+            ("domain", domain.as_str().into()),
+            ("at", (*at).into()),
+            ("text", text.as_str().into()),
+        ],
+        MtaRow::Blocked { source, domain } => vec![
+            ("source", Cell::Text(source.to_string())),
+            ("domain", domain.as_str().into()),
+        ],
+    }
+}
+
+fn relay(row: &RelayRow, now: u64, out: &mut Vec<u8>) {
+    put(out, format_args!("[relay:"));
+    escape::printable(&row.domain, out);
+    if let Some(port) = row.port {
+        put(out, format_args!(",port={port}"));
+    }
+    put(out, format_args!(",{}", row.scheme));
+    if row.as_host {
+        put(out, format_args!(",mx"));
+    }
+    let named = [
+        ("backup", &row.backup),
+        ("sourcetable", &row.src),
+        ("helotable", &row.helo_src),
+        ("heloname", &row.helo),
+    ];
+    for (name, text) in named {
+        if !text.is_empty() {
+            put(out, format_args!(",{name}="));
+            escape::printable(text, out);
+        }
+    }
+    put(
+        out,
+        format_args!(
+            "] refcount={} ntask={} nconn={} lastconn={} timeout={} wait=",
+            row.refcount,
+            row.tasks,
+            row.sessions,
+            ago(row.last_connect, now),
+            ahead(row.until, now),
+        ),
+    );
+    out.extend_from_slice(wait_words(row).join(",").as_bytes());
+    out.push(b'\n');
+    for row in &row.connectors {
+        put(
+            out,
+            format_args!(
+                "  connector {} refcount={} nconn={} lastconn={} timeout={} flags={}\n",
+                source(row.source),
+                row.sessions,
+                row.sessions,
+                ago(row.last_connect, now),
+                ahead(row.until, now),
+                flag_words(row).join(","),
+            ),
+        );
+    }
+}
+
+fn relay_cells(row: &RelayRow) -> Record {
+    let connector = |row: &ConnectorRow| -> Record {
+        vec![
+            ("source", address(row.source)),
+            ("nconn", row.sessions.into()),
+            ("lastconn", date(row.last_connect)),
+            ("until", date(row.until)),
+            ("flags", words(&flag_words(row))),
+        ]
+    };
+    vec![
+        ("id", row.id.into()),
+        ("domain", row.domain.as_str().into()),
+        (
+            "port",
+            row.port.map_or(Cell::None, |port| u64::from(port).into()),
+        ),
+        ("scheme", row.scheme.as_str().into()),
+        ("mx", Cell::Flag(row.as_host)),
+        ("backup", text(&row.backup)),
+        ("sourcetable", text(&row.src)),
+        ("helotable", text(&row.helo_src)),
+        ("heloname", text(&row.helo)),
+        ("refcount", row.refcount.into()),
+        ("ntask", row.tasks.into()),
+        ("nconn", row.sessions.into()),
+        ("lastconn", date(row.last_connect)),
+        ("until", date(row.until)),
+        ("wait", words(&wait_words(row))),
+        (
+            "connectors",
+            Cell::Records(row.connectors.iter().map(connector).collect()),
+        ),
+    ]
+}
+
+fn route(row: &RouteRow, now: u64, out: &mut Vec<u8>) {
+    let (id, from, to) = (row.id, source(row.source), bracketed(row.target.ip()));
+    put(out, format_args!("{id}. {from} <-> {to} "));
+    if !row.name.is_empty() {
+        out.push(b'(');
+        escape::printable(&row.name, out);
+        out.extend_from_slice(b") ");
+    }
+    put(
+        out,
+        format_args!(
+            // Errors are penalties at once, so none are counted apart.
+            "{} nconn={} nerror=0 penalty={} timeout={}\n",
+            route_flags(row).iter().collect::<String>(),
+            row.sessions,
+            row.penalty,
+            ahead(row.until, now),
+        ),
+    );
+}
+
+/// New, disabled, kept until its time, kept alive (which no version does).
+fn route_flags(row: &RouteRow) -> [char; 4] {
+    let kept = row.until.is_some() && !row.disabled && row.sessions == 0;
+    let mark = |is, letter| if is { letter } else { '-' };
+    [
+        mark(row.fresh, 'N'),
+        mark(row.disabled, 'D'),
+        mark(kept, 'Q'),
+        '-',
+    ]
+}
+
+fn route_cells(row: &RouteRow) -> Record {
+    let flags = route_flags(row).into_iter().filter(|flag| *flag != '-');
+    vec![
+        ("id", row.id.into()),
+        ("source", address(row.source)),
+        ("address", Cell::Text(row.target.ip().to_string())),
+        ("port", u64::from(row.target.port()).into()),
+        ("name", text(&row.name)),
+        ("flags", Cell::Words(flags.map(String::from).collect())),
+        ("nconn", row.sessions.into()),
+        ("penalty", row.penalty.into()),
+        ("until", date(row.until)),
+        ("error", text(&row.failure)),
+    ]
+}
+
+fn host(row: &HostRow, now: u64, out: &mut Vec<u8>) {
+    put(out, format_args!("{} ", row.address));
+    if row.name.is_empty() {
+        put(out, format_args!("{}", row.address));
+    } else {
+        escape::printable(&row.name, out);
+    }
+    put(
+        out,
+        format_args!(
+            " refcount={} nconn={} lastconn={}\n",
+            row.refcount,
+            row.sessions,
+            ago(row.last_connect, now),
+        ),
+    );
+}
+
+fn host_cells(row: &HostRow) -> Record {
+    vec![
+        ("address", Cell::Text(row.address.to_string())),
+        ("name", text(&row.name)),
+        ("refcount", row.refcount.into()),
+        ("nconn", row.sessions.into()),
+        ("lastconn", date(row.last_connect)),
+    ]
+}
+
+fn hoststat(row: &HostStatRow, out: &mut Vec<u8>) {
+    escape::field(&row.domain, out);
+    put(out, format_args!("|{}|", row.at));
+    escape::vis(&row.text, out);
+    out.push(b'\n');
+}
+
+/// The words of what a relay waits for.
+pub(super) fn wait_words(row: &RelayRow) -> Vec<&'static str> {
+    let waits = row.waits.iter().map(|wait| match wait {
+        RelayWait::Mx => "MX",
+        RelayWait::Connector => "connector",
+    });
+    waits.chain(row.on_hold.then_some("ONHOLD")).collect()
+}
+
+/// The words of a connector's flags.
+pub(super) fn flag_words(row: &ConnectorRow) -> Vec<&'static str> {
+    let word = |flag: &ConnectorFlag| match flag {
+        ConnectorFlag::New => "NEW",
+        ConnectorFlag::Wait => "WAIT",
+        ConnectorFlag::ErrorFamily => "ERROR_FAMILY",
+        ConnectorFlag::ErrorSource => "ERROR_SOURCE",
+        ConnectorFlag::ErrorMx => "ERROR_MX",
+        ConnectorFlag::ErrorRouteNet => "ERROR_ROUTE_NET",
+        ConnectorFlag::ErrorRouteSmtp => "ERROR_ROUTE_SMTP",
+        ConnectorFlag::ErrorBlocked => "ERROR_BLOCKED",
+        ConnectorFlag::LimitHost => "LIMIT_HOST",
+        ConnectorFlag::LimitRoute => "LIMIT_ROUTE",
+        ConnectorFlag::LimitSource => "LIMIT_SOURCE",
+        ConnectorFlag::LimitRelay => "LIMIT_RELAY",
+        ConnectorFlag::LimitConnector => "LIMIT_CONN",
+        ConnectorFlag::LimitDomain => "LIMIT_DOMAIN",
+    };
+    row.flags.iter().map(word).collect()
+}
+
+/// A local address; `[]` if the system chooses.
+pub(super) fn source(source: Option<IpAddr>) -> String {
+    source.map_or_else(|| "[]".into(), bracketed)
+}
+
+/// An address, IPv6 in brackets.
+pub(super) fn bracketed(address: IpAddr) -> String {
+    match address {
+        IpAddr::V4(address) => address.to_string(),
+        IpAddr::V6(address) => format!("[{address}]"),
+    }
+}
+
+/// Time since a date.
+pub(super) fn ago(date: Option<u64>, now: u64) -> String {
+    wait(date.map(|date| now.saturating_sub(date)))
+}
+
+/// Time until a date.
+pub(super) fn ahead(date: Option<u64>, now: u64) -> String {
+    wait(date.map(|date| date.saturating_sub(now)))
+}
+
+fn wait(seconds: Option<u64>) -> String {
+    match seconds {
+        Some(seconds) => short(Duration::from_secs(seconds)).to_string(),
+        None => "-".into(),
+    }
+}
+
+fn date(date: Option<u64>) -> Cell {
+    date.map_or(Cell::None, Cell::from)
+}
+
+fn address(source: Option<IpAddr>) -> Cell {
+    source.map_or(Cell::None, |source| Cell::Text(source.to_string()))
+}
+
+fn text(text: &str) -> Cell {
+    match text {
+        "" => Cell::None,
+        text => text.into(),
+    }
+}
+
+fn words(words: &[&str]) -> Cell {
+    Cell::Words(words.iter().map(|word| (*word).to_owned()).collect())
+}

@@ -1,0 +1,211 @@
+//! What relaying is at: relays, routes, hosts, and what domains said last, one row each.
+//!
+//! A row holds dates, not waits, as all rows do. A listing is cut into pages by its rows: the last
+//! row of a page says where the next page begins.
+
+use serde::{Deserialize, Serialize};
+use std::net::{IpAddr, SocketAddr};
+
+/// Which listing of the relaying agent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum MtaListing {
+    /// Relays with their connectors, in order of their numbers.
+    Relays,
+    /// Routes, in order of source and target.
+    Routes,
+    /// Remote hosts, in order of their addresses.
+    Hosts,
+    /// The last status of recipient domains, in order of their names.
+    HostStats,
+    /// Sources and domains kept apart, in order.
+    Blocked,
+}
+
+/// One row of a [`MtaListing`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum MtaRow {
+    /// Of [`MtaListing::Relays`].
+    Relay(Box<RelayRow>),
+    /// Of [`MtaListing::Routes`].
+    Route(Box<RouteRow>),
+    /// Of [`MtaListing::Hosts`].
+    Host(HostRow),
+    /// Of [`MtaListing::HostStats`].
+    HostStat(HostStatRow),
+    /// Of [`MtaListing::Blocked`].
+    Blocked {
+        /// Local address; the unspecified one is the system's choice.
+        source: IpAddr,
+        /// Domain in lower case; `*` is any.
+        domain: String,
+    },
+}
+
+/// A next hop with its policy.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RelayRow {
+    /// Its number.
+    pub id: u64,
+    /// Domain, or the smart host's name.
+    pub domain: String,
+    /// Port of the smart host, unless it is that of SMTP.
+    pub port: Option<u16>,
+    /// Protocol, as in a relay URL.
+    pub scheme: String,
+    /// Whether the domain is a host, found without MX.
+    pub as_host: bool,
+    /// The exchanger whose part we play, or empty.
+    pub backup: String,
+    /// Local addresses: a table, or the addresses in braces; or empty.
+    pub src: String,
+    /// The table that gives the name for EHLO by the local address, or empty.
+    pub helo_src: String,
+    /// Name for EHLO, or empty for the server's own.
+    pub helo: String,
+    /// What holds it in memory: connections, tasks, and a look-up that is out.
+    pub refcount: u64,
+    /// Messages waiting.
+    pub tasks: u64,
+    /// Connections.
+    pub sessions: u64,
+    /// When the last connection was opened.
+    pub last_connect: Option<u64>,
+    /// When it is looked at next, if it waits for a time.
+    pub until: Option<u64>,
+    /// What it waits for.
+    pub waits: Vec<RelayWait>,
+    /// Whether more envelopes for it are held.
+    pub on_hold: bool,
+    /// Its connectors, in order of their sources.
+    pub connectors: Vec<ConnectorRow>,
+}
+
+/// What a relay waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum RelayWait {
+    /// The DNS.
+    Mx,
+    /// A place or a time to connect.
+    Connector,
+}
+
+/// A relay's way out through one local address.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ConnectorRow {
+    /// Local address; `None` if the system chooses.
+    pub source: Option<IpAddr>,
+    /// Connections.
+    pub sessions: u64,
+    /// When the last connection was opened.
+    pub last_connect: Option<u64>,
+    /// When it may connect next, if it waits for a time.
+    pub until: Option<u64>,
+    /// What keeps it from connecting.
+    pub flags: Vec<ConnectorFlag>,
+}
+
+/// What keeps a connector from connecting.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum ConnectorFlag {
+    /// It was not tried yet.
+    New,
+    /// It waits for a place or a time.
+    Wait,
+    /// No address of the destination has the family it needs.
+    ErrorFamily,
+    /// Its source address cannot be determined.
+    ErrorSource,
+    /// The destination has no exchanger it may use.
+    ErrorMx,
+    /// All routes are disabled, for they could not be connected to.
+    ErrorRouteNet,
+    /// All routes are disabled, one for what its host said.
+    ErrorRouteSmtp,
+    /// The administrator paused it.
+    ErrorBlocked,
+    /// A host has as many connections as it may.
+    LimitHost,
+    /// A route has.
+    LimitRoute,
+    /// The source has.
+    LimitSource,
+    /// The relay has.
+    LimitRelay,
+    /// The connector has.
+    LimitConnector,
+    /// The domain has.
+    LimitDomain,
+}
+
+/// A way from a source to a host.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RouteRow {
+    /// Its number.
+    pub id: u64,
+    /// Local address; `None` if the system chooses.
+    pub source: Option<IpAddr>,
+    /// Address and port.
+    pub target: SocketAddr,
+    /// Name of the host, or empty.
+    pub name: String,
+    /// Whether nothing ever worked over it, or not since it was disabled.
+    pub fresh: bool,
+    /// Whether it is disabled.
+    pub disabled: bool,
+    /// Connections.
+    pub sessions: u64,
+    /// Failures that have not been forgiven.
+    pub penalty: u64,
+    /// When it is looked at next: to enable it, to forgive a failure, or to forget it.
+    pub until: Option<u64>,
+    /// Text of its last failure, or empty.
+    pub failure: String,
+}
+
+/// A remote host.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HostRow {
+    /// Its address.
+    pub address: IpAddr,
+    /// The name under which it was found, or empty.
+    pub name: String,
+    /// Exchangers and routes it is part of.
+    pub refcount: u64,
+    /// Connections.
+    pub sessions: u64,
+    /// When the last connection was opened.
+    pub last_connect: Option<u64>,
+}
+
+/// What a recipient domain said last.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HostStatRow {
+    /// In lower case.
+    pub domain: String,
+    /// When, in seconds since the epoch.
+    pub at: u64,
+    /// What was said, as received.
+    pub text: String,
+}
+
+impl MtaRow {
+    /// Octets it may take on the wire, at most.
+    pub(super) fn weight(&self) -> usize {
+        // Numbers, enums and the lengths of the texts, each at its longest.
+        const FIXED: usize = 160;
+        const CONNECTOR: usize = 80;
+        let texts = match self {
+            Self::Relay(row) => {
+                let connectors = row.connectors.len().saturating_mul(CONNECTOR);
+                let named = [&row.backup, &row.src, &row.helo_src, &row.helo];
+                let texts = [&row.domain, &row.scheme].into_iter().chain(named);
+                texts.fold(connectors, |sum, text| sum.saturating_add(text.len()))
+            }
+            Self::Route(row) => row.name.len().saturating_add(row.failure.len()),
+            Self::Host(row) => row.name.len(),
+            Self::HostStat(row) => row.domain.len().saturating_add(row.text.len()),
+            Self::Blocked { domain, .. } => domain.len(),
+        };
+        texts.saturating_add(FIXED)
+    }
+}

@@ -1,0 +1,194 @@
+//! The state of relaying as rows for smtpctl, page by page.
+//!
+//! Promises: a page costs what it shows; rows that come or go between two pages do not disturb the
+//! others.
+
+use super::Engine;
+use crate::control::{
+    ConnectorFlag, ConnectorRow, HostRow, HostStatRow, MtaListing, MtaRow, RelayRow, RelayWait,
+    RouteRow,
+};
+use crate::mta::{self, Flag, RelayId, Route, RouteKey};
+use crate::time::Now;
+use std::net::IpAddr;
+use std::time::Instant;
+
+/// Port that is not worth mentioning (RFC 5321 section 4.5.4.2).
+const SMTP: u16 = 25;
+
+impl Engine {
+    /// Up to `most` rows of a listing, those after a row of the page before.
+    pub fn mta_rows(
+        &self,
+        now: Now,
+        listing: MtaListing,
+        after: Option<&MtaRow>,
+        most: usize,
+    ) -> Vec<MtaRow> {
+        match (listing, after) {
+            (MtaListing::Relays, after) => {
+                let after = match after {
+                    Some(MtaRow::Relay(row)) => Some(RelayId::new(row.id)),
+                    _ => None,
+                };
+                let rows = self.mta.relays(after).take(most);
+                rows.map(|row| MtaRow::Relay(Box::new(relay(now, row))))
+                    .collect()
+            }
+            (MtaListing::Routes, after) => {
+                let after = match after {
+                    Some(MtaRow::Route(row)) => Some(RouteKey {
+                        source: row.source,
+                        target: row.target,
+                    }),
+                    _ => None,
+                };
+                let rows = self.mta.routes(after).take(most);
+                rows.map(|row| MtaRow::Route(Box::new(route(now, row))))
+                    .collect()
+            }
+            (MtaListing::Hosts, after) => {
+                let after = match after {
+                    Some(MtaRow::Host(row)) => Some(row.address),
+                    _ => None,
+                };
+                let rows = self.mta.hosts(after).take(most);
+                rows.map(|row| MtaRow::Host(host(now, row))).collect()
+            }
+            (MtaListing::HostStats, after) => {
+                let after = match after {
+                    Some(MtaRow::HostStat(row)) => Some(&*row.domain),
+                    _ => None,
+                };
+                let rows = self.mta.hoststats(after).take(most);
+                rows.map(|row| {
+                    MtaRow::HostStat(HostStatRow {
+                        domain: row.domain.into(),
+                        at: row.at.as_secs(),
+                        text: row.text.into(),
+                    })
+                })
+                .collect()
+            }
+            (MtaListing::Blocked, after) => {
+                let behind = |pair: &(IpAddr, &str)| match after {
+                    Some(MtaRow::Blocked { source, domain }) => *pair > (*source, domain),
+                    _ => true,
+                };
+                let rows = self.mta.blocks().filter(behind).take(most);
+                rows.map(|(source, domain)| MtaRow::Blocked {
+                    source,
+                    domain: domain.into(),
+                })
+                .collect()
+            }
+        }
+    }
+}
+
+pub(super) fn relay(now: Now, row: mta::RelayRow) -> RelayRow {
+    let host = row.relay.host.as_ref();
+    let connectors: Vec<_> = row
+        .connectors
+        .into_iter()
+        .map(|c| connector(now, c))
+        .collect();
+    let waits = [
+        (row.resolving, RelayWait::Mx),
+        (row.waiting, RelayWait::Connector),
+    ];
+    let waits = waits
+        .into_iter()
+        .filter_map(|(is, wait)| is.then_some(wait));
+    let held = row.sessions + row.tasks + usize::from(row.resolving);
+    RelayRow {
+        id: row.id.get(),
+        domain: row.domain.into(),
+        port: host.map(|host| host.port).filter(|port| *port != SMTP),
+        scheme: host.map_or("smtp", |host| host.scheme.word()).into(),
+        as_host: row.as_host,
+        backup: row.relay.backup.unwrap_or_default().into(),
+        src: row.relay.src.into(),
+        helo_src: row.relay.helo_src.into(),
+        helo: row.relay.helo.into(),
+        refcount: count(held),
+        tasks: count(row.tasks),
+        sessions: count(row.sessions),
+        last_connect: row.last_connect.map(|at| date(now, at)),
+        until: row.until.map(|at| date(now, at)),
+        waits: waits.collect(),
+        on_hold: row.on_hold,
+        connectors,
+    }
+}
+
+fn connector(now: Now, row: mta::ConnectorRow) -> ConnectorRow {
+    ConnectorRow {
+        source: row.source,
+        sessions: count(row.sessions),
+        last_connect: row.last_connect.map(|at| date(now, at)),
+        until: row.until.map(|at| date(now, at)),
+        flags: row.flags.into_iter().map(flag).collect(),
+    }
+}
+
+fn flag(flag: Flag) -> ConnectorFlag {
+    match flag {
+        Flag::New => ConnectorFlag::New,
+        Flag::Wait => ConnectorFlag::Wait,
+        Flag::ErrorFamily => ConnectorFlag::ErrorFamily,
+        Flag::ErrorSource => ConnectorFlag::ErrorSource,
+        Flag::ErrorMx => ConnectorFlag::ErrorMx,
+        Flag::ErrorRouteNet => ConnectorFlag::ErrorRouteNet,
+        Flag::ErrorRouteSmtp => ConnectorFlag::ErrorRouteSmtp,
+        Flag::ErrorBlocked => ConnectorFlag::ErrorBlocked,
+        Flag::LimitHost => ConnectorFlag::LimitHost,
+        Flag::LimitRoute => ConnectorFlag::LimitRoute,
+        Flag::LimitSource => ConnectorFlag::LimitSource,
+        Flag::LimitRelay => ConnectorFlag::LimitRelay,
+        Flag::LimitConnector => ConnectorFlag::LimitConnector,
+        Flag::LimitDomain => ConnectorFlag::LimitDomain,
+    }
+}
+
+pub(super) fn route(now: Now, row: &Route) -> RouteRow {
+    RouteRow {
+        id: row.id.get(),
+        source: row.key.source,
+        target: row.key.target,
+        name: row.name.clone().into(),
+        fresh: row.fresh,
+        disabled: row.disabled.is_some(),
+        sessions: count(row.sessions),
+        penalty: row.penalty.into(),
+        until: row.timer.map(|at| date(now, at)),
+        failure: row.last_failure().unwrap_or_default().into(),
+    }
+}
+
+fn host(now: Now, row: mta::HostRow) -> HostRow {
+    HostRow {
+        address: row.address,
+        name: row.name.into(),
+        refcount: count(row.refcount),
+        sessions: count(row.sessions),
+        last_connect: row.last_connect.map(|at| date(now, at)),
+    }
+}
+
+fn count(number: usize) -> u64 {
+    u64::try_from(number).unwrap_or(u64::MAX)
+}
+
+/// The date of an instant, in seconds since the epoch. A wait that has begun to pass still counts
+/// as a whole second.
+fn date(now: Now, at: Instant) -> u64 {
+    let wall = now.wall.as_secs();
+    match at.checked_duration_since(now.mono) {
+        Some(ahead) => {
+            let whole = ahead.as_secs() + u64::from(ahead.subsec_nanos() > 0);
+            wall.saturating_add(whole)
+        }
+        None => wall.saturating_sub(now.mono.duration_since(at).as_secs()),
+    }
+}

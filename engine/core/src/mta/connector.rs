@@ -1,0 +1,127 @@
+//! Connectors: a relay's ways out through its local addresses, and what keeps each from connecting.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::time::Instant;
+
+/// What keeps a connector from connecting.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Flag {
+    /// It was not tried yet.
+    New,
+    /// It waits for a place or a time.
+    Wait,
+    /// No address of the destination has the family it needs.
+    ErrorFamily,
+    /// Its source address cannot be determined.
+    ErrorSource,
+    /// The destination has no exchanger it may use.
+    ErrorMx,
+    /// All routes are disabled, for they could not be connected to.
+    ErrorRouteNet,
+    /// All routes are disabled, one for what its host said.
+    ErrorRouteSmtp,
+    /// The administrator paused it.
+    ErrorBlocked,
+    /// A host has as many connections as it may.
+    LimitHost,
+    /// A route has.
+    LimitRoute,
+    /// The source has.
+    LimitSource,
+    /// The relay has.
+    LimitRelay,
+    /// The connector has.
+    LimitConnector,
+    /// The domain has.
+    LimitDomain,
+}
+
+/// A relay's way out through one local address.
+#[derive(Debug)]
+pub(super) struct Connector {
+    pub(super) sessions: usize,
+    pub(super) last_connect: Option<Instant>,
+    pub(super) until: Option<Instant>,
+    pub(super) flags: BTreeSet<Flag>,
+}
+
+impl Default for Connector {
+    fn default() -> Self {
+        Self {
+            sessions: 0,
+            last_connect: None,
+            until: None,
+            flags: BTreeSet::from([Flag::New]),
+        }
+    }
+}
+
+impl Connector {
+    /// It waits for these.
+    pub(super) fn waits(&mut self, flags: &BTreeSet<Flag>, until: Option<Instant>) {
+        self.flags.clone_from(flags);
+        self.flags.insert(Flag::Wait);
+        self.until = until;
+    }
+
+    /// It cannot connect.
+    pub(super) fn fails(&mut self, flag: Flag) {
+        self.flags = BTreeSet::from([flag]);
+        self.until = None;
+    }
+}
+
+/// A local address, over all relays.
+#[derive(Debug, Default)]
+pub(super) struct Source {
+    pub(super) sessions: usize,
+    pub(super) last_connect: Option<Instant>,
+}
+
+/// The local addresses that relays may use: tables by their names.
+pub type Sources = BTreeMap<Box<str>, Vec<IpAddr>>;
+
+/// The local addresses a relay means by `src`; `None` among them is the system's choice. No
+/// address at all if there is no such table, or if it is empty.
+pub(super) fn sources(src: &str, tables: &Sources, most: usize) -> Vec<Option<IpAddr>> {
+    if src.is_empty() {
+        return vec![None];
+    }
+    let written = src.strip_prefix('{').and_then(|src| src.strip_suffix('}'));
+    let mut list: Vec<_> = if let Some(written) = written {
+        let words = written.split(',').map(str::trim);
+        let addresses = words.filter_map(|word| word.parse().ok());
+        addresses.map(Some).collect()
+    } else {
+        let table = tables.get(src).into_iter().flatten();
+        table.copied().map(Some).collect()
+    };
+    list.truncate(most);
+    list
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sources_come_from_tables_or_are_written_out() {
+        let one = IpAddr::from([127, 0, 0, 2]);
+        let two = IpAddr::from([127, 0, 0, 3]);
+        let tables = Sources::from([("out".into(), vec![one, two]), ("none".into(), vec![])]);
+        let check = |src: &str, want: &[Option<IpAddr>]| {
+            assert_eq!(sources(src, &tables, 8), want, "{src}");
+        };
+        check("", &[None]);
+        check("out", &[Some(one), Some(two)]);
+        check("none", &[]);
+        check("gone", &[]);
+        check("{127.0.0.2}", &[Some(one)]);
+        check(
+            "{127.0.0.2, ::1}",
+            &[Some(one), Some("::1".parse().unwrap())],
+        );
+        assert_eq!(sources("out", &tables, 1), [Some(one)]);
+    }
+}

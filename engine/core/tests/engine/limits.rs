@@ -1,0 +1,362 @@
+//! What keeps a relay from connecting, and what ends that. The world itself checks that no limit and
+//! no delay is passed over.
+
+use crate::world::{Host, World, address, relay, relay_from, smart_host};
+use redspool_core::control::{MtaListing, MtaRow, Place};
+use redspool_core::engine::{Exchange, Flag};
+use redspool_core::envelope::{Delivery, Relay};
+use redspool_core::limits::{Limits, MtaLimits};
+use redspool_core::queue::Selector;
+use std::time::Duration;
+
+const HOUR: Duration = Duration::from_hours(1);
+
+fn mta(mta: MtaLimits) -> Limits {
+    Limits {
+        mta,
+        ..Limits::default()
+    }
+}
+
+/// Limits without any delay.
+fn hasty() -> MtaLimits {
+    MtaLimits {
+        connect_delay_route: Some(Duration::ZERO),
+        connect_delay_relay: Some(Duration::ZERO),
+        reconnect_delay_route: Some(Duration::ZERO),
+        ..MtaLimits::default()
+    }
+}
+
+fn flood(world: &mut World, count: usize, delivery: &Delivery) {
+    for n in 0..count {
+        world.send(delivery.clone(), &format!("u{n}@example.net"));
+    }
+}
+
+fn flags(world: &World) -> Vec<Vec<Flag>> {
+    let row = world.engine.relays().next().expect("a relay");
+    row.connectors.into_iter().map(|row| row.flags).collect()
+}
+
+#[test]
+fn exchangers_are_connected_to_with_pauses_and_a_smart_host_without() {
+    let first_two = |delivery: &Delivery| {
+        let mut world = World::new(1, Limits::default());
+        let list = Ok(vec![(10, address(1)), (10, address(2))]);
+        world.domains.insert("example.net".into(), list);
+        world.latency = Duration::from_secs(20);
+        flood(&mut world, 20, delivery);
+        world.run(Duration::from_mins(2));
+        let connects = &world.diary.connects;
+        connects[1].1 - connects[0].1
+    };
+    assert!(first_two(&relay()) >= 2.0);
+    assert!(first_two(&smart_host(address(1))) < 20.0);
+}
+
+#[test]
+fn a_primary_with_all_its_connections_lets_the_secondary_help() {
+    let mut world = World::new(
+        1,
+        mta(MtaLimits {
+            connections_per_host: 2,
+            ..hasty()
+        }),
+    );
+    let pair = vec![(10, address(1)), (20, address(2))];
+    world.domains.insert("example.net".into(), Ok(pair));
+    world.latency = Duration::from_secs(5);
+    flood(&mut world, 40, &relay());
+    world.run(Duration::from_mins(1));
+    let to = |last| {
+        let connects = world.diary.connects.iter();
+        connects
+            .filter(|(target, _)| target.ip() == address(last))
+            .count()
+    };
+    assert!(to(1) >= 2 && to(2) > 0, "{:?}", world.diary.connects);
+    world.run_out(HOUR);
+}
+
+#[test]
+fn a_host_that_turns_mail_away_is_left_alone_and_then_asked_once() {
+    let mut world = World::new(1, mta(hasty()));
+    world
+        .domains
+        .insert("example.net".into(), Ok(vec![(10, address(1))]));
+    world.hosts.insert(address(1), Host::TurnsAway);
+    for n in 0..60 {
+        world.send(relay(), &format!("u{n}@example.net"));
+        world.run(Duration::from_secs(1));
+    }
+    let at: Vec<_> = world.diary.connects.iter().map(|(_, at)| *at).collect();
+    assert!(at.len() <= 3, "{at:?}");
+    for pair in at.windows(2) {
+        assert!(pair[1] - pair[0] >= 15.0, "{at:?}");
+    }
+    assert_eq!(world.engine.routes().next().unwrap().penalty, 2);
+    // When it comes back, one connection finds out whether it is well; the others follow.
+    world.run(Duration::from_mins(2));
+    world.hosts.insert(address(1), Host::Accepts);
+    world.latency = Duration::from_secs(2);
+    let before = world.diary.connects.len();
+    world.schedule(Selector::All);
+    while world.diary.connects.len() < before + 2 {
+        let end = world.elapsed() + HOUR;
+        assert!(world.step(end));
+    }
+    let [first, second] = [0, 1].map(|n| world.diary.connects[before + n].1);
+    assert!(second > first, "the second waits for the first");
+    assert!(!world.engine.routes().next().unwrap().fresh);
+    world.run_out(HOUR);
+    assert_eq!(world.diary.delivered.len(), 60);
+}
+
+#[test]
+fn routes_that_fail_together_do_not_come_back_together() {
+    let mut world = World::new(1, mta(hasty()));
+    for n in 0..8u8 {
+        let list = Ok(vec![(10, address(n))]);
+        world.domains.insert(format!("d{n}.example"), list);
+        world.hosts.insert(address(n), Host::Dead);
+        world.send(relay(), &format!("u@d{n}.example"));
+    }
+    world.run(Duration::from_secs(2));
+    let mut ends: Vec<_> = world.engine.routes().map(|route| route.disabled).collect();
+    ends.sort();
+    ends.dedup();
+    assert_eq!(ends.len(), 8);
+    let spread = ends[7].unwrap() - ends[0].unwrap();
+    assert!(spread > Duration::from_millis(100), "{spread:?}");
+}
+
+#[test]
+fn connectors_say_what_keeps_them() {
+    let check = |limits: MtaLimits, wanted: Flag| {
+        let mut world = World::new(1, mta(limits));
+        let list = Ok(vec![(10, address(1)), (10, address(2))]);
+        world.domains.insert("example.net".into(), list);
+        world.latency = Duration::from_mins(1);
+        flood(&mut world, 20, &relay_from("{192.0.2.100}"));
+        world.run(Duration::from_mins(3));
+        let seen = flags(&world);
+        assert_eq!(seen, [[Flag::Wait, wanted]], "{wanted:?}");
+    };
+    let one = 1;
+    check(
+        MtaLimits {
+            connections_per_host: one,
+            ..hasty()
+        },
+        Flag::LimitHost,
+    );
+    check(
+        MtaLimits {
+            connections_per_route: one,
+            ..hasty()
+        },
+        Flag::LimitRoute,
+    );
+    check(
+        MtaLimits {
+            connections_per_source: one,
+            ..hasty()
+        },
+        Flag::LimitSource,
+    );
+    check(
+        MtaLimits {
+            connections_per_connector: one,
+            ..hasty()
+        },
+        Flag::LimitConnector,
+    );
+    check(
+        MtaLimits {
+            connections_per_relay: one,
+            ..hasty()
+        },
+        Flag::LimitRelay,
+    );
+    check(
+        MtaLimits {
+            connections_per_domain: one,
+            ..hasty()
+        },
+        Flag::LimitDomain,
+    );
+}
+
+#[test]
+fn sources_take_turns_and_those_of_the_wrong_family_are_passed_over() {
+    let mut world = World::new(1, mta(hasty()));
+    world
+        .domains
+        .insert("example.net".into(), Ok(vec![(10, address(1))]));
+    world.latency = Duration::from_mins(1);
+    flood(
+        &mut world,
+        12,
+        &relay_from("{192.0.2.100,2001:db8::1,192.0.2.101}"),
+    );
+    world.run(Duration::from_mins(3));
+    let row = world.engine.relays().next().unwrap();
+    let from: Vec<_> = row.connectors.iter().map(|row| row.sessions > 0).collect();
+    assert_eq!(from, [true, true, false], "{row:?}");
+    assert_eq!(row.connectors[2].flags, [Flag::ErrorFamily]);
+    world.run_out(HOUR);
+}
+
+#[test]
+fn mail_that_no_family_source_or_pause_lets_out_says_why() {
+    let check = |limits: MtaLimits, src: &str, wanted: &str| {
+        let mut world = World::new(1, mta(limits));
+        world
+            .domains
+            .insert("example.net".into(), Ok(vec![(10, address(1))]));
+        let now = world.now();
+        world.engine.block(now, [192, 0, 2, 99].into(), "*", true);
+        let id = world.send(relay_from(src), "a@example.net");
+        world.run(Duration::from_secs(10));
+        assert_eq!(&*world.store[&id].errorline, wanted);
+    };
+    let inet6 = MtaLimits {
+        inet4: false,
+        ..hasty()
+    };
+    check(inet6, "", "Address family mismatch on destination MXs");
+    check(
+        hasty(),
+        "{::1}",
+        "Address family mismatch on destination MXs",
+    );
+    check(hasty(), "{192.0.2.99}", "All routes to destination blocked");
+    let gone = "No source address: the table gone is not there or is empty";
+    check(hasty(), "gone", gone);
+}
+
+#[test]
+fn a_backup_relays_to_better_exchangers_only() {
+    let mut world = World::new(1, mta(hasty()));
+    let mx = |preference, name: &str, last| Exchange {
+        preference,
+        name: name.into(),
+        addresses: vec![address(last)],
+    };
+    let list = vec![
+        mx(10, "a.example", 1),
+        mx(20, "ours.example", 2),
+        mx(30, "c.example", 3),
+    ];
+    world.exchanges.insert("example.net".into(), list);
+    world.hosts.insert(address(1), Host::Dead);
+    let backup = Delivery::Mta(Relay {
+        backup: Some("OURS.example".into()),
+        ..Relay::to(None)
+    });
+    world.send(backup, "a@example.net");
+    world.run(Duration::from_secs(10));
+    let targets: Vec<_> = world.diary.connects.iter().map(|(to, _)| to.ip()).collect();
+    assert_eq!(
+        targets,
+        [address(1)],
+        "not to ourselves, nor to what is behind us"
+    );
+    world.hosts.insert(address(1), Host::Accepts);
+    world.run_out(HOUR);
+}
+
+#[test]
+fn transactions_pause_where_they_should() {
+    let pause = Duration::from_secs(30);
+    let mut world = World::new(
+        1,
+        mta(MtaLimits {
+            transaction_delay: pause,
+            connections_per_host: 1,
+            ..hasty()
+        }),
+    );
+    flood(&mut world, 3, &smart_host(address(1)));
+    world.run_out(HOUR);
+    assert_eq!(world.diary.connects.len(), 1);
+    let at: Vec<_> = world.diary.attempts.iter().map(|(_, at)| *at).collect();
+    assert!(at[1] - at[0] >= 30.0 && at[2] - at[1] >= 30.0, "{at:?}");
+}
+
+#[test]
+fn listings_come_in_pages_that_miss_nothing() {
+    let mut world = World::new(1, mta(hasty()));
+    for n in 0..7u8 {
+        let list = Ok(vec![(10, address(n))]);
+        world.domains.insert(format!("d{n}.example"), list);
+        world.send(relay(), &format!("u@d{n}.example"));
+    }
+    world.run(Duration::from_millis(200));
+    let now = world.now();
+    for listing in [
+        MtaListing::Relays,
+        MtaListing::Routes,
+        MtaListing::Hosts,
+        MtaListing::HostStats,
+    ] {
+        let all = world.engine.mta_rows(now, listing, None, 100);
+        assert_eq!(all.len(), 7, "{listing:?}");
+        let (mut pages, mut last): (Vec<MtaRow>, Option<MtaRow>) = (Vec::new(), None);
+        loop {
+            let page = world.engine.mta_rows(now, listing, last.as_ref(), 3);
+            last = page.last().cloned();
+            if page.is_empty() {
+                break;
+            }
+            pages.extend(page);
+        }
+        assert_eq!(pages, all, "{listing:?}");
+    }
+}
+
+#[test]
+fn an_envelope_is_explained_wherever_it_is() {
+    let mut world = World::new(1, mta(hasty()));
+    world
+        .domains
+        .insert("example.net".into(), Ok(vec![(10, address(1))]));
+    world.hosts.insert(address(1), Host::Dead);
+    world.pause(false, true);
+    let id = world.send(relay(), "a@example.net");
+    let explain = |world: &mut World| {
+        let (now, envelope) = (world.now(), world.store[&id].clone());
+        world.engine.explain(now, &envelope).expect("it is queued")
+    };
+    world.run(Duration::from_secs(1));
+    let told = explain(&mut world);
+    assert_eq!((told.place, told.agent_paused), (Place::Schedule, true));
+    world.pause(false, false);
+    world.run(Duration::from_secs(5));
+    let told = explain(&mut world);
+    assert_eq!((told.place, told.agent_paused), (Place::Schedule, false));
+    assert_eq!(told.envelope.retry, 1);
+    let route = &told.routes[0];
+    assert!(route.disabled && route.until.is_some(), "{route:?}");
+    assert_eq!(route.failure, "connection refused");
+    assert!(
+        told.relay.is_some(),
+        "it is remembered while its routes are down"
+    );
+    world.run(Duration::from_mins(1));
+    world.hosts.insert(address(1), Host::Accepts);
+    world.latency = Duration::from_mins(1);
+    world.schedule(Selector::All);
+    let mut places = Vec::new();
+    while world.store.contains_key(&id) {
+        places.push(explain(&mut world).place);
+        let end = world.elapsed() + HOUR;
+        assert!(world.step(end));
+    }
+    let sending = |place: &Place| matches!(place, Place::Session(_));
+    assert!(places.iter().any(sending), "{places:?}");
+    assert!(places.contains(&Place::Agent), "{places:?}");
+    let (now, gone) = (world.now(), world.envelope(relay(), "b@example.net"));
+    assert_eq!(world.engine.explain(now, &gone), None);
+}
