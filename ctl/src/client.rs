@@ -142,6 +142,15 @@ impl Client {
         }
     }
 
+    /// The connection itself, once the daemon has handed it over, and what was read of it beyond
+    /// the last reply.
+    pub(crate) fn into_stream(mut self) -> (Vec<u8>, UnixStream) {
+        (
+            self.buffer.split_off(self.taken.min(self.buffer.len())),
+            self.stream,
+        )
+    }
+
     fn reply(&mut self) -> Result<Reply, Trouble> {
         loop {
             let unread = self.buffer.get(self.taken..).unwrap_or_default();

@@ -174,9 +174,14 @@ const CHANGES: &[&str] = &[
 /// The commands, in the order of every list.
 pub(crate) static COMMANDS: &[Command] = &[
     Command::new(
-        &["discover <evpid>", "discover <msgid>"],
+        &["discover <evpid>", "discover <msgid>", "discover all"],
         "Make the schedule notice envelopes that were put into the store by other means. \
-         Envelopes it knows already are left alone.",
+         Envelopes it knows already are left alone. `all` picks up the messages that sendmail has \
+         parked, too.",
+    )
+    .asks(
+        |args| Request::Discover(args.selector()),
+        Render::Affected("discovered"),
     ),
     Command::new(
         &["pause mta"],

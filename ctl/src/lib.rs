@@ -19,8 +19,10 @@ mod pages;
 mod parse;
 mod render;
 mod run;
+mod sendmail;
 mod spf;
 mod store;
+mod tables;
 
 pub use pages::{mailq as mailq_page, smtpctl as smtpctl_page};
 pub use run::run;

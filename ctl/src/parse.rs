@@ -387,7 +387,8 @@ mod tests {
     const SHOW_MESSAGE: &str = "possibilities are:\nshow message <msgid>\nshow message <evpid>\n";
     const REMOVE: &str = "possibilities are:\nremove <evpid>\nremove <msgid>\nremove all\n";
     const SCHEDULE: &str = "possibilities are:\nschedule <msgid>\nschedule <evpid>\nschedule all\n";
-    const DISCOVER: &str = "possibilities are:\ndiscover <evpid>\ndiscover <msgid>\n";
+    const DISCOVER: &str = "possibilities are:\ndiscover <evpid>\ndiscover <msgid>\n\
+        discover all\n";
     const LOG: &str = "possibilities are:\nlog brief\nlog verbose\n";
     const TOO_MANY: &str = "invalid command\n";
 

@@ -8,6 +8,7 @@ use crate::offline;
 use crate::options::Options;
 use crate::parse::{self, Node, Parsed};
 use crate::render::{Render, Renderer};
+use crate::{sendmail, tables};
 use nix::unistd::geteuid;
 use redspool_core::control::paths::{self, Environment, Paths};
 use redspool_core::control::{Reply, Request};
@@ -29,7 +30,24 @@ pub fn run(mut args: impl Iterator<Item = OsString>) -> ExitCode {
     let name = Path::new(&called).file_name().unwrap_or(&called);
     let name = name.to_string_lossy().into_owned();
     let mut console = Console::new(name);
+    let mut args = args.peekable();
+    if matches!(console.name(), "sendmail" | "send-mail") {
+        match args.peek().and_then(|arg| arg.to_str()) {
+            Some(arg) if arg.starts_with("-bi") => tables::newaliases(&mut console),
+            Some("-bp") => console = Console::new("mailq".into()),
+            _ => sendmail::run(&mut console, &mut args),
+        }
+    }
     let options = match console.name() {
+        "sendmail" | "send-mail" => return console.code(),
+        "newaliases" => {
+            tables::newaliases(&mut console);
+            return console.code();
+        }
+        "makemap" => {
+            tables::makemap(&mut console);
+            return console.code();
+        }
         "smtpctl" => Options::read(args),
         "mailq" => Options::read_known(args, commands::LISTING).map(Options::show_queue),
         _ => {

@@ -90,7 +90,9 @@ pub(super) fn stats(uptime: u64, rows: &[(String, i64)], out: &mut Vec<u8>) {
 
 /// `0 envelope removed`, `1 envelope removed`, `2 envelopes removed`: none counts as one.
 pub(super) fn affected(count: u64, done: &str, out: &mut Vec<u8>) {
-    let plural = if count > 1 { "s" } else { "" };
+    // Nothing is plural for `discover` alone.
+    let plural = count > 1 || (count == 0 && done == "discovered");
+    let plural = if plural { "s" } else { "" };
     put(out, format_args!("{count} envelope{plural} {done}\n"));
 }
 

@@ -112,7 +112,6 @@ fn a_place_that_is_no_socket_is_named() {
 fn commands_that_are_not_served_say_so() {
     let place = Place::new();
     for line in [
-        "discover 8d3f01aa",
         "profile imsg",
         "trace all",
         "uncorrupt 8d3f01aa",
@@ -296,8 +295,9 @@ fn help_explains_every_level() {
 
         discover <evpid>
         discover <msgid>
+        discover all
             Make the schedule notice envelopes that were put into the store by other
-            means. (Not served by this version.)
+            means.
         pause mta
             Start no more transfers to other hosts.
         pause mta from <addr> for <str>

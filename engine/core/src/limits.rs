@@ -110,6 +110,12 @@ pub struct Limits {
 
     /// Connections of one user to the control socket.
     pub control_connections_per_user: usize,
+    /// Parked messages looked at in one pass; the rest waits for the next.
+    pub parked_pass: usize,
+    /// Time between two looks for parked messages.
+    pub parked_interval: Duration,
+    /// Octets of what stands before the content of a parked message.
+    pub parked_head: u64,
     /// Octets of one frame on the control socket.
     pub control_frame: usize,
     /// Texts of a kind told apart for `--dry-run`.
@@ -364,6 +370,9 @@ impl Default for Limits {
             bounce_sessions: 2,
             bounce_copy: 64 << 10,
             control_connections_per_user: 32,
+            parked_pass: 10_000,
+            parked_interval: Duration::from_mins(1),
+            parked_head: 1 << 20,
             control_frame: 1 << 20,
             census_texts: 10_000,
             summary_domains: 100_000,

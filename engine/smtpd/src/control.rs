@@ -6,9 +6,11 @@
 //! Absent on purpose: text for people (smtpctl renders).
 
 use crate::daemon::Shared;
+use crate::discover::discover;
 use crate::drivers::set_aside;
 use crate::relaying;
 use crate::selected::{Order, select};
+use crate::session;
 use bytes::{Buf as _, BytesMut};
 use parking_lot::Mutex;
 use redspool_core::control::{
@@ -158,21 +160,24 @@ async fn client(shared: Arc<Shared>, users: Arc<Users>, stream: UnixStream) {
         return;
     };
     shared.counters.control_opened();
-    if let Err(error) = converse(&shared, &mut peer, uid).await {
+    if let Err(error) = converse(&shared, peer, uid).await {
         tracing::debug!("control connection of uid {uid} ended: {error}");
     }
     shared.counters.control_closed();
 }
 
-async fn converse(shared: &Arc<Shared>, peer: &mut Peer, uid: u32) -> io::Result<()> {
+async fn converse(shared: &Arc<Shared>, mut peer: Peer, uid: u32) -> io::Result<()> {
     let mut buffer = BytesMut::new();
     loop {
         match frame::decode::<Request>(&buffer, peer.limit) {
             Ok(Some((request, length))) => {
                 buffer.advance(length);
                 tracing::trace!(target: "trace::imsg", "control <- uid {uid}: {request:?}");
+                if request == Request::Submit {
+                    return submit(shared, peer, uid, buffer.is_empty()).await;
+                }
                 if shared.may_control(uid) {
-                    answer(shared, peer, request).await?;
+                    answer(shared, &mut peer, request).await?;
                 } else {
                     peer.send(&Reply::Denied).await?;
                 }
@@ -193,6 +198,26 @@ async fn converse(shared: &Arc<Shared>, peer: &mut Peer, uid: u32) -> io::Result
             Err(_) => return Err(io::ErrorKind::TimedOut.into()),
         }
     }
+}
+
+/// Hands the connection over to an SMTP session, for any user. `alone`: nothing was said behind
+/// the request, for it would have been said before the answer.
+async fn submit(shared: &Arc<Shared>, mut peer: Peer, uid: u32, alone: bool) -> io::Result<()> {
+    let place = shared.places.take_local();
+    let paused = *shared.smtp_paused.borrow();
+    let reason = match (alone, paused, &place) {
+        (false, ..) => "spoke before it was asked to",
+        (_, true, _) => "smtpd takes no mail now: smtp is paused",
+        (_, _, None) => "smtpd takes no mail now: too many sessions",
+        _ => "",
+    };
+    let (Some(place), "") = (place, reason) else {
+        let reason = reason.into();
+        return peer.send(&Reply::Fail { reason }).await;
+    };
+    peer.send(&Reply::Done).await?;
+    session::run_local(Arc::clone(shared), uid, peer.stream, None, place).await;
+    Ok(())
 }
 
 async fn answer(shared: &Arc<Shared>, peer: &mut Peer, request: Request) -> io::Result<()> {
@@ -217,6 +242,12 @@ async fn answer(shared: &Arc<Shared>, peer: &mut Peer, request: Request) -> io::
             Ok(selector) => schedule(shared, selector).await,
             Err(_) => Reply::Unknown,
         },
+        Request::Discover(selector) => match selected(selector) {
+            Ok(selector) => discover(shared, selector).await,
+            Err(_) => Reply::Unknown,
+        },
+        // Served before authority is asked for.
+        Request::Submit => Reply::Denied,
         Request::Remove(selector) => match selected(selector) {
             Ok(selector) => remove(shared, selector).await,
             Err(_) => Reply::Unknown,

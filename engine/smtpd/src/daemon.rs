@@ -13,6 +13,7 @@ use crate::listener::{self, Listener, Places};
 use crate::listening;
 use crate::log::Log;
 use crate::mda::Mda;
+use crate::offline::{self, Offline};
 use crate::resolver::Resolver;
 use crate::session::Listening;
 use crate::settle::Settler;
@@ -81,6 +82,10 @@ pub struct Shared {
     /// When the daemon started.
     pub started: Now,
     paused: tokio::sync::Mutex<Paused>,
+    /// Messages that were parked while no daemon ran; one picks them up at a time.
+    pub(crate) offline: tokio::sync::Mutex<Offline>,
+    /// One `discover` at a time.
+    pub(crate) discovering: tokio::sync::Mutex<()>,
     seeds: Mutex<Rng>,
     turns: AtomicU64,
 }
@@ -262,6 +267,8 @@ impl Daemon {
             warns,
             setup.config.sources(),
         );
+        let offline = Offline::open(&setup.spool)
+            .map_err(|error| StoreError::Io(format!("offline directory: {error}")))?;
         let shared = Arc::new(Shared {
             config: ArcSwap::from_pointee(setup.config),
             limits: ArcSwap::new(Arc::clone(&limits)),
@@ -283,6 +290,8 @@ impl Daemon {
             user: own_user(),
             started: clock::now(),
             paused: tokio::sync::Mutex::new(paused),
+            offline: tokio::sync::Mutex::new(offline),
+            discovering: tokio::sync::Mutex::default(),
             seeds: Mutex::new(seeds),
         });
         let settler = Settler::start(queue, handle);
@@ -295,6 +304,8 @@ impl Daemon {
             .name("engine".into())
             .spawn(move || run_engine(engine, inbox, drivers))
             .map_err(|error| StoreError::Io(error.to_string()))?;
+        // Before anything can be delivered, or a new message get the id of a claim.
+        offline::settle_claims(&shared).await?;
         learn(&shared).await?;
         let closing = watch::Sender::new(false);
         tokio::spawn(control::run(
@@ -302,6 +313,7 @@ impl Daemon {
             setup.control,
             closing.subscribe(),
         ));
+        tokio::spawn(offline::run(Arc::clone(&shared), closing.subscribe()));
         let store = setup.queue;
         let daemon = Self {
             shared,

@@ -29,10 +29,12 @@ pub mod users;
 
 mod client;
 mod deliver;
+mod discover;
 mod drivers;
 mod engine;
 mod notes;
 mod notices;
+mod offline;
 mod recipients;
 mod relaying;
 mod replies;

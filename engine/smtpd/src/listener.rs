@@ -60,7 +60,8 @@ pub struct Places {
 /// A place taken; given back when dropped.
 pub struct Place {
     places: Arc<Places>,
-    client: IpAddr,
+    /// None for programs of this host, which are counted per user elsewhere.
+    client: Option<IpAddr>,
     _permit: OwnedSemaphorePermit,
 }
 
@@ -96,7 +97,17 @@ impl Places {
         *taken += 1;
         Some(Place {
             places: Arc::clone(self),
-            client,
+            client: Some(client),
+            _permit: permit,
+        })
+    }
+
+    /// A place for a program of this host, if there is one left.
+    pub fn take_local(self: &Arc<Self>) -> Option<Place> {
+        let permit = Arc::clone(&self.all).try_acquire_owned().ok()?;
+        Some(Place {
+            places: Arc::clone(self),
+            client: None,
             _permit: permit,
         })
     }
@@ -104,11 +115,14 @@ impl Places {
 
 impl Drop for Place {
     fn drop(&mut self) {
+        let Some(client) = self.client else {
+            return;
+        };
         let mut clients = self.places.clients.lock();
-        if let Some(taken) = clients.get_mut(&self.client) {
+        if let Some(taken) = clients.get_mut(&client) {
             *taken -= 1;
             if *taken == 0 {
-                clients.remove(&self.client);
+                clients.remove(&client);
             }
         }
     }

@@ -69,6 +69,21 @@ fn listening(line: &config::Listener, address: IpAddr, limits: &Arc<Limits>) -> 
     }
 }
 
+/// What sessions of this host's own programs are to know.
+pub fn socket(config: &Config) -> Listening {
+    Listening {
+        settings: Arc::new(Settings {
+            limits: Arc::new(config.limits.clone()),
+            hostname: config.names.server.clone(),
+            software: SOFTWARE.into(),
+            dsn: !config.socket.no_dsn,
+            mask_source: config.socket.mask_source,
+        }),
+        tag: config.socket.tag.clone(),
+        local: true,
+    }
+}
+
 /// Binds all addresses of a configuration. Fails with the line, the address and the reason.
 pub fn open(config: &Config) -> Result<Vec<Listener>, String> {
     endpoints(config)?.into_iter().map(open_one).collect()

@@ -6,8 +6,10 @@
 
 use crate::helper::{self, Connection, Identity};
 use nix::unistd::{Uid, User, chown, geteuid};
-use std::fs::DirBuilder;
-use std::os::unix::fs::DirBuilderExt as _;
+use redspool_core::control::submission::OFFLINE;
+use rustix::fs::{Mode, OFlags};
+use std::fs::{DirBuilder, File, Permissions, set_permissions};
+use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _, fchown};
 use std::path::Path;
 
 /// What was settled.
@@ -43,10 +45,25 @@ pub fn settle(user: &str, spool: &Path) -> Result<Rights, String> {
     };
     chown(spool, Some(found.uid), Some(found.gid))
         .map_err(|error| format!("spool {}: {error}", spool.display()))?;
+    open_to_everybody(spool, &found)
+        .map_err(|error| format!("spool {}: {error}", spool.display()))?;
     let options = options(Identity::Recipient)?;
     let helper = helper::start_as_root(user, &options).map_err(|error| error.to_string())?;
     Ok(Rights {
         helper,
         owner: Uid::from_raw(0).as_raw(),
     })
+}
+
+/// Lets every user park messages: they may make files in `offline`, which its group can read, and
+/// neither list nor remove those of others. Everything else in the spool is the daemon's alone.
+fn open_to_everybody(spool: &Path, user: &User) -> std::io::Result<()> {
+    let offline = spool.join(OFFLINE);
+    make_directory(&offline)?;
+    // The spool is another user's by now: a link in the place of the directory leads nowhere.
+    let flags = OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let offline = File::from(rustix::fs::open(&offline, flags, Mode::empty())?);
+    fchown(&offline, Some(user.uid.as_raw()), Some(user.gid.as_raw()))?;
+    offline.set_permissions(Permissions::from_mode(0o3733))?;
+    set_permissions(spool, Permissions::from_mode(0o711))
 }

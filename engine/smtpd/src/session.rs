@@ -7,7 +7,9 @@
 use crate::clock::now;
 use crate::daemon::Shared;
 use crate::listener::Place;
+use crate::listening;
 use crate::log::Shown;
+use crate::offline::Claim;
 use crate::recipients;
 use crate::replies;
 use crate::spoolfile::SpoolFile;
@@ -25,7 +27,7 @@ use redspool_core::smtp::session::{
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Instant;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::sync::{oneshot, watch};
 use tokio::time::Sleep;
@@ -73,42 +75,86 @@ pub(crate) async fn run(
         number,
         seed: shared.draw(),
     };
-    let tag = listening.tag.clone();
-    let stopping = shared.stopping.subscribe();
-    let machine = Session::new(params, now());
-    let serving = Serving {
-        shared: &shared,
+    serve(&shared, params, stream, None).await;
+}
+
+/// Serves a client on this host, who came through the control socket or parked its message.
+pub(crate) async fn run_local<S: AsyncRead + AsyncWrite + Unpin>(
+    shared: Arc<Shared>,
+    uid: u32,
+    stream: S,
+    parked: Option<Claim>,
+    _place: Place,
+) {
+    let listening = listening::socket(&shared.config.load());
+    let found = tokio::task::spawn_blocking(move || {
+        nix::unistd::User::from_uid(nix::unistd::Uid::from_raw(uid))
+    });
+    let user = found.await.ok().and_then(Result::ok).flatten();
+    let number = shared.draw();
+    shared.counters.smtp_opened(Source::Local);
+    tracing::info!("{number:016x} smtp connected address=local uid={uid}");
+    let params = Params {
+        rdns: listening.settings.hostname.clone(),
+        settings: listening.settings,
+        tag: listening.tag,
+        source: Source::Local,
+        local: true,
+        authenticated: true,
+        username: user
+            .map_or_else(|| uid.to_string(), |user| user.name)
+            .into(),
         number,
-        client: Client {
-            source,
-            tag,
-            helo: "".into(),
-            authenticated: false,
-            username: "".into(),
-        },
-        machine,
+        seed: shared.draw(),
+    };
+    serve(&shared, params, stream, parked).await;
+}
+
+/// Drives a session to its end.
+async fn serve<S: AsyncRead + AsyncWrite + Unpin>(
+    shared: &Arc<Shared>,
+    params: Params,
+    stream: S,
+    parked: Option<Claim>,
+) {
+    let number = params.number;
+    let client = Client {
+        source: params.source,
+        tag: params.tag.clone(),
+        helo: "".into(),
+        authenticated: params.authenticated,
+        username: params.username.clone(),
+    };
+    let serving = Serving {
+        shared,
+        number,
+        client,
+        machine: Session::new(params, now()),
         stream,
-        stopping,
+        stopping: shared.stopping.subscribe(),
         reading: BytesMut::with_capacity(READ_BUFFER),
         file: None,
+        parked,
     };
     let ending = serving.run().await;
     shared.counters.smtp_closed();
     tracing::info!("{number:016x} smtp disconnected reason={}", ending.word());
 }
 
-struct Serving<'a> {
+struct Serving<'a, S> {
     shared: &'a Arc<Shared>,
     number: u64,
     client: Client,
     machine: Session,
-    stream: TcpStream,
+    stream: S,
     stopping: watch::Receiver<bool>,
     reading: BytesMut,
     file: Option<SpoolFile>,
+    /// The parked message that is submitted here.
+    parked: Option<Claim>,
 }
 
-impl Serving<'_> {
+impl<S: AsyncRead + AsyncWrite + Unpin> Serving<'_, S> {
     async fn run(mut self) -> Ending {
         let sleep = tokio::time::sleep_until(Instant::now().into());
         tokio::pin!(sleep);
@@ -165,7 +211,11 @@ impl Serving<'_> {
                 } else {
                     self.shared.ids.draw()
                 };
-                let event = match drawn {
+                let claimed = match (drawn, &mut self.parked) {
+                    (Ok(id), Some(parked)) => parked.take(id).await,
+                    (drawn, _) => drawn,
+                };
+                let event = match claimed {
                     Ok(id) => Event::Reserved(id),
                     Err(error) => Event::ReserveFailed(replies::for_store(&error)),
                 };
@@ -250,10 +300,13 @@ impl Serving<'_> {
             envelopes: incoming.envelopes,
         };
         let (done, wait) = oneshot::channel();
+        let parked = self.parked.take();
         let (engine, queue) = (self.shared.engine.clone(), self.shared.queue.clone());
         let hand_in = move || {
             queue.commit(Transition::Submit(submission), move |receipt| {
-                if receipt == Ok(Receipt::Done) {
+                // Nobody delivers it while its parked copy could be taken for another message.
+                let unparked = receipt == Ok(Receipt::Done) && parked.is_none_or(Claim::finish);
+                if unparked {
                     engine.tell_blocking(EngineEvent::Queued(scheduled));
                 }
                 let _ = done.send(receipt);

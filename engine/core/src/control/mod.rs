@@ -17,6 +17,7 @@ mod record;
 mod relaying;
 mod row;
 mod selection;
+pub mod submission;
 
 pub use census::{Census, Tally};
 pub use explain::{Explanation, Place};
@@ -109,6 +110,12 @@ pub enum Request {
     /// Where an envelope is, by its number, and what it waits for. [`Reply::Explanation`] or
     /// [`Reply::Unknown`].
     Explain(u64),
+    /// Make the schedule notice envelopes of the store it does not know; for all, parked messages
+    /// are picked up, too. [`Reply::Affected`] or [`Reply::Unknown`].
+    Discover(Selector),
+    /// Anybody's: hand the connection over to an SMTP session. [`Reply::Done`], behind which SMTP
+    /// is spoken.
+    Submit,
 }
 
 /// What can be done to envelopes that are selected.

@@ -16,3 +16,4 @@ mod relaying;
 mod selection;
 mod setup;
 mod signals;
+mod submission;
