@@ -34,6 +34,7 @@ const BORDERS: [(&str, &[&str]); 3] = [
             "redspool-core",
             "bytes",
             "crc32fast",
+            "memchr",
             "parking_lot",
             "redb",
             "rustix",

@@ -95,6 +95,10 @@ pub trait MediaFile: fmt::Debug + Send + Sync + 'static {
     /// What was written is on the disk when this returns.
     fn sync(&self) -> io::Result<()>;
 
+    /// Says that what lies from `offset` on is going to be read soon. A medium that cannot make use
+    /// of that does nothing.
+    fn expect(&self, _offset: u64) {}
+
     /// Drops what the cache holds of it: what is read next comes from the disk. Only of use after
     /// a sync, for what is not yet written stays.
     fn forget(&self) -> io::Result<()>;
@@ -270,6 +274,11 @@ impl MediaFile for File {
 
     fn sync(&self) -> io::Result<()> {
         self.sync_data()
+    }
+
+    fn expect(&self, offset: u64) {
+        // A hint: without it reading only takes longer.
+        let _ = fadvise(self, offset, None, Advice::WillNeed);
     }
 
     fn forget(&self) -> io::Result<()> {

@@ -119,6 +119,16 @@ pub(super) fn load(
         Ok(from) => from,
         Err(why) => return Ok(Verdict::Rebuild(why)),
     };
+    hot.retain(|one| one.header.sequence >= from.sequence);
+    for one in &hot {
+        // The disk brings the log while the rows are taken over.
+        let begin = if one.header.sequence == from.sequence {
+            from.offset
+        } else {
+            u64::from(HEADER)
+        };
+        one.file.expect(begin);
+    }
     for bare in heads.bare {
         bare.judge(from.number, &mut findings);
     }
@@ -142,7 +152,6 @@ pub(super) fn load(
         Err(StoreError::Unreadable(why)) => return Ok(Verdict::Rebuild(why)),
         loaded => loaded?,
     }
-    hot.retain(|one| one.header.sequence >= from.sequence);
     log(&hot, from, &mut loaded, controls)?;
     Ok(Verdict::Sound(Box::new(loaded)))
 }

@@ -98,10 +98,7 @@ fn next(
 
 /// The next place of the magic from `from` on.
 fn find(octets: &[u8], from: usize) -> Option<usize> {
-    let rest = octets.get(from..)?;
-    let found = rest
-        .windows(MAGIC.len())
-        .position(|window| window == MAGIC)?;
+    let found = memchr::memmem::find(octets.get(from..)?, &MAGIC)?;
     Some(from + found)
 }
 
