@@ -15,9 +15,13 @@ use rustix::fs::{Advice, fadvise, fallocate, statvfs};
 use std::fmt;
 use std::fs::{File, OpenOptions};
 use std::io::{self, ErrorKind, IoSlice};
+use std::num::NonZeroU64;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+
+/// Octets that Linux reads ahead for one hint, at least; it forgets what goes beyond its own bound.
+const READ_AHEAD: usize = 128 << 10;
 
 /// A flat directory of named files.
 pub trait Media: fmt::Debug + Send + Sync + 'static {
@@ -277,8 +281,16 @@ impl MediaFile for File {
     }
 
     fn expect(&self, offset: u64) {
-        // A hint: without it reading only takes longer.
-        let _ = fadvise(self, offset, None, Advice::WillNeed);
+        let end = self.length().unwrap_or(0);
+        for part in (offset..end).step_by(READ_AHEAD) {
+            // A hint: without it reading only takes longer.
+            let _ = fadvise(
+                self,
+                part,
+                NonZeroU64::new(READ_AHEAD as u64),
+                Advice::WillNeed,
+            );
+        }
     }
 
     fn forget(&self) -> io::Result<()> {

@@ -53,6 +53,8 @@ pub(super) enum Job {
         number: u64,
     },
     Remove(Vec<u32>),
+    /// These files are going to be read.
+    Expect(Vec<Arc<dyn MediaFile>>),
 }
 
 /// Messages to be moved.
@@ -96,6 +98,7 @@ pub(super) enum Outcome {
         result: Result<(), StoreError>,
     },
     Removed(Vec<u32>),
+    Expected,
 }
 
 /// Where jobs are done.
@@ -243,6 +246,12 @@ fn run(shared: &Shared, job: Job) -> Outcome {
                 let _ = media.remove(&segment::name(*slot));
             }
             Outcome::Removed(slots)
+        }
+        Job::Expect(files) => {
+            for file in files {
+                file.expect(0);
+            }
+            Outcome::Expected
         }
     }
 }

@@ -101,6 +101,7 @@ impl LogStore {
         if rebuilt {
             store.bring_up_to_date()?;
         }
+        store.warm();
         if suspect {
             suspect::clear(&**media)?;
         }

@@ -320,6 +320,14 @@ impl Table {
         sealed.into_iter().map(|(_, slot)| slot).take(4).collect()
     }
 
+    /// The files of segments in which messages lie, the latest life first.
+    pub(super) fn latest(&self) -> Vec<Arc<dyn MediaFile>> {
+        let full = self.segments.values().filter(|one| one.messages > 0);
+        let mut full: Vec<_> = full.collect();
+        full.sort_unstable_by_key(|one| std::cmp::Reverse(one.sequence));
+        full.into_iter().map(|one| Arc::clone(&one.file)).collect()
+    }
+
     pub(super) fn usage(&self, slot: u32) -> Option<Use> {
         self.segments.get(&slot).map(|one| one.usage)
     }
