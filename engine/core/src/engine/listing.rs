@@ -5,10 +5,9 @@
 
 use super::Engine;
 use crate::control::{
-    ConnectorFlag, ConnectorRow, HostRow, HostStatRow, MtaListing, MtaRow, RelayRow, RelayWait,
-    RouteRow,
+    ConnectorRow, HostRow, HostStatRow, MtaListing, MtaRow, RelayRow, RelayWait, RouteRow,
 };
-use crate::mta::{self, Flag, RelayId, Route, RouteKey};
+use crate::mta::{self, RelayId, Route, RouteKey};
 use crate::time::Now;
 use std::net::IpAddr;
 use std::time::Instant;
@@ -128,26 +127,7 @@ fn connector(now: Now, row: mta::ConnectorRow) -> ConnectorRow {
         sessions: count(row.sessions),
         last_connect: row.last_connect.map(|at| date(now, at)),
         until: row.until.map(|at| date(now, at)),
-        flags: row.flags.into_iter().map(flag).collect(),
-    }
-}
-
-fn flag(flag: Flag) -> ConnectorFlag {
-    match flag {
-        Flag::New => ConnectorFlag::New,
-        Flag::Wait => ConnectorFlag::Wait,
-        Flag::ErrorFamily => ConnectorFlag::ErrorFamily,
-        Flag::ErrorSource => ConnectorFlag::ErrorSource,
-        Flag::ErrorMx => ConnectorFlag::ErrorMx,
-        Flag::ErrorRouteNet => ConnectorFlag::ErrorRouteNet,
-        Flag::ErrorRouteSmtp => ConnectorFlag::ErrorRouteSmtp,
-        Flag::ErrorBlocked => ConnectorFlag::ErrorBlocked,
-        Flag::LimitHost => ConnectorFlag::LimitHost,
-        Flag::LimitRoute => ConnectorFlag::LimitRoute,
-        Flag::LimitSource => ConnectorFlag::LimitSource,
-        Flag::LimitRelay => ConnectorFlag::LimitRelay,
-        Flag::LimitConnector => ConnectorFlag::LimitConnector,
-        Flag::LimitDomain => ConnectorFlag::LimitDomain,
+        flags: row.flags,
     }
 }
 

@@ -1,41 +1,9 @@
 //! Connectors: a relay's ways out through its local addresses, and what keeps each from connecting.
 
+pub use crate::control::ConnectorFlag as Flag;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::time::Instant;
-
-/// What keeps a connector from connecting.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Flag {
-    /// It was not tried yet.
-    New,
-    /// It waits for a place or a time.
-    Wait,
-    /// No address of the destination has the family it needs.
-    ErrorFamily,
-    /// Its source address cannot be determined.
-    ErrorSource,
-    /// The destination has no exchanger it may use.
-    ErrorMx,
-    /// All routes are disabled, for they could not be connected to.
-    ErrorRouteNet,
-    /// All routes are disabled, one for what its host said.
-    ErrorRouteSmtp,
-    /// The administrator paused it.
-    ErrorBlocked,
-    /// A host has as many connections as it may.
-    LimitHost,
-    /// A route has.
-    LimitRoute,
-    /// The source has.
-    LimitSource,
-    /// The relay has.
-    LimitRelay,
-    /// The connector has.
-    LimitConnector,
-    /// The domain has.
-    LimitDomain,
-}
 
 /// A relay's way out through one local address.
 #[derive(Debug)]
