@@ -16,6 +16,7 @@ use std::fmt;
 use std::fs::{File, OpenOptions};
 use std::io::{self, ErrorKind, IoSlice};
 use std::num::NonZeroU64;
+use std::ops::Range;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -99,9 +100,9 @@ pub trait MediaFile: fmt::Debug + Send + Sync + 'static {
     /// What was written is on the disk when this returns.
     fn sync(&self) -> io::Result<()>;
 
-    /// Says that what lies from `offset` on is going to be read soon. A medium that cannot make use
-    /// of that does nothing.
-    fn expect(&self, _offset: u64) {}
+    /// Says that these octets are going to be read soon. A medium that cannot make use of that does
+    /// nothing.
+    fn expect(&self, _octets: Range<u64>) {}
 
     /// Drops what the cache holds of it: what is read next comes from the disk. Only of use after
     /// a sync, for what is not yet written stays.
@@ -280,9 +281,8 @@ impl MediaFile for File {
         self.sync_data()
     }
 
-    fn expect(&self, offset: u64) {
-        let end = self.length().unwrap_or(0);
-        for part in (offset..end).step_by(READ_AHEAD) {
+    fn expect(&self, octets: Range<u64>) {
+        for part in octets.step_by(READ_AHEAD) {
             // A hint: without it reading only takes longer.
             let _ = fadvise(
                 self,

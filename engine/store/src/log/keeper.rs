@@ -31,6 +31,9 @@ use std::thread::{self, JoinHandle};
 /// Messages of the index looked at under one lock.
 const PAGE: usize = 4096;
 
+/// Octets that are read ahead at a time.
+const PIECE: usize = 8 << 20;
+
 /// Something to be done.
 #[derive(Debug)]
 pub(super) enum Job {
@@ -249,10 +252,21 @@ fn run(shared: &Shared, job: Job) -> Outcome {
         }
         Job::Expect(files) => {
             for file in files {
-                file.expect(0);
+                read_ahead(&*file);
             }
             Outcome::Expected
         }
+    }
+}
+
+/// Has a file read into the cache, piece by piece: a commit must not have to wait behind all of it.
+fn read_ahead(file: &dyn MediaFile) {
+    let length = file.length().unwrap_or(0);
+    for begin in (0..length).step_by(PIECE) {
+        let end = length.min(begin + PIECE as u64);
+        file.expect(begin..end);
+        // What cannot be read is found by those who need it.
+        let _ = file.read(end - 1, &mut [0]);
     }
 }
 

@@ -37,6 +37,9 @@ pub(super) const SIDE: &str = "queue.generation";
 /// Octets of redb's page cache in a daemon.
 pub(super) const CACHE: usize = 128 << 20;
 
+/// Octets that are read ahead at a start, at most: of the database, and of segments.
+pub(super) const AHEAD: u64 = 2 << 30;
+
 /// What opening has found out.
 #[derive(Debug)]
 pub(super) struct Loaded {
@@ -127,7 +130,7 @@ pub(super) fn load(
         } else {
             u64::from(HEADER)
         };
-        one.file.expect(begin);
+        one.file.expect(begin..one.header.capacity.into());
     }
     for bare in heads.bare {
         bare.judge(from.number, &mut findings);

@@ -7,7 +7,7 @@
 
 use super::database::{self, Database};
 use super::heads::Heads;
-use super::open::{self, CACHE, DATABASE, Loaded, Segments, Verdict};
+use super::open::{self, AHEAD, CACHE, DATABASE, Loaded, Segments, Verdict};
 use super::options::Options;
 use super::rebuild;
 use super::segment;
@@ -189,6 +189,11 @@ fn opened(
         }
         Some(file) => {
             open::settle(&*file, options.controls).map_err(failed)?;
+            let length = file.length().map_err(failed)?;
+            if length <= AHEAD {
+                // Its pages lie in no order that the kernel would see.
+                file.expect(0..length);
+            }
             // A segment of our format says that the database has it, too. Opening one for writing
             // marks it as open, and after a crash repairs it. So without a segment the format is
             // looked up on a view that keeps all writes in memory.

@@ -15,7 +15,7 @@ use super::findings::Findings;
 use super::frame::{Builder, Kind, Stamp};
 use super::index::Delta;
 use super::keeper::{Chosen, Job, Keeper, Move, Outcome};
-use super::open::DATABASE;
+use super::open::AHEAD;
 use super::options::Options;
 use super::place::{Place, Position};
 use super::plan::{Plan, Planned};
@@ -32,9 +32,6 @@ use redspool_core::queue::{Receipt, Store, StoreError};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
-
-/// Octets of files that are read ahead at a start, at most.
-const WARM: u64 = 2 << 30;
 
 /// How often the space that is left is asked for.
 const LOOK: Duration = Duration::from_secs(1);
@@ -139,15 +136,11 @@ impl LogStore {
         })
     }
 
-    /// Has the disk bring what a start makes due: the database, and of the log what came last. They
-    /// were dropped from the cache when they were opened.
+    /// Has the disk bring what a start makes due: the log that came last. It was dropped from the
+    /// cache when it was opened.
     pub(super) fn warm(&self) {
-        let media = Arc::clone(self.shared.table.lock().media());
-        // Without the hint, reading takes longer.
-        let database = media.open(DATABASE).ok().flatten();
-        let mut files: Vec<_> = database.into_iter().collect();
-        files.extend(self.shared.table.lock().latest());
-        let mut left = WARM;
+        let mut left = AHEAD;
+        let mut files = self.shared.table.lock().latest();
         files.retain(|file| {
             let length = file.length().unwrap_or(u64::MAX);
             let fits = length <= left;
