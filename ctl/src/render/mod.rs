@@ -146,8 +146,8 @@ impl Renderer {
             (Render::Content, Reply::Piece(piece)) => self.content(&piece, out),
             (Render::Content, Reply::End) => self.content_end(out),
             (Render::Status, Reply::Status(row)) => match self.format {
-                Some(format) => numbers::status_record(row, format, out),
-                None => numbers::status(row, out),
+                Some(format) => numbers::status_record(&row, format, out),
+                None => numbers::status(&row, out),
             },
             (Render::Stats, Reply::Stats { uptime, rows }) => match self.format {
                 Some(format) => numbers::stats_record(uptime, &rows, format, out),

@@ -11,8 +11,8 @@ use std::time::Duration;
 /// Lines of `monitor` under one header.
 const DIGESTS_PER_HEADER: usize = 25;
 
-/// The three lines of `show status`, and one more if the queue is not well.
-pub(super) fn status(row: StatusRow, out: &mut Vec<u8>) {
+/// The three lines of `show status`, and more for what is not well with the queue.
+pub(super) fn status(row: &StatusRow, out: &mut Vec<u8>) {
     let subsystems = [
         ("MDA", row.mda_paused),
         ("MTA", row.mta_paused),
@@ -23,22 +23,77 @@ pub(super) fn status(row: StatusRow, out: &mut Vec<u8>) {
         put(out, format_args!("{subsystem} {state}\n"));
     }
     // Scripts count three lines where all is well.
-    match row.queue {
+    match &row.queue {
         QueueState::Sound => {}
-        QueueState::Short => put(
+        QueueState::Short { seconds, space } => {
+            let since = short(Duration::from_secs(*seconds));
+            put(
+                out,
+                format_args!("QUEUE short of space for {since}, new mail is put off"),
+            );
+            if let Some(space) = space {
+                put(
+                    out,
+                    format_args!(
+                        ": {} MiB and {} files free, {} MiB and {} files are kept",
+                        space.free >> 20,
+                        space.files,
+                        space.reserve >> 20,
+                        space.files_reserve
+                    ),
+                );
+            }
+            put(out, format_args!("\n"));
+        }
+        QueueState::Down { seconds, reason } => {
+            let since = short(Duration::from_secs(*seconds));
+            put(
+                out,
+                format_args!("QUEUE down for {since}, everything is put off: "),
+            );
+            escape::printable(reason, out);
+            put(out, format_args!("\n"));
+        }
+    }
+    if row.opening.back_in_time {
+        let what = "went back in time when it was opened, see the log";
+        put(out, format_args!("QUEUE {what}\n"));
+    }
+    if row.opening.damage > 0 {
+        put(
             out,
-            format_args!("QUEUE short of space, new mail is put off\n"),
-        ),
-        QueueState::Down => put(out, format_args!("QUEUE down, everything is put off\n")),
+            format_args!(
+                "QUEUE damaged in {} when it was opened, see the log\n",
+                counted(row.opening.damage.into(), "place")
+            ),
+        );
+    }
+    if row.corrupt > 0 {
+        let messages = counted(row.corrupt, "message");
+        put(
+            out,
+            format_args!("QUEUE {messages} in the corrupt bucket\n"),
+        );
     }
 }
 
+fn optional<T: Into<Cell>>(value: Option<T>) -> Cell {
+    value.map_or(Cell::None, Into::into)
+}
+
+fn counted(count: u64, what: &str) -> String {
+    let plural = if count == 1 { "" } else { "s" };
+    format!("{count} {what}{plural}")
+}
+
 /// The same for programs: a record with the words of the lines in lower case.
-pub(super) fn status_record(row: StatusRow, format: Format, out: &mut Vec<u8>) {
-    let queue = match row.queue {
-        QueueState::Sound => "sound",
-        QueueState::Short => "short",
-        QueueState::Down => "down",
+pub(super) fn status_record(row: &StatusRow, format: Format, out: &mut Vec<u8>) {
+    let (queue, seconds, reason, space) = match &row.queue {
+        QueueState::Sound => ("sound", None, None, None),
+        QueueState::Short { seconds, space } => ("short", Some(*seconds), None, *space),
+        QueueState::Down { seconds, reason } => {
+            ("down", Some(*seconds), Some(reason.as_str()), None)
+        }
     };
     let state = |paused| Cell::from(if paused { "paused" } else { "running" });
     let cells = [
@@ -46,6 +101,18 @@ pub(super) fn status_record(row: StatusRow, format: Format, out: &mut Vec<u8>) {
         ("mta", state(row.mta_paused)),
         ("smtp", state(row.smtp_paused)),
         ("queue", Cell::from(queue)),
+        ("queue_seconds", optional(seconds)),
+        ("queue_error", optional(reason)),
+        ("space_free", optional(space.map(|space| space.free))),
+        ("space_reserve", optional(space.map(|space| space.reserve))),
+        ("files_free", optional(space.map(|space| space.files))),
+        (
+            "files_reserve",
+            optional(space.map(|space| space.files_reserve)),
+        ),
+        ("corrupt", row.corrupt.into()),
+        ("damage", u64::from(row.opening.damage).into()),
+        ("back_in_time", Cell::Flag(row.opening.back_in_time)),
     ];
     cell::record(format, cells, out);
 }

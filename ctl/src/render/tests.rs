@@ -3,8 +3,8 @@
 use super::*;
 use expect_test::{Expect, expect};
 use redspool_core::control::{
-    Agent, BounceKind, DeliveryRecord, EnvelopeRecord, EnvelopeRow, Family, NotifyRow, QueueState,
-    RowFlags, Runstate, StatusCode, StatusRow,
+    Agent, BounceKind, DeliveryRecord, EnvelopeRecord, EnvelopeRow, Family, NotifyRow, OpeningRow,
+    QueueState, RowFlags, Runstate, SpaceRow, StatusCode, StatusRow,
 };
 
 /// The date all tests run at.
@@ -219,20 +219,55 @@ fn commands_succeed_or_fail_on_stdout_and_say_why_on_stderr() {
 }
 
 #[test]
-fn a_queue_that_is_not_well_has_a_line_of_its_own() {
-    let row = StatusRow {
-        queue: QueueState::Short,
+fn a_queue_that_is_not_well_has_lines_of_its_own() {
+    let short = StatusRow {
+        queue: QueueState::Short {
+            seconds: 125,
+            space: Some(SpaceRow {
+                free: 13 << 20,
+                reserve: 64 << 20,
+                files: 4711,
+                files_reserve: 64,
+            }),
+        },
+        corrupt: 1,
         ..StatusRow::default()
     };
     check(
         Render::Status,
-        vec![Reply::Status(row)],
-        &expect![[r"
-            MDA running
-            MTA running
-            SMTP running
-            QUEUE short of space, new mail is put off
-        "]],
+        vec![Reply::Status(short)],
+        &expect![[r#"
+        MDA running
+        MTA running
+        SMTP running
+        QUEUE short of space for 2m5s, new mail is put off: 13 MiB and 4711 files free, 64 MiB and 64 files are kept
+        QUEUE 1 message in the corrupt bucket
+    "#]],
+    );
+    let down = StatusRow {
+        queue: QueueState::Down {
+            seconds: 3,
+            reason: "i/o error:\nbad".into(),
+        },
+        corrupt: 12,
+        opening: OpeningRow {
+            damage: 2,
+            back_in_time: true,
+        },
+        ..StatusRow::default()
+    };
+    check(
+        Render::Status,
+        vec![Reply::Status(down)],
+        &expect![[r#"
+        MDA running
+        MTA running
+        SMTP running
+        QUEUE down for 3s, everything is put off: i/o error:\^Jbad
+        QUEUE went back in time when it was opened, see the log
+        QUEUE damaged in 2 places when it was opened, see the log
+        QUEUE 12 messages in the corrupt bucket
+    "#]],
     );
 }
 
@@ -768,7 +803,7 @@ fn numbers_for_programs_have_names() {
         ..StatusRow::default()
     });
     expect![[r#"
-        {"mda":"running","mta":"paused","smtp":"running","queue":"sound"}
+        {"mda":"running","mta":"paused","smtp":"running","queue":"sound","queue_seconds":null,"queue_error":null,"space_free":null,"space_reserve":null,"files_free":null,"files_reserve":null,"corrupt":0,"damage":0,"back_in_time":false}
     "#]]
     .assert_eq(&form(Render::Status, Format::Json, vec![status]));
     let digest = |enqueued| {

@@ -29,6 +29,7 @@ pub mod reply;
 pub mod rng;
 pub mod scheduler;
 pub mod smtp;
+pub mod space;
 pub mod spf;
 pub mod stats;
 pub mod time;

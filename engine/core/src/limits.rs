@@ -75,6 +75,8 @@ pub struct Limits {
     pub bounce_ttl: Duration,
     /// Envelopes of a listing read and sent at a time.
     pub listing_page: usize,
+    /// Space of the queue's file system below which new mail waits; `queue limit`.
+    pub space: SpaceLimits,
 
     /// Deliveries to local users that run at a time; `mda limit max-session`.
     pub mda_sessions: usize,
@@ -122,6 +124,18 @@ pub struct Limits {
     pub census_texts: usize,
     /// Domains counted one by one by `show queue --summary`; the rest is one line.
     pub summary_domains: usize,
+}
+
+/// What has to stay free of the queue's file system, for deliveries and what they leave behind:
+/// below the lesser of `octets` and `percent`, or below `files`, new mail is put off with 452.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SpaceLimits {
+    /// Octets; `min-free`.
+    pub octets: u64,
+    /// Parts of a hundred, so that a small file system can be used at all; `min-free-percent`.
+    pub percent: u32,
+    /// Files (inodes): a few segments and the database; `min-free-files`.
+    pub files: u64,
 }
 
 /// Limits of the relaying side; `mta limit`.
@@ -355,6 +369,11 @@ impl Default for Limits {
             queue_ttl: Duration::from_hours(96),
             bounce_ttl: Duration::from_hours(168),
             listing_page: 1024,
+            space: SpaceLimits {
+                octets: 64 << 20,
+                percent: 5,
+                files: 64,
+            },
             mda_sessions: 50,
             mda_sessions_per_user: 7,
             mda_timeout: Duration::from_mins(5),

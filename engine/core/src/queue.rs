@@ -11,6 +11,7 @@ use crate::envelope::codec::Fixed;
 use crate::envelope::{Agent, DecodeError, Envelope, Flags};
 use crate::id::{EnvelopeId, MessageId};
 use crate::reply::Status;
+use crate::space::Space;
 use crate::time::Timestamp;
 use bytes::Bytes;
 use std::fmt;
@@ -317,7 +318,8 @@ pub trait Store: Send + 'static {
     fn weight(prepared: &Self::Prepared) -> usize;
 
     /// Carries out a group of transitions, in order, and makes all of them durable together.
-    /// Gives one receipt each. An error concerns the whole group. It ends this store, unless
+    /// Gives one receipt each. A group without new mail may use what is kept for that when there is
+    /// no other space left. An error concerns the whole group. It ends this store, unless
     /// [`survived`](Store::survived) says otherwise: when the last sync fails, only reopening shows
     /// whether all of the group is there, or nothing of it.
     fn commit(&mut self, group: Vec<Self::Prepared>) -> Result<Vec<Receipt>, StoreError>;
@@ -334,10 +336,9 @@ pub trait Store: Send + 'static {
         Ok(())
     }
 
-    /// Whether disk space is so short that new mail had better wait, as of the last
-    /// [`tick`](Store::tick). What is queued already can still be settled.
-    fn short(&self) -> bool {
-        false
+    /// Looks at the space that is left where the store lies; `None` if it cannot tell.
+    fn space(&self) -> Option<Space> {
+        None
     }
 
     /// A handle for reading. Reads see everything whose receipt has been handed out.

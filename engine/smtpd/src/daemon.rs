@@ -17,18 +17,19 @@ use crate::offline::{self, Offline};
 use crate::resolver::Resolver;
 use crate::session::Listening;
 use crate::settle::Settler;
+use crate::store::Opening;
 use crate::users::Users;
 use crate::{clock, control};
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use redspool_core::config::Config;
-use redspool_core::control::{QueueState, Reply, StatusRow, Subsystem};
+use redspool_core::control::{QueueState, Reply, SpaceRow, StatusRow, Subsystem};
 use redspool_core::engine::{Engine, Event};
 use redspool_core::limits::Limits;
 use redspool_core::queue::{Paused, Scheduled, StoreError, Transition};
 use redspool_core::rng::Rng;
 use redspool_core::time::Now;
-use redspool_store::{GroupCommit, QueueHandle, State};
+use redspool_store::{GroupCommit, Health, QueueHandle};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -53,6 +54,8 @@ pub struct Shared {
     pub engine: EngineHandle,
     /// The way to the store.
     pub queue: QueueHandle,
+    /// What opening the store found.
+    pub opening: Opening,
     /// Where message-ids come from.
     pub ids: Ids,
     /// Asks the DNS.
@@ -123,13 +126,32 @@ impl Shared {
 
     /// What is paused, and how the queue's store is.
     pub async fn status(&self) -> StatusRow {
-        let queue = match self.queue.state() {
-            State::Open if self.queue.short() => QueueState::Short,
-            State::Open => QueueState::Sound,
-            State::Down(_) | State::Closed => QueueState::Down,
+        let queue = match self.queue.health() {
+            Health::Sound => QueueState::Sound,
+            Health::Short {
+                since,
+                space,
+                limits,
+            } => QueueState::Short {
+                seconds: since.elapsed().as_secs(),
+                space: space.map(|space| SpaceRow {
+                    free: space.free,
+                    reserve: limits.reserve(space.total),
+                    files: space.files,
+                    files_reserve: limits.files,
+                }),
+            },
+            Health::Down { since, why } => QueueState::Down {
+                seconds: since.elapsed().as_secs(),
+                reason: why.to_string(),
+            },
         };
+        // A store that is down says so above.
+        let corrupt = self.queue.reader().corrupt().unwrap_or_default();
         StatusRow {
             queue,
+            corrupt: corrupt.len() as u64,
+            opening: self.opening.row(),
             ..self.paused().await.into()
         }
     }
@@ -199,6 +221,8 @@ pub struct Setup {
     pub config: Config,
     /// The store, open.
     pub queue: GroupCommit,
+    /// What opening it found.
+    pub opening: Opening,
     /// SMTP sockets, bound.
     pub listeners: Vec<Listener>,
     /// The control socket, bound.
@@ -267,6 +291,7 @@ impl Daemon {
             warns,
             setup.config.sources(),
         );
+        queue.limit_space(limits.space);
         let offline = Offline::open(&setup.spool)
             .map_err(|error| StoreError::Io(format!("offline directory: {error}")))?;
         let shared = Arc::new(Shared {
@@ -274,6 +299,7 @@ impl Daemon {
             limits: ArcSwap::new(Arc::clone(&limits)),
             engine: handle.clone(),
             queue: queue.clone(),
+            opening: setup.opening,
             ids,
             resolver: setup.resolver,
             helper,
@@ -357,6 +383,7 @@ impl Daemon {
         let limits = Arc::new(config.limits.clone());
         let warns = config.bounce_warn.clone();
         let sources = config.sources();
+        self.shared.queue.limit_space(limits.space);
         self.shared.limits.store(Arc::clone(&limits));
         self.shared.config.store(Arc::new(config));
         self.shared

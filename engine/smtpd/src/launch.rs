@@ -12,9 +12,9 @@ use crate::options::Options;
 use crate::privileges;
 use crate::profile::Profile;
 use crate::resolver::Resolver;
+use crate::store;
 use redspool_core::control::paths::{self, Environment, Named, Paths};
-use redspool_core::queue::{Paused, StoreError};
-use redspool_store::{GroupCommit, LogStore};
+use redspool_core::queue::Paused;
 use std::path::Path;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
@@ -80,7 +80,7 @@ pub fn run(mut options: Options) -> Result<(), Failed> {
         Sink::Stderr
     };
     let log = log::start(sink, options.verbose, &traces);
-    let queue = open_store(&spool).map_err(|error| unopened(&spool, &error))?;
+    let (queue, opening) = store::open(&spool).map_err(|error| store::unopened(&spool, &error))?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build();
@@ -97,6 +97,7 @@ pub fn run(mut options: Options) -> Result<(), Failed> {
     let setup = Setup {
         config,
         queue,
+        opening,
         listeners,
         control,
         resolver,
@@ -213,37 +214,4 @@ fn open_control(path: &Path) -> std::io::Result<std::os::unix::net::UnixListener
         privileges::make_directory(directory)?;
     }
     control::bind(path)
-}
-
-/// Opens the store, and opens it anew after an error.
-fn open_store(spool: &Path) -> Result<GroupCommit, StoreError> {
-    redspool_store::watch(spool);
-    let again = spool.to_path_buf();
-    GroupCommit::start(opened(spool)?, move || opened(&again))
-}
-
-/// Opens the store and tells the log what was found on the way.
-fn opened(spool: &Path) -> Result<LogStore, StoreError> {
-    let store = LogStore::open(spool)?;
-    for finding in store.findings().all() {
-        let damage = finding.damage;
-        if damage {
-            tracing::warn!("queue damage={damage} finding=\"{finding}\"");
-        } else {
-            tracing::info!("queue damage={damage} finding=\"{finding}\"");
-        }
-    }
-    Ok(store)
-}
-
-/// What to do about a store that does not open.
-fn unopened(spool: &Path, error: &StoreError) -> Failed {
-    let hint = match error {
-        StoreError::Locked { .. } => "stop that one first, or name another --spool",
-        StoreError::Version { .. } => "start the newer program again; nothing was changed",
-        StoreError::Io(_) => "check that the directory exists, is writable and has space",
-        StoreError::Full => "make space on its file system",
-        _ => "keep the directory as it is and look at it with `smtpctl --spool DIR show queue`",
-    };
-    Failed::Because(format!("queue in {}: {error}; {hint}", spool.display()))
 }

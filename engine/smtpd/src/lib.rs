@@ -25,6 +25,7 @@ pub mod options;
 pub mod privileges;
 pub mod profile;
 pub mod resolver;
+pub mod store;
 pub mod users;
 
 mod client;

@@ -24,6 +24,7 @@ use redspool_core::reply::Reply;
 use redspool_core::smtp::session::{
     Action, Content, Ending, Event, Incoming, Note, Params, Session, Settings,
 };
+use redspool_store::Room;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Instant;
@@ -134,6 +135,7 @@ async fn serve<S: AsyncRead + AsyncWrite + Unpin>(
         stopping: shared.stopping.subscribe(),
         reading: BytesMut::with_capacity(READ_BUFFER),
         file: None,
+        room: None,
         parked,
     };
     let ending = serving.run().await;
@@ -150,6 +152,8 @@ struct Serving<'a, S> {
     stopping: watch::Receiver<bool>,
     reading: BytesMut,
     file: Option<SpoolFile>,
+    /// What is promised to the message that arrives.
+    room: Option<Room>,
     /// The parked message that is submitted here.
     parked: Option<Claim>,
 }
@@ -205,12 +209,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Serving<'_, S> {
         tracing::trace!(target: "trace::smtp", "{:016x} -> {action:?}", self.number);
         match action {
             Action::Send(octets) => self.send(&octets).await,
-            Action::Reserve => {
-                let drawn = if self.shared.queue.short() {
-                    Err(StoreError::Full)
-                } else {
+            Action::Reserve { octets } => {
+                let room = self.shared.queue.room(octets);
+                let drawn = room.and_then(|room| {
+                    self.room = Some(room);
                     self.shared.ids.draw()
-                };
+                });
                 let claimed = match (drawn, &mut self.parked) {
                     (Ok(id), Some(parked)) => parked.take(id).await,
                     (drawn, _) => drawn,
@@ -233,9 +237,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Serving<'_, S> {
             }
             Action::Commit(incoming) => {
                 let event = self.commit(*incoming).await;
+                if let (Some(room), Event::Committed) = (self.room.take(), &event) {
+                    room.spend();
+                }
                 self.hand_over(event);
             }
-            Action::Discard(_) => self.file = None,
+            Action::Discard(_) => (self.file, self.room) = (None, None),
             Action::Log(note) => self.note(&note),
             Action::Close(_) => {}
         }
@@ -253,6 +260,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Serving<'_, S> {
 
     /// Appends to the temporary file, which is made with the first piece.
     async fn spool(&mut self, octets: Bytes) -> Event {
+        if let Some(room) = &mut self.room {
+            room.fill(octets.len() as u64);
+        }
         let file = self.file.take();
         let (directory, name) = (self.shared.spool.clone(), self.shared.draw());
         let written = tokio::task::spawn_blocking(move || {

@@ -2,24 +2,27 @@
 //!
 //! What: transitions that wait are committed together; each is answered after the commit.
 //! Promises: every completion is called exactly once, with the receipt only after the group is
-//! durable; nothing urgent waits for anything but the commit before it. After an error the store
+//! durable; nothing urgent waits for anything but the commit before it. Where space is short, what
+//! is queued goes before new mail, and apart from it. After an error the store
 //! is dropped and opened anew; until it is back, callers get the error at once.
 //! Absent on purpose: retries of a failed group; knowledge of what the store is made of.
 //! Fails: with the store's error, to every member of the group. A panic in the writer aborts the
 //! process: what it had promised is then decided by the start-up that follows.
 
+use crate::room::{Books, Room};
 use bytes::Bytes;
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
 use redspool_core::envelope::Envelope;
 use redspool_core::id::{EnvelopeId, MessageId};
+use redspool_core::limits::SpaceLimits;
 use redspool_core::queue::{
     CorruptMessage, Message, Paused, Prepare, Reader, Receipt, Scheduled, Selector, Store,
     StoreError, Transition, Walked,
 };
+use redspool_core::space::Space;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, SyncSender, TryRecvError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
@@ -39,8 +42,34 @@ const RIDE: Duration = Duration::from_millis(100);
 /// How often the store may keep house while nobody commits.
 const TICK: Duration = Duration::from_secs(1);
 
+/// How often the space that is left is asked for.
+const LOOK: Duration = Duration::from_secs(1);
+
 /// Wait between two attempts to open the store anew.
 const REOPEN: Duration = Duration::from_secs(1);
+
+/// How the store is, and since when.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Health {
+    /// It takes everything.
+    Sound,
+    /// New mail is put off.
+    Short {
+        /// Since when.
+        since: Instant,
+        /// The space, as of the last look; `None` if the store cannot tell.
+        space: Option<Space>,
+        /// What has to stay free.
+        limits: SpaceLimits,
+    },
+    /// Everything is put off.
+    Down {
+        /// Since when.
+        since: Instant,
+        /// The last error.
+        why: StoreError,
+    },
+}
 
 /// How the store is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -100,7 +129,9 @@ impl Drop for Done {
 /// What the handle and the writer both know.
 struct Shared {
     state: RwLock<State>,
-    short: AtomicBool,
+    /// Since when it is not open.
+    failed: Mutex<Instant>,
+    books: Arc<Books>,
     reader: RwLock<Option<Arc<dyn Reader>>>,
 }
 
@@ -111,12 +142,32 @@ trait Front: Send + Sync {
 }
 
 enum Order<P> {
-    Commit {
-        prepared: P,
-        urgent: bool,
-        done: Done,
-    },
+    Commit { prepared: P, kind: Kind, done: Done },
     Close,
+}
+
+/// How a transition is treated.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    /// New mail: what it takes is not what was kept for the other kinds.
+    Mail,
+    /// What somebody waits for.
+    Urgent,
+    /// A lost settlement is an attempt made twice, never a loss: it may wait for company.
+    Settlement,
+}
+
+impl Kind {
+    fn of(transition: &Transition) -> Self {
+        match transition {
+            Transition::Submit(_)
+            | Transition::Notify {
+                notice: Some(_), ..
+            } => Self::Mail,
+            Transition::Settle(_) => Self::Settlement,
+            _ => Self::Urgent,
+        }
+    }
 }
 
 struct Sender<S: Store> {
@@ -127,15 +178,14 @@ struct Sender<S: Store> {
 
 impl<S: Store> Front for Sender<S> {
     fn commit(&self, transition: Transition, done: Done) {
-        // A lost settlement is an attempt made twice, never a loss: it may wait for company.
-        let urgent = !matches!(transition, Transition::Settle(_));
+        let kind = Kind::of(&transition);
         let preparer = Arc::clone(&self.preparer.read());
         match preparer.prepare(transition) {
             Err(why) => done.call(Err(why)),
             Ok(prepared) => {
                 let order = Order::Commit {
                     prepared,
-                    urgent,
+                    kind,
                     done,
                 };
                 // If the writer has ended, the order comes back and its drop answers.
@@ -160,7 +210,8 @@ impl GroupCommit {
         let (sender, orders) = mpsc::sync_channel(WAITING);
         let shared = Arc::new(Shared {
             state: RwLock::new(State::Open),
-            short: AtomicBool::new(store.short()),
+            failed: Mutex::new(Instant::now()),
+            books: Arc::new(Books::new(store.space())),
             reader: RwLock::new(Some(Arc::new(store.reader()))),
         });
         let preparer = Arc::new(RwLock::new(Arc::new(store.preparer())));
@@ -173,6 +224,7 @@ impl GroupCommit {
             shared: Arc::clone(&shared),
             preparer,
             reopen,
+            looked: Instant::now(),
         };
         let body = move || {
             if catch_unwind(AssertUnwindSafe(|| writer.run(store))).is_err() {
@@ -236,9 +288,28 @@ impl QueueHandle {
         self.shared.state.read().clone()
     }
 
-    /// Whether disk space is so short that new mail had better wait.
-    pub fn short(&self) -> bool {
-        self.shared.short.load(Ordering::Relaxed)
+    /// How the store is, for those who look at it.
+    pub fn health(&self) -> Health {
+        let since = *self.shared.failed.lock();
+        match self.state() {
+            State::Open => self.shared.books.health(),
+            State::Down(why) => Health::Down { since, why },
+            State::Closed => Health::Down {
+                since,
+                why: StoreError::Closed,
+            },
+        }
+    }
+
+    /// What has to stay free for new mail to be taken, from now on.
+    pub fn limit_space(&self, limits: SpaceLimits) {
+        self.shared.books.limit(limits);
+    }
+
+    /// Promises space for a message of so many octets, as far as its sender says. It is given back
+    /// when the promise is dropped. Fails with [`StoreError::Full`] where space is short.
+    pub fn room(&self, octets: u64) -> Result<Room, StoreError> {
+        self.shared.books.room(octets)
     }
 
     /// A handle for reading, which stays good when the store is opened anew.
@@ -252,12 +323,19 @@ struct Writer<S: Store, F> {
     shared: Arc<Shared>,
     preparer: Arc<RwLock<Arc<S::Preparer>>>,
     reopen: F,
+    looked: Instant,
+}
+
+/// A transition in a group.
+struct Member<P> {
+    prepared: P,
+    kind: Kind,
+    done: Done,
 }
 
 /// What is committed together.
 struct Group<P> {
-    prepared: Vec<P>,
-    done: Vec<Done>,
+    members: Vec<Member<P>>,
     octets: usize,
     /// When it must be committed at the latest; `None` while it is empty.
     due: Option<Instant>,
@@ -267,8 +345,7 @@ struct Group<P> {
 impl<P> Group<P> {
     fn new() -> Self {
         Self {
-            prepared: Vec::new(),
-            done: Vec::new(),
+            members: Vec::new(),
             octets: 0,
             due: None,
             closing: false,
@@ -280,21 +357,27 @@ impl<P> Group<P> {
             Order::Close => self.closing = true,
             Order::Commit {
                 prepared,
-                urgent,
+                kind,
                 done,
             } => {
                 let now = Instant::now();
-                let due = if urgent { now } else { now + RIDE };
+                let due = match kind {
+                    Kind::Mail | Kind::Urgent => now,
+                    Kind::Settlement => now + RIDE,
+                };
                 self.due = Some(self.due.map_or(due, |before| before.min(due)));
                 self.octets += S::weight(&prepared);
-                self.prepared.push(prepared);
-                self.done.push(done);
+                self.members.push(Member {
+                    prepared,
+                    kind,
+                    done,
+                });
             }
         }
     }
 
     fn full(&self) -> bool {
-        self.closing || self.prepared.len() >= GROUP || self.octets >= GROUP_OCTETS
+        self.closing || self.members.len() >= GROUP || self.octets >= GROUP_OCTETS
     }
 }
 
@@ -307,13 +390,10 @@ where
         let mut store = Some(store);
         loop {
             let Group {
-                prepared,
-                done,
-                closing,
-                ..
+                members, closing, ..
             } = self.gather();
             if let Some(open) = &mut store
-                && let Err(why) = self.turn(open, prepared, done)
+                && let Err(why) = self.turn(open, members)
             {
                 self.fail(&why);
                 store = None;
@@ -332,37 +412,59 @@ where
 
     /// Commits a group, if there is one, tells its members, and lets the store keep house. An
     /// error ends the store.
-    fn turn(
-        &self,
-        store: &mut S,
-        prepared: Vec<S::Prepared>,
-        done: Vec<Done>,
-    ) -> Result<(), StoreError> {
-        if !prepared.is_empty() {
-            match store.commit(prepared) {
-                Ok(receipts) => {
-                    assert_eq!(receipts.len(), done.len(), "one receipt each");
-                    for (done, receipt) in done.into_iter().zip(receipts) {
-                        done.call(Ok(receipt));
-                    }
+    fn turn(&mut self, store: &mut S, members: Vec<Member<S::Prepared>>) -> Result<(), StoreError> {
+        let is_mail = |member: &Member<_>| member.kind == Kind::Mail;
+        if self.shared.books.short() && members.iter().any(is_mail) {
+            let (mail, rest): (Vec<_>, Vec<_>) = members.into_iter().partition(is_mail);
+            if let Err(why) = self.commit(store, rest) {
+                for member in mail {
+                    member.done.call(Err(why.clone()));
                 }
-                Err(why) => {
-                    let survived = store.survived();
-                    if !survived {
-                        self.fail(&why);
-                    }
-                    for done in done {
-                        done.call(Err(why.clone()));
-                    }
-                    if !survived {
-                        return Err(why);
-                    }
+                return Err(why);
+            }
+            self.commit(store, mail)?;
+        } else {
+            self.commit(store, members)?;
+        }
+        store.tick()?;
+        if self.looked.elapsed() >= LOOK {
+            self.looked = Instant::now();
+            self.shared.books.look(|| store.space());
+        }
+        Ok(())
+    }
+
+    /// Commits a group and tells its members. The error is one that ends the store.
+    fn commit(&self, store: &mut S, members: Vec<Member<S::Prepared>>) -> Result<(), StoreError> {
+        if members.is_empty() {
+            return Ok(());
+        }
+        let (prepared, done): (Vec<_>, Vec<_>) = members
+            .into_iter()
+            .map(|member| (member.prepared, member.done))
+            .unzip();
+        match store.commit(prepared) {
+            Ok(receipts) => {
+                assert_eq!(receipts.len(), done.len(), "one receipt each");
+                for (done, receipt) in done.into_iter().zip(receipts) {
+                    done.call(Ok(receipt));
                 }
+                Ok(())
+            }
+            Err(why) => {
+                if why == StoreError::Full {
+                    self.shared.books.full();
+                }
+                let survived = store.survived();
+                if !survived {
+                    self.fail(&why);
+                }
+                for done in done {
+                    done.call(Err(why.clone()));
+                }
+                if survived { Ok(()) } else { Err(why) }
             }
         }
-        let kept = store.tick();
-        self.shared.short.store(store.short(), Ordering::Relaxed);
-        kept
     }
 
     /// Takes what waits, until nothing does and something is due. Comes back empty once in a
@@ -402,6 +504,7 @@ where
 
     /// From here on callers get the error without asking the writer.
     fn fail(&self, why: &StoreError) {
+        *self.shared.failed.lock() = Instant::now();
         *self.shared.state.write() = State::Down(why.clone());
         *self.shared.reader.write() = None;
     }
@@ -435,6 +538,7 @@ where
     }
 
     fn end(self) {
+        *self.shared.failed.lock() = Instant::now();
         *self.shared.state.write() = State::Closed;
         *self.shared.reader.write() = None;
     }
@@ -510,7 +614,8 @@ impl Reader for Current {
 mod tests {
     use super::*;
     use crate::mem::{MemPreparer, MemReader, MemStore};
-    use std::sync::Mutex;
+    use redspool_core::queue::{Body, Submission};
+    use redspool_core::time::Timestamp;
     use std::sync::mpsc::Sender as Unbounded;
 
     /// A store that tells the size of each group before it commits it, and waits for the word
@@ -519,6 +624,7 @@ mod tests {
         inner: MemStore,
         sizes: Unbounded<usize>,
         word: Receiver<Result<(), StoreError>>,
+        space: Option<Space>,
     }
 
     impl Store for Gated {
@@ -543,6 +649,10 @@ mod tests {
         fn reader(&self) -> MemReader {
             self.inner.reader()
         }
+
+        fn space(&self) -> Option<Space> {
+            self.space
+        }
     }
 
     struct Gate {
@@ -552,12 +662,17 @@ mod tests {
     }
 
     fn gate() -> Gate {
+        gate_with(None)
+    }
+
+    fn gate_with(space: Option<Space>) -> Gate {
         let (sizes_in, sizes) = mpsc::channel();
         let (word, word_out) = mpsc::channel();
         let store = Gated {
             inner: MemStore::new(),
             sizes: sizes_in,
             word: word_out,
+            space,
         };
         let queue = GroupCommit::start(store, || Err(StoreError::Absent)).unwrap();
         Gate { queue, sizes, word }
@@ -578,38 +693,81 @@ mod tests {
         let commit = |number: usize| {
             let answers = Arc::clone(&answers);
             handle.commit(pause(true), move |answer| {
-                answers.lock().unwrap().push((number, answer));
+                answers.lock().push((number, answer));
             });
         };
         commit(0);
         assert_eq!(sizes.recv(), Ok(1));
         (1..=3).for_each(commit);
-        assert!(answers.lock().unwrap().is_empty());
+        assert!(answers.lock().is_empty());
         word.send(Ok(())).unwrap();
         assert_eq!(sizes.recv(), Ok(3));
-        assert_eq!(*answers.lock().unwrap(), [(0, Ok(Receipt::Done))]);
+        assert_eq!(*answers.lock(), [(0, Ok(Receipt::Done))]);
         word.send(Ok(())).unwrap();
         queue.close();
         let done = |number| (number, Ok(Receipt::Done));
-        assert_eq!(*answers.lock().unwrap(), [0, 1, 2, 3].map(done));
+        assert_eq!(*answers.lock(), [0, 1, 2, 3].map(done));
         assert_eq!(handle.commit_wait(pause(false)), Err(StoreError::Closed));
         assert_eq!(handle.state(), State::Closed);
     }
 
     #[test]
+    fn where_space_is_short_the_queue_goes_before_new_mail() {
+        let full = Space {
+            free: 0,
+            total: 1 << 40,
+            files: 1000,
+        };
+        let Gate { queue, sizes, word } = gate_with(Some(full));
+        let handle = queue.handle();
+        assert_eq!(handle.room(0).unwrap_err(), StoreError::Full);
+        handle.commit(pause(true), drop);
+        assert_eq!(sizes.recv(), Ok(1));
+        // These wait meanwhile: two of new mail, and one of the other kind.
+        let answers = Arc::new(Mutex::new(Vec::new()));
+        // The store never sees it.
+        let mail = || {
+            Transition::Submit(Submission {
+                message: Message {
+                    id: MessageId::MIN,
+                    size: 0,
+                    ctime: Timestamp::EPOCH,
+                    eight_bit: false,
+                },
+                body: Body::Whole(Bytes::new()),
+                envelopes: Vec::new(),
+            })
+        };
+        for (name, transition) in [("a", mail()), ("b", pause(false)), ("c", mail())] {
+            let answers = Arc::clone(&answers);
+            handle.commit(transition, move |answer| {
+                answers.lock().push((name, answer.is_ok()));
+            });
+        }
+        word.send(Ok(())).unwrap();
+        assert_eq!(sizes.recv(), Ok(1));
+        word.send(Ok(())).unwrap();
+        assert_eq!(sizes.recv(), Ok(2));
+        assert_eq!(*answers.lock(), [("b", true)]);
+        word.send(Err(StoreError::Full)).unwrap();
+        queue.close();
+        assert_eq!(*answers.lock(), [("b", true), ("a", false), ("c", false)]);
+    }
+
+    #[test]
     fn a_settlement_waits_for_company_and_leaves_with_it() {
-        let order = |urgent| Order::Commit {
+        let order = |kind| Order::Commit {
             prepared: pause(true),
-            urgent,
+            kind,
             done: Done(None),
         };
         let before = Instant::now();
         let mut group = Group::new();
-        group.add::<MemStore>(order(false));
+        group.add::<MemStore>(order(Kind::Settlement));
         assert!(group.due.unwrap() >= before + RIDE);
-        group.add::<MemStore>(order(true));
+        group.add::<MemStore>(order(Kind::Urgent));
         assert!(group.due.unwrap() <= Instant::now());
-        assert_eq!(group.prepared.len(), 2);
+        assert_eq!(group.members.len(), 2);
     }
 
     #[test]
@@ -630,12 +788,14 @@ mod tests {
             inner: MemStore::new(),
             sizes: sizes_in.clone(),
             word: word_out,
+            space: None,
         };
         let (word_again, word_again_out) = mpsc::channel();
         let mut second = Some(Gated {
             inner: MemStore::new(),
             sizes: sizes_in,
             word: word_again_out,
+            space: None,
         });
         let (reopen, opening) = mpsc::sync_channel(0);
         let reopening = move || {

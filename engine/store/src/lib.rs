@@ -17,18 +17,20 @@ mod mem;
 mod overlay;
 mod record;
 mod redb;
+mod room;
 mod wary;
 
 pub use ::redb::StorageBackend;
-pub use group::{GroupCommit, QueueHandle, State};
+pub use group::{GroupCommit, Health, QueueHandle, State};
 pub use log::{Compacted, Report, check, compact, rebuild, watch};
 pub use log::{
     Controls, Finding, Findings, Held, LogPrepared, LogPreparer, LogReader, LogStore, Offline,
     Options,
 };
-pub use media::{Directory, Media, MediaFile, Space};
+pub use media::{Directory, Media, MediaFile};
 pub use mem::{MemPreparer, MemReader, MemStore};
 pub use redb::{Prepared, RedbPreparer, RedbReader, RedbStore};
+pub use room::Room;
 
 /// Name of the database inside the spool directory.
 pub const FILE_NAME: &str = "queue.redb";

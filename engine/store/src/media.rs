@@ -11,6 +11,7 @@
 use crate::wary::Wary;
 use redb::backends::FileBackend;
 use redb::{Builder, ConcurrencyMode, Database, DatabaseError, ReadOnlyDatabase, StorageBackend};
+use redspool_core::space::Space;
 use rustix::fs::{Advice, fadvise, fallocate, statvfs};
 use std::fmt;
 use std::fs::{File, OpenOptions};
@@ -66,17 +67,6 @@ pub trait Media: fmt::Debug + Send + Sync + 'static {
         let file = file.ok_or_else(|| io::Error::from(ErrorKind::NotFound))?;
         builder.open_read_only_with_backend(Wary(Backend(file)))
     }
-}
-
-/// What is left of a file system for unprivileged users.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Space {
-    /// Octets free.
-    pub free: u64,
-    /// Octets in all.
-    pub total: u64,
-    /// Files (inodes) that can still be made; `u64::MAX` where there is no such number.
-    pub files: u64,
 }
 
 /// One file.

@@ -53,6 +53,7 @@ pub(super) struct Unserved {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Scope {
     Smtp,
+    Queue,
     Scheduler,
     Mda,
     Mta,
@@ -61,6 +62,7 @@ pub(super) enum Scope {
 #[derive(Clone, Debug)]
 pub(super) enum Limit {
     Number(Word, At<i64>),
+    Size(Word, Word),
     Inet4,
     Inet6,
 }
@@ -216,6 +218,7 @@ fn settings<'t, I: Tokens<'t>>() -> Grammar<'t, I, Directive> {
         word("ttl")
             .then(delay())
             .map(|(span, delay)| Directive::QueueTtl(span, delay)),
+        limits(Scope::Queue),
         refused("compression", empty()).map(Directive::Unserved),
         refused("encryption", text("a key").or_not().ignored()).map(Directive::Unserved),
     )));
@@ -235,9 +238,17 @@ fn settings<'t, I: Tokens<'t>>() -> Grammar<'t, I, Directive> {
 }
 
 fn limits<'t, I: Tokens<'t>>(scope: Scope) -> Grammar<'t, I, Directive> {
-    let one = text("the name of a limit")
-        .then(number())
-        .map(|(key, number)| Limit::Number(key, number));
+    let key = text("the name of a limit");
+    let one = match scope {
+        Scope::Queue => key
+            .then(size())
+            .map(|(key, size)| Limit::Size(key, size))
+            .boxed(),
+        _ => key
+            .then(number())
+            .map(|(key, number)| Limit::Number(key, number))
+            .boxed(),
+    };
     let family = choice((
         word("inet4").to(Limit::Inet4),
         word("inet6").to(Limit::Inet6),

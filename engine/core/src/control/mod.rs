@@ -17,6 +17,7 @@ mod record;
 mod relaying;
 mod row;
 mod selection;
+mod status;
 pub mod submission;
 
 pub use census::{Census, Tally};
@@ -31,6 +32,7 @@ pub use row::{Agent, EnvelopeRow, Family, Row, RowFlags, Runstate, StatusCode, c
 pub use selection::{
     AddressPattern, Age, ErrorPattern, InvalidPattern, NamePattern, Selection, State,
 };
+pub use status::{OpeningRow, QueueState, SpaceRow, StatusRow};
 
 use crate::id::{EnvelopeId, InvalidId, MessageId};
 use crate::queue;
@@ -255,42 +257,6 @@ impl Subsystem {
             Self::Mda => "mda",
             Self::Mta => "mta",
             Self::Smtp => "smtp",
-        }
-    }
-}
-
-/// Which subsystems are paused.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct StatusRow {
-    /// No local delivery is started.
-    pub mda_paused: bool,
-    /// No relaying is started.
-    pub mta_paused: bool,
-    /// No SMTP connection is accepted.
-    pub smtp_paused: bool,
-    /// How the queue's store is.
-    pub queue: QueueState,
-}
-
-/// How the queue's store is.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub enum QueueState {
-    /// It takes mail.
-    #[default]
-    Sound,
-    /// New mail is put off, for disk space is short; what is queued goes on.
-    Short,
-    /// It failed and is being opened anew; nothing goes on.
-    Down,
-}
-
-impl From<queue::Paused> for StatusRow {
-    fn from(paused: queue::Paused) -> Self {
-        Self {
-            mda_paused: paused.mda,
-            mta_paused: paused.mta,
-            smtp_paused: paused.smtp,
-            queue: QueueState::Sound,
         }
     }
 }

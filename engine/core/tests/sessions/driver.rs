@@ -160,7 +160,7 @@ impl Driver {
                     };
                     self.session.handle(self.now, event);
                 }
-                Action::Reserve => self.seen.push_back(Seen::Reserve),
+                Action::Reserve { .. } => self.seen.push_back(Seen::Reserve),
                 Action::Expand { sender, rcpt } => {
                     self.seen.push_back(Seen::Expand(sender, rcpt));
                 }

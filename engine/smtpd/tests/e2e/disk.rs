@@ -2,7 +2,7 @@
 
 use super::setup::{configuration, message, queued, send};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
-use redspool_tools::rig::{Rig, Sink, missing, until};
+use redspool_tools::rig::{Dialog, Rig, Sink, missing, until};
 use std::fs::{self, File};
 use std::io::Write as _;
 use std::path::Path;
@@ -49,6 +49,14 @@ fn fill(path: &Path) {
     while file.write_all(&[0; 4096]).is_ok() {}
 }
 
+/// Fills a file system until only so many octets are free.
+fn fill_but(path: &Path, left: u64) {
+    fill(path);
+    let file = File::options().write(true).open(path).unwrap();
+    let length = file.metadata().unwrap().len();
+    file.set_len(length.saturating_sub(left)).unwrap();
+}
+
 #[test]
 fn a_full_disk_puts_clients_off_and_loses_nothing() {
     let Some(small) = Small::new("32m") else {
@@ -82,7 +90,7 @@ fn a_full_disk_puts_clients_off_and_loses_nothing() {
         }
         (reply.code != 250).then_some(reply)
     });
-    assert!([451, 452].contains(&refused.code), "{refused:?}");
+    assert_eq!(refused.code, 452, "{refused:?}");
     assert_eq!(
         rig.queue().len(),
         kept.len(),
@@ -114,4 +122,65 @@ fn a_full_disk_puts_clients_off_and_loses_nothing() {
     for _ in 0..kept.len() {
         sink.next();
     }
+}
+
+#[test]
+fn below_the_soft_limit_new_mail_waits_and_the_rest_is_delivered() {
+    // The limit is a twentieth: 6.4 MiB.
+    let Some(small) = Small::new("128m") else {
+        return;
+    };
+    let sink = Sink::start();
+    let rig = Rig::new(&configuration(&sink)).with_spool(&small.0.path().join("spool"));
+    let daemon = rig.start();
+    rig.show(&["pause", "mta"]);
+    for number in 0..5 {
+        queued(&daemon, "r@far.example", &format!("n{number}"));
+    }
+
+    let others = small.0.path().join("others");
+    fill_but(&others, 20 << 20);
+    // Between two looks at the space: what a client announces is more than there is.
+    let refused = until("a large message is put off", || {
+        let mut dialog = Dialog::hello(daemon.address()).unwrap();
+        let reply = dialog.ask("MAIL FROM:<a@far.example> SIZE=30000000");
+        (reply.as_ref().unwrap().code != 250).then(|| reply.unwrap())
+    });
+    assert_eq!(refused.code, 452, "{refused:?}");
+    assert!(refused.text().contains("4.3.1"), "{refused:?}");
+    queued(&daemon, "r@far.example", "small");
+    // Two that are on their way at once count together.
+    let mut first = Dialog::hello(daemon.address()).unwrap();
+    let mail = "MAIL FROM:<a@far.example> SIZE=9000000";
+    assert_eq!(first.ask(mail).unwrap().code, 250);
+    let mut second = Dialog::hello(daemon.address()).unwrap();
+    assert_eq!(second.ask(mail).unwrap().code, 452);
+    drop(first);
+
+    fs::remove_file(&others).unwrap();
+    fill_but(&others, 1 << 20);
+    until("space is short", || {
+        let status = rig.show(&["show", "status"]);
+        status.contains("QUEUE short of space").then_some(())
+    });
+    let mut dialog = Dialog::hello(daemon.address()).unwrap();
+    let refused = dialog.ask("MAIL FROM:<a@far.example>").unwrap();
+    assert_eq!(refused.code, 452, "{refused:?}");
+    let status = rig.show(&["show", "status", "--json"]);
+    assert!(status.contains(r#""queue":"short""#), "{status}");
+    assert!(status.contains(r#""space_reserve":67"#), "{status}");
+
+    rig.show(&["resume", "mta"]);
+    for _ in 0..6 {
+        sink.next();
+    }
+    until("the queue is empty", || {
+        rig.queue().is_empty().then_some(())
+    });
+    fs::remove_file(&others).unwrap();
+    until("service returns with the space", || {
+        let reply = send(&daemon, "y@far.example", &message("again"));
+        (reply.code == 250).then_some(())
+    });
+    assert_eq!(rig.show(&["show", "status"]).lines().count(), 3);
 }

@@ -10,7 +10,7 @@
 use super::place::Place;
 use super::segment::{HEADER, Use};
 use super::shared::{Shared, io_fault};
-use super::table::Taken;
+use super::table::{Taken, Taker};
 use crate::media::MediaFile;
 use parking_lot::Mutex;
 use redspool_core::queue::StoreError;
@@ -61,7 +61,7 @@ impl Extents {
                 let mut table = self.shared.table.lock();
                 let size = usize::try_from(need).map_err(|_| StoreError::Full)?;
                 let taken = table
-                    .take(Use::Extents, size)
+                    .take(Use::Extents, size, Taker::Mail)
                     .map_err(|why| io_fault(&why))?;
                 if let Some((full, _)) = current.take() {
                     table.seal(full.slot, self.coming.load(Ordering::Relaxed));

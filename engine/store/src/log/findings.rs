@@ -7,6 +7,7 @@ use std::fmt;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Findings {
     found: Vec<Finding>,
+    back_in_time: bool,
 }
 
 /// One thing that was found.
@@ -35,6 +36,12 @@ impl Findings {
         self.note(format!("message {message} is damaged: {reason}"), [message]);
     }
 
+    /// Notes that the database is older than it should be.
+    pub(super) fn went_back(&mut self, what: String) {
+        self.back_in_time = true;
+        self.note(what, []);
+    }
+
     /// Notes how the log ended.
     pub(super) fn ended(&mut self, what: String, messages: impl IntoIterator<Item = MessageId>) {
         self.found.push(Finding {
@@ -47,6 +54,12 @@ impl Findings {
     /// All of them.
     pub fn all(&self) -> &[Finding] {
         &self.found
+    }
+
+    /// Whether the database was older than the last checkpoint. The log makes up for one
+    /// checkpoint; else the database is built anew, with marks for what may come twice.
+    pub fn back_in_time(&self) -> bool {
+        self.back_in_time
     }
 
     /// Whether anything is damaged.

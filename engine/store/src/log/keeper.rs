@@ -314,12 +314,8 @@ fn side(media: &dyn Media, position: Position, generation: u64) -> std::io::Resu
 
 fn spare(shared: &Shared, slot: u32, capacity: u32) -> Option<Arc<dyn MediaFile>> {
     let media = Arc::clone(shared.table.lock().media());
-    let made = segment::make(&*media, slot, capacity);
-    if made.is_err() {
-        // Half a spare is none. Without one the next segment is made when it is needed.
-        let _ = media.remove(&segment::name(slot));
-    }
-    made.ok()
+    // Without a spare the next segment is made when it is needed.
+    segment::make(&*media, slot, capacity).ok()
 }
 
 struct Copier<'a> {

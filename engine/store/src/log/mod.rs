@@ -34,7 +34,6 @@ mod scan;
 mod segment;
 mod shared;
 mod slots;
-mod space;
 mod start;
 mod store;
 mod summary;

@@ -136,7 +136,7 @@ pub(super) fn load(
         bare.judge(from.number, &mut findings);
     }
     if let Some(older) = turned_back(media, known.generation)? {
-        findings.note(older, []);
+        findings.went_back(older);
     }
     let mut loaded = Loaded {
         index: Index {

@@ -29,6 +29,8 @@ use twox_hash::xxhash3_64::Hasher;
 pub struct Prepared {
     pub(super) step: Step,
     weight: usize,
+    /// It brings new mail, which must leave alone what is kept for the rest.
+    pub(super) mail: bool,
 }
 
 #[derive(Debug)]
@@ -105,7 +107,15 @@ impl Prepare for LogPreparer {
             Step::Settle(settlements) => settlements.len() * 64,
             Step::Notify { .. } | Step::Other(_) => 0,
         };
-        Ok(Prepared { step, weight })
+        let mail = matches!(
+            step,
+            Step::Submit(_)
+                | Step::Notify {
+                    notice: Some(_),
+                    ..
+                }
+        );
+        Ok(Prepared { step, weight, mail })
     }
 }
 

@@ -130,10 +130,16 @@ pub(super) fn slot_of(name: &str) -> Option<u32> {
 /// that saves at the first use it costs before, and a queue that grows would be written twice.
 pub(super) fn make(media: &dyn Media, slot: u32, capacity: u32) -> io::Result<Arc<dyn MediaFile>> {
     let file = media.create(&name(slot))?;
-    file.reserve(u64::from(capacity))?;
-    file.set_length(u64::from(capacity))?;
-    file.sync()?;
-    media.sync_names()?;
+    let made = file
+        .reserve(u64::from(capacity))
+        .and_then(|()| file.set_length(u64::from(capacity)))
+        .and_then(|()| file.sync())
+        .and_then(|()| media.sync_names());
+    if let Err(why) = made {
+        // Half a segment is none, and holds space that is short.
+        let _ = media.remove(&name(slot));
+        return Err(why);
+    }
     Ok(file)
 }
 

@@ -23,18 +23,15 @@ use super::prepare::{LogPreparer, Prepared};
 use super::read::LogReader;
 use super::segment::{HEADER, Use};
 use super::shared::{Shared, io_fault};
-use super::space;
-use super::table::{Held, Taken};
+use super::table::{Held, Taken, Taker};
 use crate::lock::Lock;
 use crate::record::Damage;
 use redspool_core::id::MessageId;
 use redspool_core::queue::{Receipt, Store, StoreError};
+use redspool_core::space::Space;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant};
-
-/// How often the space that is left is asked for.
-const LOOK: Duration = Duration::from_secs(1);
+use std::time::Instant;
 
 /// A segment that is written to, and up to where.
 #[derive(Debug)]
@@ -80,9 +77,8 @@ pub struct LogStore {
     cooling: Vec<MessageId>,
     /// A write or sync has failed since the last checkpoint.
     wounded: bool,
-    /// New mail had better wait for space; and when that was found.
-    short: bool,
-    looked: Option<Instant>,
+    /// Space was given back since a checkpoint failed for want of it.
+    relieved: bool,
     survived: bool,
     dead: bool,
     /// Held while the store is open; none on media of the caller's.
@@ -128,8 +124,7 @@ impl LogStore {
             sparing: false,
             cooling: Vec::new(),
             wounded: false,
-            short: false,
-            looked: None,
+            relieved: false,
             survived: false,
             dead: false,
             _lock: start.lock,
@@ -165,7 +160,7 @@ impl LogStore {
     }
 
     /// Goes on in a new segment with room for `need` octets. The old one ends where it is now.
-    fn roll(&mut self, need: usize) -> Result<(), StoreError> {
+    fn roll(&mut self, need: usize, taker: Taker) -> Result<(), StoreError> {
         let previous = match &self.hot {
             Some(hot) => Some((hot.taken.sequence, hot.offset)),
             None => self.last,
@@ -174,7 +169,7 @@ impl LogStore {
             let index = self.shared.index.read();
             (index.paused, index.epoch)
         };
-        let taken = self.shared.table.lock().take(Use::Hot, need);
+        let taken = self.shared.table.lock().take(Use::Hot, need, taker);
         let taken = taken.map_err(|why| io_fault(&why))?;
         let begun = taken
             .begin(Use::Hot, previous, self.number, paused, epoch)
@@ -197,10 +192,10 @@ impl LogStore {
     }
 
     /// Writes a planned group and syncs it. Gives where it begins.
-    fn write(&mut self, planned: &mut Planned) -> Result<Place, StoreError> {
+    fn write(&mut self, planned: &mut Planned, taker: Taker) -> Result<Place, StoreError> {
         let room = self.hot.as_ref().map_or(0, Open::room);
         if room < planned.length
-            && let Err(why) = self.roll(planned.length)
+            && let Err(why) = self.roll(planned.length, taker)
         {
             // Nothing was written where the log is; with more room, the next group may fit.
             self.survived = !self.wounded && self.hot.is_some();
@@ -251,7 +246,7 @@ impl LogStore {
     /// A write or sync has failed: what the segment holds behind the last group is not known. The
     /// log goes on elsewhere, and says so there before anybody is told.
     fn abandon(&mut self) {
-        self.survived = !self.wounded && self.roll(0).is_ok();
+        self.survived = !self.wounded && self.roll(0, Taker::Upkeep).is_ok();
         self.dead = !self.survived;
         self.wounded = true;
     }
@@ -287,6 +282,9 @@ impl LogStore {
                     Ok(()) => self.checkpointed(position, generation),
                     Err(why) => {
                         self.shared.index.write().thaw();
+                        // Recycling, which gives room, takes a checkpoint, which takes room.
+                        self.relieved =
+                            why == StoreError::Full && self.shared.table.lock().give_back();
                         self.failed_checkpoint = Some(why);
                     }
                 }
@@ -373,11 +371,16 @@ impl LogStore {
     }
 
     fn group(&mut self, group: Vec<Prepared>) -> Result<Vec<Receipt>, StoreError> {
+        let taker = if group.iter().any(|prepared| prepared.mail) {
+            Taker::Mail
+        } else {
+            Taker::Upkeep
+        };
         let mut planned = self.planned(group)?;
         if planned.frames.is_empty() {
             return Ok(planned.receipts);
         }
-        let base = self.write(&mut planned)?;
+        let base = self.write(&mut planned, taker)?;
         let frames = u64::try_from(planned.frames.len()).unwrap_or(u64::MAX);
         let length = u32::try_from(planned.length).unwrap_or(u32::MAX);
         self.number += frames;
@@ -470,6 +473,7 @@ impl LogStore {
             None => self.last.unwrap_or((0, HEADER)),
         };
         self.running = true;
+        self.relieved = false;
         self.fresh = 0;
         self.checked = Instant::now();
         self.keeper.give(Job::Checkpoint {
@@ -484,43 +488,37 @@ impl LogStore {
         });
     }
 
-    /// Looks at the space that is left, at most once in a while.
-    fn look(&mut self) {
-        if self.looked.is_some_and(|looked| looked.elapsed() < LOOK) {
-            return;
-        }
-        self.looked = Some(Instant::now());
-        let media = Arc::clone(self.shared.table.lock().media());
-        // Who cannot tell is taken to have room: the commit will say.
-        if let Ok(space) = media.space() {
-            self.short = space::short(space, self.short);
-        }
-    }
-
     /// Begins what is due.
     fn delegate(&mut self) {
         if !self.running {
             let due = self.fresh >= self.options.checkpoint_octets
                 && self.failed_checkpoint.is_none()
+                || self.relieved
                 || self.checked.elapsed() >= self.options.checkpoint_interval;
             if due && !self.shared.index.read().changes.is_empty() {
                 self.checkpoint();
             }
         }
-        if !self.sparing
-            && self
-                .hot
-                .as_ref()
-                .is_some_and(|hot| hot.room() < (hot.taken.capacity / 2) as usize)
-        {
-            let spare = self.shared.table.lock().wants_spare();
-            if let Some((slot, capacity)) = spare {
-                self.sparing = true;
-                self.keeper.give(Job::Spare { slot, capacity });
-            }
-        }
+        self.prepare_spare();
         if !self.copying {
             self.copy();
+        }
+    }
+
+    /// Has the ballast made, and a spare when the log is about to go on in another segment.
+    fn prepare_spare(&mut self) {
+        if self.sparing {
+            return;
+        }
+        let half_full = |hot: &Open| hot.room() < (hot.taken.capacity / 2) as usize;
+        let enough = match &self.hot {
+            Some(hot) => 1 + usize::from(half_full(hot)),
+            None => 0,
+        };
+        let spare = self.shared.table.lock().wants_spare(enough);
+        if let Some((slot, capacity)) = spare {
+            self.sparing = true;
+            self.keeper.give(Job::Spare { slot, capacity });
         }
     }
 
@@ -556,7 +554,8 @@ impl LogStore {
             let index = self.shared.index.read();
             (index.paused, index.epoch)
         };
-        let taken = self.shared.table.lock().take(Use::Cold, 0).ok()?;
+        let taken = self.shared.table.lock().take(Use::Cold, 0, Taker::Mail);
+        let taken = taken.ok()?;
         let begun = taken.begin(Use::Cold, None, self.number, paused, epoch);
         if begun.and_then(|()| taken.file.sync()).is_err() {
             self.shared.table.lock().seal(taken.slot, u64::MAX);
@@ -572,7 +571,9 @@ impl LogStore {
     fn throttle(&mut self) -> Result<(), StoreError> {
         while self.tail >= self.options.tail {
             if !self.running {
-                if let Some(why) = &self.failed_checkpoint {
+                if let Some(why) = &self.failed_checkpoint
+                    && !self.relieved
+                {
                     // The log cannot be let grow for ever; opening anew may help.
                     let why = why.clone();
                     self.dead = true;
@@ -631,12 +632,13 @@ impl Store for LogStore {
         }
         self.receive()?;
         self.delegate();
-        self.look();
         self.receive()
     }
 
-    fn short(&self) -> bool {
-        self.short
+    /// A medium that cannot tell is taken to have room: the commit will say.
+    fn space(&self) -> Option<Space> {
+        let media = Arc::clone(self.shared.table.lock().media());
+        media.space().ok()
     }
 
     fn reader(&self) -> LogReader {

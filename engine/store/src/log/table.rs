@@ -3,7 +3,8 @@
 //! What: a table shared by the writer, the sessions that write large messages, and the readers.
 //! Promises: a segment is used again only when nothing queued lies in it, no session writes to it,
 //! and neither the last checkpoint nor the one before needs it: so an older state of the database
-//! finds everything it refers to.
+//! finds everything it refers to. The last free segment is the ballast: only what is done with
+//! queued mail may take it.
 //! Absent on purpose: what is in a segment, and the order of writes.
 //! Fails: with the media's errors when a file has to be made.
 
@@ -15,8 +16,20 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::sync::Arc;
 
-/// Free segments kept beside those in use, at least; more are removed.
+/// Free segments kept beside those in use, at least: the ballast and a spare. More are removed.
 const FREE_MIN: usize = 2;
+
+/// How often the size of a segment is halved where space is short.
+const SMALLER: u32 = 6;
+
+/// Who takes a segment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Taker {
+    /// New mail, or mail that moves: they can wait for space.
+    Mail,
+    /// What is done with queued mail. On a full disk it takes the ballast.
+    Upkeep,
+}
 
 /// All segments.
 #[derive(Debug)]
@@ -27,6 +40,8 @@ pub(super) struct Table {
     sequence: u64,
     /// Octets of a segment, unless something larger has to fit.
     size: u32,
+    /// The disk was found full, and what was given back is for the next checkpoint alone.
+    tight: bool,
     /// Slots whose files are being made or removed in the background: nobody else may touch them.
     busy: BTreeSet<u32>,
 }
@@ -108,6 +123,7 @@ impl Table {
             segments: BTreeMap::new(),
             sequence: 1,
             size,
+            tight: false,
             busy: BTreeSet::new(),
         }
     }
@@ -152,17 +168,29 @@ impl Table {
     }
 
     /// A segment that is free, or a new one, with room for `need` octets of frames.
-    pub(super) fn take(&mut self, usage: Use, need: usize) -> io::Result<Taken> {
+    pub(super) fn take(&mut self, usage: Use, need: usize, taker: Taker) -> io::Result<Taken> {
         let need = u32::try_from(need)
             .ok()
             .and_then(|need| need.checked_add(HEADER));
         let need = need.ok_or(io::ErrorKind::FileTooLarge)?;
-        let free = self.segments.iter();
-        let free = free.filter(|(_, one)| one.state == State::Free && one.capacity >= need);
+        let ballast = match taker {
+            Taker::Mail if self.tight => return Err(io::ErrorKind::StorageFull.into()),
+            Taker::Mail => self.spares() <= 1,
+            Taker::Upkeep => false,
+        };
+        let free = self.segments.iter().filter(|(_, one)| {
+            let kept = ballast && one.capacity >= self.size;
+            one.state == State::Free && one.capacity >= need && !kept
+        });
         // The oldest life first: what settled its messages outlives it, should all be read again.
         let slot = match free.min_by_key(|(_, one)| one.sequence) {
             Some((slot, _)) => *slot,
-            None => self.make(need.max(self.size))?,
+            None => match (self.make(need.max(self.size)), taker) {
+                (Err(why), Taker::Upkeep) if why.kind() == io::ErrorKind::StorageFull => {
+                    self.make_small(need)?
+                }
+                (made, _) => made?,
+            },
         };
         let sequence = self.sequence;
         self.sequence += 1;
@@ -188,16 +216,37 @@ impl Table {
         Ok(slot)
     }
 
+    /// Makes a new file that is smaller than others, for there is no space for one of those. Once it
+    /// is free it is removed.
+    fn make_small(&mut self, need: u32) -> io::Result<u32> {
+        let sizes = (1..=SMALLER).map(|times| self.size >> times);
+        let sizes: Vec<_> = sizes.filter(|size| *size >= need).collect();
+        for size in sizes {
+            match self.make(size) {
+                Err(why) if why.kind() == io::ErrorKind::StorageFull => {}
+                made => return made,
+            }
+        }
+        Err(io::ErrorKind::StorageFull.into())
+    }
+
     /// The first slot that has no file and will not have one soon.
     fn vacant(&self) -> Option<u32> {
         let taken = |slot: &u32| self.segments.contains_key(slot) || self.busy.contains(slot);
         (1..Place::STAGED).find(|slot| !taken(slot))
     }
 
-    /// Whether a spare is worth preparing: the slot that is set apart for it, and its octets.
-    pub(super) fn wants_spare(&mut self) -> Option<(u32, u32)> {
-        let mut segments = self.segments.values();
-        if segments.any(|one| one.state == State::Free && one.capacity >= self.size) {
+    /// Free segments that would do for the log.
+    fn spares(&self) -> usize {
+        let free = self.segments.values();
+        free.filter(|one| one.state == State::Free && one.capacity >= self.size)
+            .count()
+    }
+
+    /// Whether a spare is worth preparing, for there are not `enough`: the slot that is set apart
+    /// for it, and its octets.
+    pub(super) fn wants_spare(&mut self, enough: usize) -> Option<(u32, u32)> {
+        if self.tight || self.spares() >= enough {
             return None;
         }
         let slot = self.vacant()?;
@@ -278,6 +327,7 @@ impl Table {
     /// segments before `sequence` are never replayed again. Gives files to be removed, for there
     /// are free ones enough.
     pub(super) fn recycle(&mut self, generation: u64, sequence: u64) -> Vec<u32> {
+        self.tight = false;
         for one in self.segments.values_mut() {
             let past = one.usage != Use::Hot || one.sequence < sequence;
             let empty = one.messages == 0 && one.reserved == 0;
@@ -286,13 +336,11 @@ impl Table {
                 one.state = State::Free;
             }
         }
-        let free = self
-            .segments
-            .iter()
-            .filter(|(_, one)| one.state == State::Free);
-        let free: Vec<_> = free.map(|(slot, _)| *slot).collect();
+        let free = self.free();
         let keep = FREE_MIN.max((self.segments.len() - free.len()) / 4);
-        let surplus: Vec<_> = free.into_iter().skip(keep).collect();
+        let small = |slot: &u32| self.capacity(*slot) < self.size;
+        let (mut surplus, free): (Vec<_>, Vec<_>) = free.into_iter().partition(small);
+        surplus.extend(free.into_iter().skip(keep));
         for slot in &surplus {
             self.segments.remove(slot);
         }
@@ -345,14 +393,38 @@ impl Table {
 
     /// Takes every free segment out; their files are to be removed.
     pub(super) fn clear(&mut self) -> Vec<u32> {
-        let free = self
-            .segments
-            .iter()
-            .filter(|(_, one)| one.state == State::Free);
-        let free: Vec<_> = free.map(|(slot, _)| *slot).collect();
+        let free = self.free();
         self.segments.retain(|slot, _| !free.contains(slot));
         self.busy.extend(&free);
         free
+    }
+
+    /// Removes free segments, for the disk is full and a checkpoint needs room: all but the
+    /// ballast; that, too, if there is no other. Says whether there was any. Until a checkpoint is
+    /// done, nobody but those who may take the ballast gets a segment.
+    pub(super) fn give_back(&mut self) -> bool {
+        self.tight = true;
+        let mut free = self.free();
+        if free.len() > 1 {
+            free.pop();
+        }
+        for slot in &free {
+            // A file that stays is found free at the next start.
+            let _ = self.media.remove(&segment::name(*slot));
+            self.segments.remove(slot);
+        }
+        !free.is_empty()
+    }
+
+    fn capacity(&self, slot: u32) -> u32 {
+        self.segments.get(&slot).map_or(0, |one| one.capacity)
+    }
+
+    fn free(&self) -> Vec<u32> {
+        let free = self.segments.iter();
+        free.filter(|(_, one)| one.state == State::Free)
+            .map(|(slot, _)| *slot)
+            .collect()
     }
 
     /// What the disk holds.

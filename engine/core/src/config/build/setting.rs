@@ -45,6 +45,7 @@ impl Builder<'_> {
                         Limit::Number(key, number) => {
                             self.limit(scope, domain.as_deref(), &key, &number);
                         }
+                        Limit::Size(key, size) => self.space_limit(&key, &size),
                     }
                 }
             }
@@ -130,9 +131,7 @@ impl Builder<'_> {
             _ => field(&mut self.config.limits, scope, &key.text).is_some(),
         };
         if !known {
-            let message = format!("no limit is named `{}` here", key.text.escape_debug());
-            let fault = self.report.error(key.span, message, "");
-            fault.help(format!("limits here are {}", names(scope)));
+            self.unknown_limit(scope, key);
             return;
         }
         let count = self.count(number, least);
@@ -142,6 +141,33 @@ impl Builder<'_> {
         };
         if let (Some(field), Some(count)) = (field, count) {
             *field = count;
+        }
+    }
+
+    fn unknown_limit(&mut self, scope: Scope, key: &Word) {
+        let message = format!("no limit is named `{}` here", key.text.escape_debug());
+        let fault = self.report.error(key.span, message, "");
+        fault.help(format!("limits here are {}", names(scope)));
+    }
+
+    /// What has to stay free of the queue's file system.
+    fn space_limit(&mut self, key: &Word, size: &Word) {
+        let octets = match value::size(&size.text) {
+            Ok(octets) => octets,
+            Err(fault) => return self.value_fault(size.span, fault),
+        };
+        let space = &mut self.config.limits.space;
+        match &*key.text {
+            "min-free" => space.octets = octets,
+            "min-free-files" => space.files = octets,
+            "min-free-percent" => match u32::try_from(octets) {
+                Ok(percent @ 0..=100) => space.percent = percent,
+                _ => {
+                    let fault = self.report.error(size.span, "not a part of a hundred", "");
+                    fault.help("write a whole number from 0 to 100");
+                }
+            },
+            _ => self.unknown_limit(Scope::Queue, key),
         }
     }
 
@@ -228,6 +254,7 @@ fn field<'l>(limits: &'l mut Limits, scope: Scope, key: &str) -> Option<&'l mut 
 fn names(scope: Scope) -> &'static str {
     match scope {
         Scope::Smtp => "max-rcpt and max-mails",
+        Scope::Queue => "min-free, min-free-percent and min-free-files",
         Scope::Scheduler => "max-inflight, max-schedule and max-evp-batch-size",
         Scope::Mda => "max-session, max-session-per-user, task-hiwat, task-lowat and task-release",
         Scope::Mta => {

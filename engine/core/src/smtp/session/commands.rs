@@ -102,8 +102,9 @@ impl Session {
             PathError::NotAscii => replies::needs_utf8(),
         })?;
         let parameters = extensions::mail(parameters, settings)?;
+        let octets = parameters.size.unwrap_or(0);
         self.phase = Phase::Reserving(Mail { sender, parameters });
-        self.actions.push_back(Action::Reserve);
+        self.actions.push_back(Action::Reserve { octets });
         Ok(())
     }
 

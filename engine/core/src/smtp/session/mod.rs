@@ -121,8 +121,11 @@ pub enum Event {
 pub enum Action {
     /// Send to the client.
     Send(Bytes),
-    /// Find a message-id nobody uses.
-    Reserve,
+    /// Find a message-id nobody uses, and room for a message.
+    Reserve {
+        /// Octets it will have, as far as the client says (SIZE, RFC 1870); else 0.
+        octets: u64,
+    },
     /// Find out where a recipient leads.
     Expand {
         /// Return path.
