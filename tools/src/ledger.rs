@@ -161,6 +161,8 @@ fn drain(rig: &Rig, deadline: Instant) -> bool {
         if rig.queue().is_empty() {
             return true;
         }
+        // Who is in hand at three kills in a row is paused.
+        rig.show(&["resume", "envelope", "all"]);
         rig.show(&["schedule", "all"]);
         std::thread::park_timeout(Duration::from_millis(200));
     }

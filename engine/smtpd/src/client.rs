@@ -6,6 +6,7 @@
 
 use crate::clock::now;
 use crate::daemon::Shared;
+use crate::inflight::Flight;
 use bytes::{Bytes, BytesMut};
 use redspool_core::engine::{Event as EngineEvent, SessionId};
 use redspool_core::envelope::{Relay, Scheme};
@@ -67,6 +68,7 @@ pub(crate) async fn run(shared: Arc<Shared>, call: Call, orders: mpsc::Receiver<
                 orders,
                 reading,
                 left: 0,
+                flight: None,
             };
             talk.run().await
         }
@@ -169,6 +171,8 @@ struct Talk<'a> {
     reading: BytesMut,
     /// Octets of the message at hand that were not read yet.
     left: u64,
+    /// Notes which message that is.
+    flight: Option<Flight>,
 }
 
 impl Talk<'_> {
@@ -211,6 +215,7 @@ impl Talk<'_> {
             order = order => match order {
                 Some(Order::Transfer(transaction)) => {
                     self.left = transaction.size;
+                    self.flight = Some(self.shared.inflight.begin(transaction.message));
                     Event::Assigned(transaction)
                 }
                 Some(Order::Quit) => Event::QuitRequested,
@@ -254,6 +259,7 @@ impl Talk<'_> {
                     .await;
             }
             Action::Attempted(outcomes) => {
+                self.flight = None;
                 let session = self.session;
                 self.shared
                     .engine

@@ -9,6 +9,7 @@ use crate::drivers::Drivers;
 use crate::engine::{EngineHandle, channel, run as run_engine};
 use crate::helper::{Connection, Helper};
 use crate::ids::Ids;
+use crate::inflight::Inflight;
 use crate::listener::{self, Listener, Places};
 use crate::listening;
 use crate::log::Log;
@@ -19,7 +20,7 @@ use crate::session::Listening;
 use crate::settle::Settler;
 use crate::store::Opening;
 use crate::users::Users;
-use crate::{clock, control};
+use crate::{clock, control, suspects};
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use redspool_core::config::Config;
@@ -56,6 +57,8 @@ pub struct Shared {
     pub queue: QueueHandle,
     /// What opening the store found.
     pub opening: Opening,
+    /// Notes what is being delivered.
+    pub inflight: Arc<Inflight>,
     /// Where message-ids come from.
     pub ids: Ids,
     /// Asks the DNS.
@@ -292,6 +295,9 @@ impl Daemon {
             setup.config.sources(),
         );
         queue.limit_space(limits.space);
+        let inflight = Inflight::open(&setup.spool)
+            .map(Arc::new)
+            .map_err(|error| StoreError::Io(format!("queue.inflight: {error}")))?;
         let offline = Offline::open(&setup.spool)
             .map_err(|error| StoreError::Io(format!("offline directory: {error}")))?;
         let shared = Arc::new(Shared {
@@ -300,6 +306,7 @@ impl Daemon {
             engine: handle.clone(),
             queue: queue.clone(),
             opening: setup.opening,
+            inflight,
             ids,
             resolver: setup.resolver,
             helper,
@@ -332,6 +339,7 @@ impl Daemon {
             .map_err(|error| StoreError::Io(error.to_string()))?;
         // Before anything can be delivered, or a new message get the id of a claim.
         offline::settle_claims(&shared).await?;
+        confine(&shared).await?;
         learn(&shared).await?;
         let closing = watch::Sender::new(false);
         tokio::spawn(control::run(
@@ -444,6 +452,7 @@ impl Daemon {
         let _ = tokio::task::spawn_blocking(move || engine.join()).await;
         let store = self.store;
         let _ = tokio::task::spawn_blocking(move || store.close()).await;
+        self.shared.inflight.close();
         tracing::info!("smtpd stopped");
     }
 }
@@ -454,6 +463,15 @@ fn own_user() -> Box<str> {
     let user = nix::unistd::User::from_uid(uid).ok().flatten();
     user.map_or_else(|| uid.to_string(), |user| user.name)
         .into()
+}
+
+/// Deals with messages that may have brought down the last process.
+async fn confine(shared: &Arc<Shared>) -> Result<(), StoreError> {
+    let (queue, inflight) = (shared.queue.clone(), Arc::clone(&shared.inflight));
+    let confined = tokio::task::spawn_blocking(move || suspects::confine(&queue, &inflight));
+    confined
+        .await
+        .unwrap_or_else(|error| Err(StoreError::Io(error.to_string())))
 }
 
 /// Shows the engine every queued envelope; sets damaged messages aside.

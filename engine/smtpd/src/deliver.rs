@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 /// Delivers, and reports how it went.
 pub(crate) async fn run(shared: Arc<Shared>, envelope: Box<Envelope>) {
+    let _flight = shared.inflight.begin(envelope.id.message());
     let config = shared.config.load_full();
     let userbase = match &envelope.delivery {
         Delivery::Mda(mda) => config

@@ -40,6 +40,7 @@ async fn report(shared: &Arc<Shared>, group: &[Envelope]) -> Result<(), Failure>
     let Some(first) = group.first() else {
         return Ok(());
     };
+    let _flight = shared.inflight.begin(first.id.message());
     let client = Client {
         source: Source::Local,
         tag: "".into(),
