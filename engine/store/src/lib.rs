@@ -17,6 +17,7 @@ mod mem;
 mod overlay;
 mod record;
 mod redb;
+mod timing;
 mod wary;
 
 pub use ::redb::StorageBackend;
