@@ -111,28 +111,33 @@ fn a_place_that_is_no_socket_is_named() {
 #[test]
 fn commands_that_are_not_served_say_so() {
     let place = Place::new();
-    for line in [
-        "profile imsg",
-        "trace all",
-        "uncorrupt 8d3f01aa",
-        "unprofile imsg",
-        "untrace all",
-        "update table aliases",
-    ] {
-        let words: Vec<_> = line.split(' ').collect();
-        let shown = place.smtpctl(&words);
-        assert!(shown.starts_with("[stderr]\nsmtpctl: "), "{shown}");
-        assert!(
-            shown.ends_with(": not served by this version\n[exit 1]\n"),
-            "{shown}"
-        );
-    }
     expect![[r"
         [stderr]
-        smtpctl: update table <str>: not served by this version
+        smtpctl: uncorrupt <msgid>: not served by this version
         [exit 1]
     "]]
-    .assert_eq(&place.smtpctl(&["upd", "t", "aliases"]));
+    .assert_eq(&place.smtpctl(&["unc", "8d3f01aa"]));
+}
+
+#[test]
+fn keywords_are_checked_before_smtpd_is_asked() {
+    let place = Place::new();
+    expect![[r"
+        [stderr]
+        smtpctl: invalid trace keyword: smt
+        smtpctl: there are imsg, io, smtp, filters, mta, bounce, scheduler, expand, lookup, stat, rules, mproc, all
+        [exit 1]
+    "]]
+    .assert_eq(&place.smtpctl(&["trace", "smt"]));
+    expect![[r"
+        [stderr]
+        smtpctl: invalid profile keyword: all
+        smtpctl: there are queue, imsg
+        [exit 1]
+    "]]
+    .assert_eq(&place.smtpctl(&["unprofile", "all"]));
+    let down = place.smtpctl(&["trace", "smtp"]);
+    assert!(down.contains("smtpd doesn't seem to be running"), "{down}");
 }
 
 #[test]

@@ -96,6 +96,16 @@ fn traced<T>(answer: impl FnOnce(Option<&Trail>) -> T) -> (T, Option<Trail>) {
     (answer(trail.as_ref()), trail)
 }
 
+/// The name of a table as smtpd.conf(5) refers to it; those written in place have none, or one in
+/// brackets.
+fn bracketed(name: &str) -> String {
+    match name {
+        "" => "<static>".into(),
+        name if name.starts_with('<') => name.into(),
+        name => format!("<{name}>"),
+    }
+}
+
 /// Prints the way to an answer.
 fn print(trail: Option<Trail>) {
     let Some((steps, more)) = trail.map(Trail::into_steps) else {
@@ -118,7 +128,8 @@ fn print(trail: Option<Trail>) {
                 });
                 tracing::trace!(
                     target: "trace::lookup",
-                    "\"{}\" as {service} in table <{table}> -> {}", Shown(&key), Shown(answer)
+                    "\"{}\" as {service} in table {} -> {}",
+                    Shown(&key), bracketed(&table), Shown(answer)
                 );
             }
             Step::Ruled {

@@ -41,7 +41,10 @@ pub(crate) async fn update(shared: &Arc<Shared>, name: String) -> Reply {
 fn renewed(config: &Config, file: &Path, name: &str) -> Result<Option<Config>, String> {
     let Some(named) = config.table_named(name) else {
         let names = config.tables().iter().map(|table| table.name());
-        let names: Vec<_> = names.filter(|name| !name.is_empty()).collect();
+        // Those written in place have no name, or one nobody has given them.
+        let names: Vec<_> = names
+            .filter(|name| !name.is_empty() && !name.starts_with('<'))
+            .collect();
         let known = match names.as_slice() {
             [] => "none has a name".to_owned(),
             names => format!("there are {}", names.join(", ")),

@@ -16,4 +16,7 @@ mod relaying;
 mod selection;
 mod setup;
 mod signals;
+mod strangers;
 mod submission;
+mod tables;
+mod traces;
