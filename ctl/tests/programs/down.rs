@@ -208,7 +208,7 @@ fn help_narrows_with_every_word() {
 #[test]
 fn help_explains_every_level() {
     let place = Place::new();
-    expect![[r"
+    expect![[r#"
         Usage: smtpctl [options] show queue
                smtpctl [options] show queue <msgid>
                smtpctl [options] show queue <evpid>
@@ -222,7 +222,7 @@ fn help_explains_every_level() {
         run state is `offline` then. Options select envelopes: what they ask for must
         all hold, and of an option that is given several times, one. `--summary` counts
         what is selected by domain and by age in minutes, as qshape(1) does.
-        For root and the user smtpd runs as.
+        For root, the user smtpd runs as, and the group that `smtpd --operators` names.
 
         Options:
           -s, --socket <PATH>      Control socket of smtpd. Default: REDSPOOL_SOCKET;
@@ -257,7 +257,7 @@ fn help_explains_every_level() {
           -h, --help               Explain the words so far, and what can follow
           -V, --version            Print the version
         [exit 0]
-    "]]
+    "#]]
     .assert_eq(&place.smtpctl(&["show", "queue", "--help"]));
     expect![[r"
         Usage: smtpctl [options] pause <command>
@@ -295,7 +295,7 @@ fn help_explains_every_level() {
         [exit 0]
     "]]
     .assert_eq(&place.smtpctl(&["-h", "pa"]));
-    expect![[r"
+    expect![[r#"
         Usage: smtpctl [options] <command>
 
         discover <evpid>
@@ -367,7 +367,7 @@ fn help_explains_every_level() {
             failed for now, failed for good, looped; envelopes expired, removed,
             bounced.
         profile <str>
-            Log how long things take: `imsg` or `queue`. (Not served by this version.)
+            Log how long things take, in seconds, until `unprofile`.
         remove <evpid>
         remove <msgid>
         remove all
@@ -378,18 +378,16 @@ fn help_explains_every_level() {
         schedule all
             Make an envelope, all envelopes of a message, or all envelopes due now.
         trace <str>
-            Log what a subsystem does: `imsg`, `io`, `smtp`, `filters`, `mta`,
-            `bounce`, `scheduler`, `expand`, `lookup`, `stat`, `rules`, `mproc` or
-            `all`. (Not served by this version.)
+            Log what a subsystem does, one event per line, until `untrace`.
         uncorrupt <msgid>
             Bring a message back from the corrupt bucket, if it proves sound. (Not
             served by this version.)
         unprofile <str>
-            Stop what `profile` began. (Not served by this version.)
+            Stop what `profile` began.
         untrace <str>
-            Stop what `trace` began. (Not served by this version.)
+            Stop what `trace` began; `untrace all` stops every trace.
         update table <str>
-            Read a table again. (Not served by this version.)
+            Read the file of a table again.
         encrypt
         encrypt <str>
             Print the hash of a password for a credentials table.
@@ -432,7 +430,7 @@ fn help_explains_every_level() {
           -h, --help               Explain the words so far, and what can follow
           -V, --version            Print the version
         [exit 0]
-    "]]
+    "#]]
     .assert_eq(&place.smtpctl(&["--help"]));
     let version = format!("redspool {}\n[exit 0]\n", env!("CARGO_PKG_VERSION"));
     assert_eq!(place.smtpctl(&["--version"]), version);

@@ -40,10 +40,6 @@ const SCRIPT: &[&str] = &[
     "smtpctl show status",
     "smtpctl resume smtp",
     "smtpctl resume smtp",
-    "smtpctl resume mda",
-    "smtpctl pause mda",
-    "smtpctl resume mta",
-    "smtpctl pause mta",
     "smtpctl pause mta from 127.0.0.1 for far.example",
     "smtpctl show mta paused",
     "smtpctl resume mta from 127.0.0.1 for far.example",
@@ -52,6 +48,10 @@ const SCRIPT: &[&str] = &[
     "smtpctl pause envelope MSGID",
     "smtpctl pause envelope all",
     "smtpctl show queue --state suspend",
+    "smtpctl resume mda",
+    "smtpctl pause mda",
+    "smtpctl resume mta",
+    "smtpctl pause mta",
     "smtpctl resume envelope EVPID1",
     "smtpctl resume envelope MSGID",
     "smtpctl resume envelope all",
@@ -132,14 +132,11 @@ impl Scene {
         let [first, second] = ids.as_slice() else {
             panic!("two envelopes: {ids:?}");
         };
-        let own = nix::unistd::gethostname().unwrap();
         let names = vec![
             (first.clone(), "EVPID1"),
             (second.clone(), "EVPID2"),
             (first[..8].to_owned(), "MSGID"),
             (rig.path().display().to_string(), "DIR"),
-            (daemon.address().to_string(), "LISTENER"),
-            (own.to_string_lossy().into_owned(), "HOST"),
         ];
         (Self { rig, names }, daemon)
     }
@@ -179,53 +176,81 @@ impl Scene {
     }
 }
 
-/// A line without dates, waits and salts.
+/// A line without what differs from run to run and from host to host.
 fn line(text: &str) -> String {
     if text.starts_with("$2b$") {
         return "HASH".into();
     }
-    let mut fields: Vec<_> = text.split('|').map(str::to_owned).collect();
-    if let [.., delay, _] = fields.as_mut_slice()
-        && fields_of_a_listing(text)
-        && !delay.is_empty()
-    {
-        *delay = "WAIT".into();
+    if text.ends_with(" (UTC)") {
+        return "\tNOW".into();
     }
-    let text = fields.join("|");
-    let mut masked = String::new();
-    let mut rest = text.as_str();
-    while let Some(at) = rest.find(|c: char| c.is_ascii_digit()) {
-        let (before, digits) = rest.split_at(at);
-        let end = digits.find(|c: char| !c.is_ascii_digit());
-        let (number, after) = digits.split_at(end.unwrap_or(digits.len()));
-        masked.push_str(before);
-        let inside = before.ends_with(|c: char| c.is_ascii_alphanumeric());
-        let seconds = after.strip_prefix('s');
-        let wait = seconds.is_some_and(|after| !after.starts_with(|c: char| c.is_alphanumeric()));
-        masked.push_str(match number.len() {
-            10 if !inside => "DATE",
-            _ if wait && !inside => "N",
-            _ => number,
-        });
-        rest = after;
+    if text.contains(" octets") || text.starts_with("octets: ") {
+        return digits(text, |_| Some("N"));
     }
-    masked.push_str(rest);
-    for key in ["uptime=", "uptime.human="] {
-        if masked.starts_with(key) {
-            return format!("{key}N");
+    for (before, after, word) in [
+        ("smtpname: ", "", "HOST"),
+        ("\tby ", " (redspool)", "HOST"),
+        ("uptime=", "", "N"),
+        ("uptime.human=", "", "WAIT"),
+    ] {
+        if let Some(rest) = text.strip_prefix(before) {
+            let end = if after.is_empty() {
+                None
+            } else {
+                rest.find(after)
+            };
+            return format!("{before}{word}{}", &rest[end.unwrap_or(rest.len())..]);
         }
     }
-    match masked.split_once("; ") {
-        // The date of a Received field.
-        Some((before, date)) if date.contains(" +") || date.contains(" -") => {
-            format!("{before}; DATE")
-        }
-        _ => masked,
+    if let Some((before, rest)) = text.split_once("in use by process ") {
+        let rest = rest.trim_start_matches(|c: char| c.is_ascii_digit());
+        return format!("{before}in use by process PID{rest}");
     }
+    let mut fields: Vec<_> = text.split('|').collect();
+    if fields.len() == 14 && !fields[12].is_empty() {
+        fields[12] = "WAIT";
+    }
+    let text = digits(&fields.join("|"), |number| {
+        (number.len() == 10).then_some("DATE")
+    });
+    let words: Vec<_> = text.split(' ').map(wait).collect();
+    // Just queued: within the second, an attempt is about to be due or is.
+    words.join(" ").replace("due in WAIT", "due since WAIT")
 }
 
-fn fields_of_a_listing(text: &str) -> bool {
-    text.split('|').count() == 14
+/// Replaces runs of digits that stand alone.
+fn digits(text: &str, by: impl Fn(&str) -> Option<&'static str>) -> String {
+    let mut masked = String::new();
+    let mut rest = text;
+    while let Some(at) = rest.find(|c: char| c.is_ascii_digit()) {
+        let (before, number) = rest.split_at(at);
+        let end = number.find(|c: char| !c.is_ascii_digit());
+        let (number, after) = number.split_at(end.unwrap_or(number.len()));
+        let alone = !before.ends_with(|c: char| c.is_ascii_alphanumeric());
+        masked.push_str(before);
+        masked.push_str(by(number).filter(|_| alone).unwrap_or(number));
+        rest = after;
+    }
+    masked + rest
+}
+
+/// A duration such as `1m2s`, perhaps with a comma behind it, by a word.
+fn wait(word: &str) -> String {
+    let (text, comma) = match word.strip_suffix(',') {
+        Some(text) => (text, ","),
+        None => (word, ""),
+    };
+    let units = text.split_inclusive(['d', 'h', 'm', 's']);
+    let is_wait = !text.is_empty()
+        && units.clone().all(|part| {
+            let number = part.strip_suffix(['d', 'h', 'm', 's']).unwrap_or_default();
+            !number.is_empty() && number.chars().all(|c| c.is_ascii_digit())
+        });
+    if is_wait {
+        format!("WAIT{comma}")
+    } else {
+        word.to_owned()
+    }
 }
 
 #[test]
