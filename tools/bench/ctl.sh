@@ -15,8 +15,7 @@ case $profile in dev) built=debug ;; *) built=$profile ;; esac
 
 fail() { echo "ctl.sh: $*" >&2; exit 1; }
 command -v python3 >/dev/null || fail "python3 is missing: apt-get install python3"
-cargo build --profile "$profile" -p redspool-smtpd -p redspool-ctl
-cargo build --profile "$profile" -p redspool-benches --bin fill
+cargo build --profile "$profile" --bin smtpd --bin smtpd-priv --bin smtpctl --bin mailq --bin fill
 bin=$PWD/target/$built
 
 base=$(mktemp -d "${BENCH_DIR:-/var/tmp}/ctl.XXXXXX")
@@ -43,7 +42,7 @@ until grep -q 'smtpd ready' "$base/log"; do
   kill -0 "$smtpd" 2>/dev/null || { cat "$base/log" >&2; fail "smtpd did not start"; }
   sleep 0.05
 done
-printf '%-28s %9.3f s\n' "smtpd ready after" "$(echo "$(date +%s.%N) - $began" | python3 -c 'print(eval(input()))')"
+printf '%-28s %9.3f s\n' "smtpd ready after" "$(python3 -c "print($(date +%s.%N) - $began)")"
 
 python3 - "$bin" "$base/spool" "$smtpd" "$envelopes" <<'P'
 import os, subprocess, sys, time

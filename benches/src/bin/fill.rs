@@ -11,7 +11,7 @@ use redspool_core::addr::Address;
 use redspool_core::queue::{StoreError, Submission, Transition};
 use redspool_core::time::Timestamp;
 use redspool_store::{GroupCommit, LogStore};
-use std::path::PathBuf;
+use std::path::Path;
 use std::process::ExitCode;
 use std::sync::mpsc;
 use std::time::{Duration, SystemTime};
@@ -25,7 +25,9 @@ const DOMAINS: u64 = 1000;
 fn main() -> ExitCode {
     let arguments: Vec<_> = std::env::args().skip(1).collect();
     let filled = match arguments.as_slice() {
-        [spool, envelopes] => words::count(envelopes).and_then(|count| fill(spool.into(), count)),
+        [spool, envelopes] => {
+            words::count(envelopes).and_then(|count| fill(Path::new(spool), count))
+        }
         _ => Err("usage: fill <spool> <envelopes>".into()),
     };
     match filled {
@@ -37,10 +39,10 @@ fn main() -> ExitCode {
     }
 }
 
-fn fill(spool: PathBuf, envelopes: u64) -> Result<(), String> {
+fn fill(spool: &Path, envelopes: u64) -> Result<(), String> {
     let failed = |error: StoreError| format!("{}: {error}", spool.display());
-    let store = LogStore::open(&spool).map_err(failed)?;
-    let again = spool.clone();
+    let store = LogStore::open(spool).map_err(failed)?;
+    let again = spool.to_path_buf();
     let store = GroupCommit::start(store, move || LogStore::open(&again)).map_err(failed)?;
     let queue = store.handle();
     let bag = Mailbag::new(SIZE, 1, 1);

@@ -208,7 +208,7 @@ fn help_narrows_with_every_word() {
 #[test]
 fn help_explains_every_level() {
     let place = Place::new();
-    expect![[r#"
+    expect![[r"
         Usage: smtpctl [options] show queue
                smtpctl [options] show queue <msgid>
                smtpctl [options] show queue <evpid>
@@ -257,7 +257,7 @@ fn help_explains_every_level() {
           -h, --help               Explain the words so far, and what can follow
           -V, --version            Print the version
         [exit 0]
-    "#]]
+    "]]
     .assert_eq(&place.smtpctl(&["show", "queue", "--help"]));
     expect![[r"
         Usage: smtpctl [options] pause <command>
@@ -295,7 +295,7 @@ fn help_explains_every_level() {
         [exit 0]
     "]]
     .assert_eq(&place.smtpctl(&["-h", "pa"]));
-    expect![[r#"
+    expect![[r"
         Usage: smtpctl [options] <command>
 
         discover <evpid>
@@ -430,7 +430,7 @@ fn help_explains_every_level() {
           -h, --help               Explain the words so far, and what can follow
           -V, --version            Print the version
         [exit 0]
-    "#]]
+    "]]
     .assert_eq(&place.smtpctl(&["--help"]));
     let version = format!("redspool {}\n[exit 0]\n", env!("CARGO_PKG_VERSION"));
     assert_eq!(place.smtpctl(&["--version"]), version);

@@ -385,12 +385,12 @@ fn failures_say_why_on_stderr() {
         [exit 1]
     "]]
     .assert_eq(&place.smtpctl(&["show", "queue"]));
-    expect![[r#"
+    expect![[r"
         [stderr]
         smtpctl: need root privileges
         smtpctl: uid 1000 may not do this, but root may
         [exit 1]
-    "#]]
+    "]]
     .assert_eq(&place.smtpctl(&["schedule", "all"]));
 }
 
@@ -482,11 +482,11 @@ fn another_protocol_is_refused_naming_both_versions() {
         frame[4] = 9;
         stream.write_all(&frame).unwrap();
     });
-    expect![[r#"
+    expect![[r"
         [stderr]
         smtpctl: incompatible smtpctl and smtpd: the other side speaks version 9 of the control protocol, this one version 4
         [exit 1]
-    "#]]
+    "]]
     .assert_eq(&place.smtpctl(&["pause", "mta"]));
 }
 

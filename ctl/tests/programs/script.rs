@@ -160,7 +160,8 @@ impl Scene {
             .stdin(Stdio::null())
             .output()
             .unwrap();
-            text.push_str(&format!("$ {line}\n{}", self.masked(&shown(&output))));
+            let printed = self.masked(&shown(&output));
+            text.extend(["$ ", line, "\n", &printed]);
         }
         text
     }

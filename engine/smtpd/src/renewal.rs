@@ -7,7 +7,7 @@
 use crate::configuration;
 use crate::daemon::Shared;
 use crate::log::Shown;
-use redspool_core::config::Config;
+use redspool_core::config::{Config, NamedTable};
 use redspool_core::control::Reply;
 use std::path::Path;
 use std::sync::Arc;
@@ -40,7 +40,7 @@ pub(crate) async fn update(shared: &Arc<Shared>, name: String) -> Reply {
 /// The configuration with a table read anew; `None` if the table has no file.
 fn renewed(config: &Config, file: &Path, name: &str) -> Result<Option<Config>, String> {
     let Some(named) = config.table_named(name) else {
-        let names = config.tables().iter().map(|table| table.name());
+        let names = config.tables().iter().map(NamedTable::name);
         // Those written in place have no name, or one nobody has given them.
         let names: Vec<_> = names
             .filter(|name| !name.is_empty() && !name.starts_with('<'))

@@ -198,7 +198,7 @@ impl Incoming {
     /// Prints what was said since the time before.
     pub(crate) fn print(&self, transcript: &mut Transcript) {
         let number = self.0;
-        while let Some(spoken) = transcript.next() {
+        while let Some(spoken) = transcript.take() {
             match spoken {
                 Spoken::Client(line) => {
                     tracing::trace!(target: "trace::smtp", "{number:016x} <<< {line}");
@@ -247,7 +247,7 @@ impl Outgoing {
     /// Prints what was said since the time before.
     pub(crate) fn print(&self, transcript: &mut Transcript) {
         let number = self.0;
-        while let Some(spoken) = transcript.next() {
+        while let Some(spoken) = transcript.take() {
             match spoken {
                 Spoken::Client(line) => {
                     tracing::trace!(target: "trace::mta", "{number:016x} >>> {line}");

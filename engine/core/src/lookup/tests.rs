@@ -523,10 +523,10 @@ fn the_trail_tells_visits_questions_and_decisions_in_order() {
         alias <> bob: None
     "#]]
     .assert_eq(&trail("info@example.org", 100));
-    expect![[r#"
+    expect![[r"
         domain <ours> far.example: None
         ...
-    "#]]
+    "]]
     .assert_eq(&trail("x@far.example", 1));
 }
 

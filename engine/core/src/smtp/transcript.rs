@@ -67,7 +67,7 @@ impl Transcript {
     }
 
     /// What was said next.
-    pub fn next(&mut self) -> Option<Spoken> {
+    pub fn take(&mut self) -> Option<Spoken> {
         self.spoken.pop_front()
     }
 
@@ -212,7 +212,7 @@ mod tests {
                 None => transcript.client(line.as_bytes()),
             }
         }
-        std::iter::from_fn(|| transcript.next())
+        std::iter::from_fn(|| transcript.take())
             .filter_map(|spoken| match spoken {
                 Spoken::Client(line) => Some(line.into()),
                 _ => None,
@@ -273,19 +273,19 @@ mod tests {
             Spoken::Server("250-a".into()),
             Spoken::Server("250 b".into()),
         ] {
-            assert_eq!(transcript.next(), Some(want));
+            assert_eq!(transcript.take(), Some(want));
         }
-        assert_eq!(transcript.next(), None);
+        assert_eq!(transcript.take(), None);
     }
 
     #[test]
     fn nothing_is_kept_unless_it_is_followed() {
         let mut transcript = Transcript::default();
         transcript.client(b"NOOP");
-        assert_eq!(transcript.next(), None);
+        assert_eq!(transcript.take(), None);
         transcript.follow(true);
         transcript.client(b"NOOP");
         transcript.follow(false);
-        assert_eq!(transcript.next(), None);
+        assert_eq!(transcript.take(), None);
     }
 }
