@@ -13,7 +13,7 @@ use crate::parse::{Args, Parsed};
 use crate::render::Render;
 use crate::spf;
 use crate::store;
-use redspool_core::control::{MtaListing, Request, Selector, Subsystem};
+use redspool_core::control::{MtaListing, ProfileTopic, Request, Selector, Subsystem, TraceTopic};
 
 /// One command.
 #[derive(Debug)]
@@ -37,6 +37,8 @@ pub(crate) struct Command {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Privilege {
     /// Root, and the user the daemon runs as.
+    Owner,
+    /// They, and the members of the operator group.
     Operator,
     /// Anybody.
     Anyone,
@@ -57,19 +59,38 @@ pub(crate) enum Service {
 #[derive(Debug)]
 pub(crate) struct Question {
     /// What to ask the daemon.
-    pub(crate) request: fn(&Args) -> Request,
+    pub(crate) request: Asked,
     /// What to make of the answer.
     pub(crate) render: Render,
     /// Whether it reads the store itself when the daemon is not running.
     pub(crate) offline: bool,
 }
 
+/// How a question is made of the values of a command line.
+#[derive(Debug)]
+pub(crate) enum Asked {
+    /// Every value is a question.
+    Any(fn(&Args) -> Request),
+    /// Some are not; the error is for the user, line by line.
+    Some(fn(&Args) -> Result<Request, [String; 2]>),
+}
+
+impl Asked {
+    /// The question, or why there is none.
+    pub(crate) fn of(&self, args: &Args) -> Result<Request, [String; 2]> {
+        match self {
+            Self::Any(make) => Ok(make(args)),
+            Self::Some(make) => make(args),
+        }
+    }
+}
+
 impl Command {
-    /// A command for operators that is not served.
+    /// A command for the owner that is not served.
     const fn new(patterns: &'static [&'static str], manual: &'static str) -> Self {
         Self {
             patterns,
-            privilege: Privilege::Operator,
+            privilege: Privilege::Owner,
             wary: false,
             manual,
             options: &[],
@@ -80,8 +101,17 @@ impl Command {
     /// Served by the daemon.
     const fn asks(self, request: fn(&Args) -> Request, render: Render) -> Self {
         self.serves(Service::Ask(Question {
-            request,
+            request: Asked::Any(request),
             render,
+            offline: false,
+        }))
+    }
+
+    /// Served by the daemon, if the values make sense.
+    const fn asks_if(self, request: fn(&Args) -> Result<Request, [String; 2]>) -> Self {
+        self.serves(Service::Ask(Question {
+            request: Asked::Some(request),
+            render: Render::Done,
             offline: false,
         }))
     }
@@ -89,7 +119,7 @@ impl Command {
     /// Served by the daemon, or from the store when there is none.
     const fn asks_or_reads(self, request: fn(&Args) -> Request, render: Render) -> Self {
         self.serves(Service::Ask(Question {
-            request,
+            request: Asked::Any(request),
             render,
             offline: true,
         }))
@@ -120,6 +150,11 @@ impl Command {
         Self { wary: true, ..self }
     }
 
+    const fn for_operators(self) -> Self {
+        let privilege = Privilege::Operator;
+        Self { privilege, ..self }
+    }
+
     const fn for_anyone(self) -> Self {
         let privilege = Privilege::Anyone;
         Self { privilege, ..self }
@@ -143,6 +178,34 @@ fn block(args: &Args, blocked: bool) -> Request {
         domain: args.text().unwrap_or_default().into(),
         blocked,
     }
+}
+
+fn trace(args: &Args, on: bool) -> Result<Request, [String; 2]> {
+    let word = args.text().unwrap_or_default();
+    let topic = TraceTopic::named(word);
+    topic
+        .map(|topic| Request::Trace { topic, on })
+        .ok_or_else(|| {
+            let known = TraceTopic::ALL.map(TraceTopic::word).join(", ");
+            [
+                format!("invalid trace keyword: {word}"),
+                format!("there are {known}"),
+            ]
+        })
+}
+
+fn profile(args: &Args, on: bool) -> Result<Request, [String; 2]> {
+    let word = args.text().unwrap_or_default();
+    let topic = ProfileTopic::named(word);
+    topic
+        .map(|topic| Request::Profile { topic, on })
+        .ok_or_else(|| {
+            let known = ProfileTopic::ALL.map(ProfileTopic::word).join(", ");
+            [
+                format!("invalid profile keyword: {word}"),
+                format!("there are {known}"),
+            ]
+        })
 }
 
 /// The commands that know a long option, each by the words it begins with.
@@ -260,6 +323,7 @@ pub(crate) static COMMANDS: &[Command] = &[
         "List what `pause mta from` has paused.",
     )
     .asks(|_| Request::ShowMta(MtaListing::Blocked), Render::Mta)
+    .for_operators()
     .with(&["json"]),
     Command::new(
         &["show envelope <evpid>"],
@@ -268,6 +332,7 @@ pub(crate) static COMMANDS: &[Command] = &[
          not running, too.",
     )
     .asks_or_reads(|args| Request::ShowEnvelope(args.evpid()), Render::Record)
+    .for_operators()
     .with(&["json"]),
     Command::new(
         &["show hoststats"],
@@ -276,6 +341,7 @@ pub(crate) static COMMANDS: &[Command] = &[
          four hours after its last reply.",
     )
     .asks(|_| Request::ShowMta(MtaListing::HostStats), Render::Mta)
+    .for_operators()
     .with(&["json"]),
     Command::new(
         &["show message <msgid>", "show message <evpid>"],
@@ -296,6 +362,7 @@ pub(crate) static COMMANDS: &[Command] = &[
          does.",
     )
     .asks_or_reads(|args| Request::ShowQueue(args.selector()), Render::Listing)
+    .for_operators()
     .with(LISTING),
     Command::new(
         &["show hosts"],
@@ -304,6 +371,7 @@ pub(crate) static COMMANDS: &[Command] = &[
          leads to it.",
     )
     .asks(|_| Request::ShowMta(MtaListing::Hosts), Render::Mta)
+    .for_operators()
     .with(&["json"]),
     Command::new(
         &["show relays"],
@@ -316,6 +384,7 @@ pub(crate) static COMMANDS: &[Command] = &[
          and others), or why it cannot (`ERROR_ROUTE_NET` and others).",
     )
     .asks(|_| Request::ShowMta(MtaListing::Relays), Render::Mta)
+    .for_operators()
     .with(&["json"]),
     Command::new(
         &["show routes"],
@@ -325,6 +394,7 @@ pub(crate) static COMMANDS: &[Command] = &[
          forgiven one of them.",
     )
     .asks(|_| Request::ShowMta(MtaListing::Routes), Render::Mta)
+    .for_operators()
     .with(&["json"]),
     Command::new(
         &["show stats"],
@@ -332,12 +402,14 @@ pub(crate) static COMMANDS: &[Command] = &[
          after its first change.",
     )
     .asks(|_| Request::ShowStats, Render::Stats)
+    .for_operators()
     .with(&["json", "csv"]),
     Command::new(
         &["show status"],
         "Print which subsystems are running and which are paused.",
     )
     .asks(|_| Request::ShowStatus, Render::Status)
+    .for_operators()
     .with(&["json"]),
     Command::new(&["log brief"], "Log what operators need to know.")
         .asks(|_| Request::Log { verbose: false }, Render::Done),
@@ -352,11 +424,17 @@ pub(crate) static COMMANDS: &[Command] = &[
          pace and the number of lines.",
     )
     .asks(|_| Request::Monitor, Render::Digests)
+    .for_operators()
     .with(&["interval", "count", "json", "csv"]),
     Command::new(
         &["profile <str>"],
-        "Log how long things take: `imsg` or `queue`.",
-    ),
+        "Log how long things take, in seconds, until `unprofile`. `queue`: every group of \
+         transitions the store commits, every checkpoint and every read, as `profile-queue: \
+         operation seconds`. `imsg`: every request of this command and every event of the engine, \
+         as `profile-imsg: process peer message octets seconds`; what does not leave the process \
+         has no octets.",
+    )
+    .asks_if(|args| profile(args, true)),
     Command::new(
         &["remove <evpid>", "remove <msgid>", "remove all"],
         "Take an envelope, all envelopes of a message, or all envelopes out of the queue, \
@@ -382,18 +460,38 @@ pub(crate) static COMMANDS: &[Command] = &[
     .wary(),
     Command::new(
         &["trace <str>"],
-        "Log what a subsystem does: `imsg`, `io`, `smtp`, `filters`, `mta`, `bounce`, \
-         `scheduler`, `expand`, `lookup`, `stat`, `rules`, `mproc` or `all`.",
-    ),
+        "Log what a subsystem does, one event per line, until `untrace`. Content of messages and \
+         credentials are never logged. `imsg`: requests and replies of the control socket, events \
+         of the engine. `io`: octets read and written on connections. `smtp`: the dialogue with \
+         clients. `filters`: what was decided about each command of a client. `mta`: sessions with \
+         other hosts and their dialogue. `bounce`: notices to senders. `scheduler`: what the \
+         schedule learns of envelopes and does with them. `expand`: from recipients to \
+         deliveries. `lookup`: questions to tables, to the users of the system and to the DNS. \
+         `stat`: changes of the counters of `show stats`. `rules`: which line of smtpd.conf(5) \
+         took a recipient. `mproc`: orders to the helper process that runs local deliveries. \
+         `all`: all of these.",
+    )
+    .asks_if(|args| trace(args, true)),
     Command::new(
         &["uncorrupt <msgid>"],
         "Bring a message back from the corrupt bucket, if it proves sound.",
     ),
-    Command::new(&["unprofile <str>"], "Stop what `profile` began."),
-    Command::new(&["untrace <str>"], "Stop what `trace` began."),
+    Command::new(&["unprofile <str>"], "Stop what `profile` began.")
+        .asks_if(|args| profile(args, false)),
+    Command::new(
+        &["untrace <str>"],
+        "Stop what `trace` began; `untrace all` stops every trace.",
+    )
+    .asks_if(|args| trace(args, false)),
     Command::new(
         &["update table <str>"],
-        "Read a table again. If it cannot be read, the old contents stay.",
+        "Read the file of a table again. If it cannot be used, the old contents stay, and file, \
+         line and reason are told. A table that is written in smtpd.conf(5) itself stays as it \
+         is.",
+    )
+    .asks(
+        |args| Request::UpdateTable(args.text().unwrap_or_default().into()),
+        Render::Done,
     ),
     Command::new(
         &["encrypt", "encrypt <str>"],
@@ -423,6 +521,7 @@ pub(crate) static COMMANDS: &[Command] = &[
          penalties and when they end.",
     )
     .asks(|args| Request::Explain(args.evpid()), Render::Explanation)
+    .for_operators()
     .with(&["json"]),
     Command::new(
         &["store check"],
@@ -454,3 +553,27 @@ pub(crate) static COMMANDS: &[Command] = &[
     .does(completions::serve)
     .for_anyone(),
 ];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use redspool_core::control::Right;
+
+    #[test]
+    fn the_help_names_those_whom_the_daemon_serves() {
+        for command in COMMANDS {
+            let Service::Ask(question) = &command.service else {
+                continue;
+            };
+            let privilege = match question.request.of(&Args::default()) {
+                Ok(request) => match request.right() {
+                    Right::Submit => Privilege::Anyone,
+                    Right::Look => Privilege::Operator,
+                    Right::Control => Privilege::Owner,
+                },
+                Err(_) => Privilege::Owner,
+            };
+            assert_eq!(command.privilege, privilege, "{:?}", command.patterns);
+        }
+    }
+}

@@ -45,7 +45,10 @@ fn one(command: &Command) -> String {
     text.push('\n');
     fill(&mut text, "", command.manual);
     let who = match command.privilege {
-        Privilege::Operator => "For root and the user smtpd runs as.",
+        Privilege::Owner => "For root and the user smtpd runs as.",
+        Privilege::Operator => {
+            "For root, the user smtpd runs as, and the group that `smtpd --operators` names."
+        }
         Privilege::Anyone => "For everybody.",
     };
     fill(&mut text, "", who);

@@ -234,8 +234,10 @@ impl Page {
         if matches!(command.service, Service::None) {
             self.words("Not served by this version.");
         }
-        if command.privilege == Privilege::Anyone {
-            self.words("For everybody; all else is for root and the user smtpd runs as.");
+        match command.privilege {
+            Privilege::Owner => {}
+            Privilege::Operator => self.words("For operators, too."),
+            Privilege::Anyone => self.words("For everybody."),
         }
         let own = special
             .iter()

@@ -111,7 +111,10 @@ fn ask(console: &mut Console, options: &Options, parsed: &Parsed, question: &Que
         Ok(paths) => paths,
         Err(error) => return console.fail(&error.to_string()),
     };
-    let request = options.narrowed((question.request)(&parsed.args));
+    let request = match question.request.of(&parsed.args) {
+        Ok(request) => options.narrowed(request),
+        Err(lines) => return lines.iter().for_each(|line| console.fail(line)),
+    };
     let mut renderer = Renderer::new(
         question.render,
         parsed.args.to_string(),

@@ -19,7 +19,7 @@ pub(crate) use numbers::DIGEST_NAMES;
 pub(crate) use summary::NAMES as SUMMARY_NAMES;
 
 use crate::escape;
-use redspool_core::control::{DigestRow, EnvelopeRow, Reply, Selection};
+use redspool_core::control::{DigestRow, EnvelopeRow, Lack, Reply, Right, Selection};
 use std::fmt;
 use std::io::Write as _;
 use summary::Summary;
@@ -192,7 +192,10 @@ impl Renderer {
                 }
                 written.fail(&format!("no such {}", self.subject));
             }
-            Reply::Denied => written.fail("need root privileges"),
+            Reply::Denied(lack) => {
+                written.fail("need root privileges");
+                written.remark(&lacking(&lack));
+            }
             Reply::Fail { reason } => {
                 if self.render == Render::Done {
                     written.out.extend_from_slice(b"command failed\n");
@@ -297,6 +300,26 @@ impl Written {
         self.failed = true;
         self.remark(text);
     }
+}
+
+/// Which right is missing, and who has it.
+fn lacking(lack: &Lack) -> String {
+    let Lack {
+        uid,
+        right,
+        owner,
+        operators,
+    } = lack;
+    let owner = owner.map_or_else(String::new, |owner| format!(" and uid {owner}"));
+    let able = match (right, operators) {
+        (Right::Look, Some(group)) => format!("root{owner} and members of the group {group}"),
+        _ => format!("root{owner}"),
+    };
+    let what = match right {
+        Right::Look => "see this",
+        Right::Control | Right::Submit => "do this",
+    };
+    format!("uid {uid} may not {what}, but {able} may")
 }
 
 /// CR LF as stored becomes LF as read.

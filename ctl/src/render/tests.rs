@@ -30,6 +30,15 @@ fn check(render: Render, replies: Vec<Reply>, want: &Expect) {
     want.assert_eq(&written(render, replies));
 }
 
+fn lacking(right: Right, owner: Option<u32>, operators: Option<&str>) -> Reply {
+    Reply::Denied(Lack {
+        uid: 1000,
+        right,
+        owner,
+        operators: operators.map(str::to_owned),
+    })
+}
+
 fn row() -> EnvelopeRow {
     EnvelopeRow {
         id: 0xa565_0942_d977_af13,
@@ -202,9 +211,19 @@ fn commands_succeed_or_fail_on_stdout_and_say_why_on_stderr() {
     );
     check(
         Render::Done,
-        vec![Reply::Denied],
+        vec![lacking(Right::Control, None, None)],
         &expect![[r"
             [need root privileges]
+            [uid 1000 may not do this, but root may]
+            [failed]
+        "]],
+    );
+    check(
+        Render::Listing,
+        vec![lacking(Right::Look, Some(990), Some("operator"))],
+        &expect![[r"
+            [need root privileges]
+            [uid 1000 may not see this, but root and uid 990 and members of the group operator may]
             [failed]
         "]],
     );

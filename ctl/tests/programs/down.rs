@@ -111,28 +111,33 @@ fn a_place_that_is_no_socket_is_named() {
 #[test]
 fn commands_that_are_not_served_say_so() {
     let place = Place::new();
-    for line in [
-        "profile imsg",
-        "trace all",
-        "uncorrupt 8d3f01aa",
-        "unprofile imsg",
-        "untrace all",
-        "update table aliases",
-    ] {
-        let words: Vec<_> = line.split(' ').collect();
-        let shown = place.smtpctl(&words);
-        assert!(shown.starts_with("[stderr]\nsmtpctl: "), "{shown}");
-        assert!(
-            shown.ends_with(": not served by this version\n[exit 1]\n"),
-            "{shown}"
-        );
-    }
     expect![[r"
         [stderr]
-        smtpctl: update table <str>: not served by this version
+        smtpctl: uncorrupt <msgid>: not served by this version
         [exit 1]
     "]]
-    .assert_eq(&place.smtpctl(&["upd", "t", "aliases"]));
+    .assert_eq(&place.smtpctl(&["unc", "8d3f01aa"]));
+}
+
+#[test]
+fn keywords_are_checked_before_smtpd_is_asked() {
+    let place = Place::new();
+    expect![[r"
+        [stderr]
+        smtpctl: invalid trace keyword: smt
+        smtpctl: there are imsg, io, smtp, filters, mta, bounce, scheduler, expand, lookup, stat, rules, mproc, all
+        [exit 1]
+    "]]
+    .assert_eq(&place.smtpctl(&["trace", "smt"]));
+    expect![[r"
+        [stderr]
+        smtpctl: invalid profile keyword: all
+        smtpctl: there are queue, imsg
+        [exit 1]
+    "]]
+    .assert_eq(&place.smtpctl(&["unprofile", "all"]));
+    let down = place.smtpctl(&["trace", "smtp"]);
+    assert!(down.contains("smtpd doesn't seem to be running"), "{down}");
 }
 
 #[test]
@@ -217,7 +222,7 @@ fn help_explains_every_level() {
         run state is `offline` then. Options select envelopes: what they ask for must
         all hold, and of an option that is given several times, one. `--summary` counts
         what is selected by domain and by age in minutes, as qshape(1) does.
-        For root and the user smtpd runs as.
+        For root, the user smtpd runs as, and the group that `smtpd --operators` names.
 
         Options:
           -s, --socket <PATH>      Control socket of smtpd. Default: REDSPOOL_SOCKET;
@@ -362,7 +367,7 @@ fn help_explains_every_level() {
             failed for now, failed for good, looped; envelopes expired, removed,
             bounced.
         profile <str>
-            Log how long things take: `imsg` or `queue`. (Not served by this version.)
+            Log how long things take, in seconds, until `unprofile`.
         remove <evpid>
         remove <msgid>
         remove all
@@ -373,18 +378,16 @@ fn help_explains_every_level() {
         schedule all
             Make an envelope, all envelopes of a message, or all envelopes due now.
         trace <str>
-            Log what a subsystem does: `imsg`, `io`, `smtp`, `filters`, `mta`,
-            `bounce`, `scheduler`, `expand`, `lookup`, `stat`, `rules`, `mproc` or
-            `all`. (Not served by this version.)
+            Log what a subsystem does, one event per line, until `untrace`.
         uncorrupt <msgid>
             Bring a message back from the corrupt bucket, if it proves sound. (Not
             served by this version.)
         unprofile <str>
-            Stop what `profile` began. (Not served by this version.)
+            Stop what `profile` began.
         untrace <str>
-            Stop what `trace` began. (Not served by this version.)
+            Stop what `trace` began; `untrace all` stops every trace.
         update table <str>
-            Read a table again. (Not served by this version.)
+            Read the file of a table again.
         encrypt
         encrypt <str>
             Print the hash of a password for a credentials table.

@@ -12,5 +12,6 @@ mod forms;
 mod offline;
 mod online;
 mod place;
+mod script;
 mod spf;
 mod store;

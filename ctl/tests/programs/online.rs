@@ -4,8 +4,8 @@ use crate::place::{FRAME_MAX, Place, program};
 use expect_test::expect;
 use nix::sys::socket::{Backlog, listen};
 use redspool_core::control::{
-    Agent, DeliveryRecord, DigestRow, EnvelopeRecord, EnvelopeRow, Family, Reply, Request,
-    RowFlags, Runstate, Selector, StatusRow, Subsystem, frame,
+    Agent, DeliveryRecord, DigestRow, EnvelopeRecord, EnvelopeRow, Family, Lack, Reply, Request,
+    Right, RowFlags, Runstate, Selector, StatusRow, Subsystem, frame,
 };
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::os::unix::fs::symlink;
@@ -14,6 +14,12 @@ use std::process::Stdio;
 
 const MESSAGE: u32 = 0x8d3f_01aa;
 const ENVELOPE: u64 = 0x8d3f_01aa_0000_0001;
+const LACK: Lack = Lack {
+    uid: 1000,
+    right: Right::Control,
+    owner: None,
+    operators: None,
+};
 
 fn row(id: u64) -> EnvelopeRow {
     EnvelopeRow {
@@ -107,7 +113,7 @@ fn mailq_lists_the_queue_whatever_it_is_told() {
 #[test]
 fn the_name_it_is_called_by_decides() {
     let place = Place::new();
-    let _told = place.daemon(|_| vec![Reply::Denied]);
+    let _told = place.daemon(|_| vec![Reply::Denied(LACK)]);
     let called = |name: &str| {
         let link = place.path().join(name);
         symlink(env!("CARGO_BIN_EXE_smtpctl"), &link).unwrap();
@@ -117,7 +123,8 @@ fn the_name_it_is_called_by_decides() {
     };
     assert_eq!(
         called("mailq"),
-        "[stderr]\nmailq: need root privileges\n[exit 1]\n"
+        "[stderr]\nmailq: need root privileges\n\
+         mailq: uid 1000 may not do this, but root may\n[exit 1]\n"
     );
     assert_eq!(called("foo"), "[stderr]\nfoo: unsupported mode\n[exit 1]\n");
 }
@@ -354,7 +361,7 @@ fn failures_say_why_on_stderr() {
             Reply::EnvelopeRows(vec![row(ENVELOPE + (2 << 32))]),
             Reply::End,
         ],
-        _ => vec![Reply::Denied],
+        _ => vec![Reply::Denied(LACK)],
     });
     expect![[r"
         command failed
@@ -381,6 +388,7 @@ fn failures_say_why_on_stderr() {
     expect![[r"
         [stderr]
         smtpctl: need root privileges
+        smtpctl: uid 1000 may not do this, but root may
         [exit 1]
     "]]
     .assert_eq(&place.smtpctl(&["schedule", "all"]));
@@ -476,7 +484,7 @@ fn another_protocol_is_refused_naming_both_versions() {
     });
     expect![[r"
         [stderr]
-        smtpctl: incompatible smtpctl and smtpd: the other side speaks version 9 of the control protocol, this one version 3
+        smtpctl: incompatible smtpctl and smtpd: the other side speaks version 9 of the control protocol, this one version 4
         [exit 1]
     "]]
     .assert_eq(&place.smtpctl(&["pause", "mta"]));

@@ -112,6 +112,10 @@ pub struct Limits {
 
     /// Connections of one user to the control socket.
     pub control_connections_per_user: usize,
+    /// Connections of all users to the control socket but the owner's, who must always get in.
+    pub control_connections: usize,
+    /// From the first octet of a control message to its last: a local program sends it at once.
+    pub control_message_timeout: Duration,
     /// Parked messages looked at in one pass; the rest waits for the next.
     pub parked_pass: usize,
     /// Time between two looks for parked messages.
@@ -389,6 +393,8 @@ impl Default for Limits {
             bounce_sessions: 2,
             bounce_copy: 64 << 10,
             control_connections_per_user: 32,
+            control_connections: 512,
+            control_message_timeout: Duration::from_secs(10),
             parked_pass: 10_000,
             parked_interval: Duration::from_mins(1),
             parked_head: 1 << 20,

@@ -7,6 +7,7 @@
 use crate::clock::now;
 use crate::daemon::Shared;
 use crate::inflight::Flight;
+use crate::trace;
 use bytes::{Bytes, BytesMut};
 use redspool_core::engine::{Event as EngineEvent, SessionId};
 use redspool_core::envelope::{Relay, Scheme};
@@ -191,8 +192,11 @@ impl Talk<'_> {
     }
 
     fn hand_over(&mut self, event: Event) {
-        tracing::trace!(target: "trace::mta", "{:016x} <- {event:?}", self.session.0);
+        let traced = trace::Outgoing::follow(self.machine.transcript());
         self.machine.handle(now(), event);
+        if traced {
+            trace::Outgoing(self.session.0).print(self.machine.transcript());
+        }
     }
 
     async fn next(&mut self) -> Event {
@@ -225,16 +229,29 @@ impl Talk<'_> {
                 }
             },
             read = self.stream.read_buf(&mut self.reading) => match read {
-                Ok(0) => Event::Closed(None),
-                Ok(_) => Event::Received(self.reading.split().freeze()),
-                Err(error) => Event::Closed(Some(error.to_string().into())),
+                Ok(0) => {
+                    tracing::trace!(target: "trace::io", "{:016x} mta closed", self.session.0);
+                    Event::Closed(None)
+                }
+                Ok(read) => {
+                    tracing::trace!(target: "trace::io", "{:016x} mta read {read}", self.session.0);
+                    Event::Received(self.reading.split().freeze())
+                }
+                Err(error) => {
+                    tracing::trace!(
+                        target: "trace::io", "{:016x} mta failed: {error}", self.session.0
+                    );
+                    Event::Closed(Some(error.to_string().into()))
+                }
             },
-            () = late => Event::TimedOut,
+            () = late => {
+                tracing::trace!(target: "trace::io", "{:016x} mta timed out", self.session.0);
+                Event::TimedOut
+            }
         }
     }
 
     async fn carry_out(&mut self, action: Action) {
-        tracing::trace!(target: "trace::mta", "{:016x} -> {action:?}", self.session.0);
         match action {
             Action::Send(bytes) => {
                 if let Err(why) = self.send(&bytes).await {
@@ -271,6 +288,7 @@ impl Talk<'_> {
     }
 
     async fn send(&mut self, bytes: &Bytes) -> Result<(), Box<str>> {
+        tracing::trace!(target: "trace::io", "{:016x} mta write {}", self.session.0, bytes.len());
         let wait = self.shared.limits().mta.reply_timeout;
         match tokio::time::timeout(wait, self.stream.write_all(bytes)).await {
             Ok(Ok(())) => Ok(()),

@@ -4,6 +4,7 @@
 //! Absent on purpose: the grammar (core's `config`).
 
 use crate::addresses;
+use redspool_core::config::table::{Table, TableFault};
 use redspool_core::config::{self, Config, Diagnostic, Input, LocalNames, Severity};
 use redspool_core::limits::Limits;
 use std::fs::File;
@@ -78,8 +79,7 @@ pub fn load(file: &Path, macros: &[(String, String)]) -> Result<Config, Faults> 
         server: addresses::server_name().into(),
         addresses: addresses::own(),
     };
-    let directory = file.parent().unwrap_or(Path::new(".")).to_path_buf();
-    let mut load = |path: &str| read(&directory.join(path), most);
+    let mut load = |path: &str| read(&beside(file, path), most);
     let input = Input {
         file: &name,
         text: &text,
@@ -93,6 +93,26 @@ pub fn load(file: &Path, macros: &[(String, String)]) -> Result<Config, Faults> 
         }
         Err(faults) => Err(Faults::Found(faults)),
     }
+}
+
+/// Reads a table's file, which the configuration `file` names as `path`.
+pub fn table(file: &Path, path: &str) -> Result<Table, String> {
+    let text = read(&beside(file, path), Limits::default().table_size);
+    let text = text.map_err(|why| format!("{path}: {why}"))?;
+    Table::parse_file(&text).map_err(|fault| table_fault(path, &fault))
+}
+
+/// What is wrong with a table's file, and where.
+pub fn table_fault(path: &str, fault: &TableFault) -> String {
+    match fault.line {
+        0 => format!("{path}: {}", fault.reason),
+        line => format!("{path}:{line}: {}", fault.reason),
+    }
+}
+
+/// Names in a configuration are relative to the directory it lies in.
+fn beside(file: &Path, path: &str) -> PathBuf {
+    file.parent().unwrap_or(Path::new(".")).join(path)
 }
 
 fn show(diagnostics: &[Diagnostic]) {

@@ -1,38 +1,36 @@
 //! The control socket: smtpctl asks, the owners of the state answer.
 //!
-//! Promises: authority is the peer's uid as the kernel tells it, checked for every request; an
+//! Promises: authority is the peer's uid and groups as the system tells them, checked for every
+//! request; an
 //! effect is durable before it is reported; a listing is read in pages and holds nothing while
 //! its reader is slow; bad input ends its own connection and nothing else.
 //! Absent on purpose: text for people (smtpctl renders).
 
+use crate::access::Caller;
 use crate::daemon::Shared;
 use crate::discover::discover;
 use crate::drivers::set_aside;
-use crate::relaying;
+use crate::log::Brief;
+use crate::peer::{Peer, Users};
 use crate::selected::{Order, select};
 use crate::session;
-use bytes::{Buf as _, BytesMut};
-use parking_lot::Mutex;
+use crate::timing::Stopwatch;
+use crate::{relaying, renewal};
 use redspool_core::control::{
-    EnvelopeRecord, EnvelopeRow, Listing, Reply, Request, Runstate, Subsystem, chunks, frame,
+    EnvelopeRecord, EnvelopeRow, Listing, Reply, Request, Runstate, Subsystem, chunks,
 };
 use redspool_core::engine;
 use redspool_core::envelope::Envelope;
 use redspool_core::id::{EnvelopeId, MessageId};
 use redspool_core::queue::{Reader, Receipt, Selector, StoreError, Transition, Walked};
 use redspool_core::time::Timestamp;
-use std::collections::HashMap;
 use std::io;
 use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{oneshot, watch};
-
-/// Wait for the next request of a client, and for it to take an answer.
-const IDLE: Duration = Duration::from_mins(10);
 
 /// Binds the control socket. A socket file nobody answers on is replaced; one that answers means
 /// another daemon is running. Everybody may connect (submission needs it); the uid decides.
@@ -87,125 +85,63 @@ pub async fn run(
     }
 }
 
-/// Connections per user, so that no user can shut the others out.
-#[derive(Default)]
-struct Users(Mutex<HashMap<u32, usize>>);
-
-struct Connected {
-    users: Arc<Users>,
-    uid: u32,
-}
-
-impl Users {
-    fn connect(self: &Arc<Self>, uid: u32, most: usize) -> Option<Connected> {
-        let mut users = self.0.lock();
-        let count = users.entry(uid).or_default();
-        if *count >= most {
-            return None;
-        }
-        *count += 1;
-        Some(Connected {
-            users: Arc::clone(self),
-            uid,
-        })
-    }
-}
-
-impl Drop for Connected {
-    fn drop(&mut self) {
-        let mut users = self.users.0.lock();
-        if let Some(count) = users.get_mut(&self.uid) {
-            *count -= 1;
-            if *count == 0 {
-                users.remove(&self.uid);
-            }
-        }
-    }
-}
-
-/// A connection, and how to answer on it.
-pub(crate) struct Peer {
-    stream: UnixStream,
-    limit: usize,
-}
-
-impl Peer {
-    /// Octets of a frame, at most.
-    pub(crate) fn limit(&self) -> usize {
-        self.limit
-    }
-
-    pub(crate) async fn send(&mut self, reply: &Reply) -> io::Result<()> {
-        let frame = frame::encode(reply, self.limit).map_err(io::Error::other)?;
-        match tokio::time::timeout(IDLE, self.stream.write_all(&frame)).await {
-            Ok(written) => written,
-            Err(_) => Err(io::ErrorKind::TimedOut.into()),
-        }
-    }
-}
-
 async fn client(shared: Arc<Shared>, users: Arc<Users>, stream: UnixStream) {
     let Ok(credentials) = stream.peer_cred() else {
         return;
     };
-    let uid = credentials.uid();
+    let (uid, gid) = (credentials.uid(), credentials.gid());
     let limits = shared.limits();
-    let mut peer = Peer {
-        stream,
-        limit: limits.control_frame,
-    };
-    let Some(_connected) = users.connect(uid, limits.control_connections_per_user) else {
-        let reason = "too many connections of this user to the control socket".into();
-        let _ = peer.send(&Reply::Fail { reason }).await;
-        return;
+    let mut peer = Peer::new(stream, Caller { uid, gid }, &limits);
+    let _connected = match users.connect(uid, &shared.access, &limits) {
+        Ok(connected) => connected,
+        Err(reason) => {
+            let reason = reason.into();
+            let _ = peer.send(&Reply::Fail { reason }).await;
+            return;
+        }
     };
     shared.counters.control_opened();
-    if let Err(error) = converse(&shared, peer, uid).await {
+    if let Err(error) = converse(&shared, peer).await {
         tracing::debug!("control connection of uid {uid} ended: {error}");
     }
     shared.counters.control_closed();
 }
 
-async fn converse(shared: &Arc<Shared>, mut peer: Peer, uid: u32) -> io::Result<()> {
-    let mut buffer = BytesMut::new();
-    loop {
-        match frame::decode::<Request>(&buffer, peer.limit) {
-            Ok(Some((request, length))) => {
-                buffer.advance(length);
-                tracing::trace!(target: "trace::imsg", "control <- uid {uid}: {request:?}");
-                if request == Request::Submit {
-                    return submit(shared, peer, uid, buffer.is_empty()).await;
-                }
-                if shared.may_control(uid) {
-                    answer(shared, &mut peer, request).await?;
-                } else {
-                    peer.send(&Reply::Denied).await?;
-                }
-                continue;
-            }
-            Ok(None) => {}
-            Err(error) => {
-                let reason = error.to_string();
-                peer.send(&Reply::Fail { reason }).await?;
-                return Err(io::Error::other(error));
-            }
+async fn converse(shared: &Arc<Shared>, mut peer: Peer) -> io::Result<()> {
+    while let Some((request, octets)) = peer.next().await? {
+        let caller = peer.caller();
+        if let Err(lack) = shared.access.check(caller, request.right()).await {
+            tracing::info!(
+                "control denied uid={} request={}",
+                caller.uid,
+                word(&request)
+            );
+            peer.send(&Reply::Denied(lack)).await?;
+            continue;
         }
-        let read = tokio::time::timeout(IDLE, peer.stream.read_buf(&mut buffer)).await;
-        match read {
-            Ok(Ok(0)) => return Ok(()),
-            Ok(Ok(_)) => {}
-            Ok(Err(error)) => return Err(error),
-            Err(_) => return Err(io::ErrorKind::TimedOut.into()),
+        if request == Request::Submit {
+            return submit(shared, peer).await;
         }
+        let (watch, word) = (Stopwatch::imsg(), word(&request));
+        answer(shared, &mut peer, request).await?;
+        watch.imsg_done("control", "smtpctl", &word, octets);
     }
+    Ok(())
 }
 
-/// Hands the connection over to an SMTP session, for any user. `alone`: nothing was said behind
+/// The name of a request.
+fn word(request: &Request) -> String {
+    let text = Brief(request).to_string();
+    let name = text.split(|c: char| !c.is_ascii_alphanumeric()).next();
+    name.unwrap_or_default().into()
+}
+
+/// Hands the connection over to an SMTP session, for any user. Nothing may have been said behind
 /// the request, for it would have been said before the answer.
-async fn submit(shared: &Arc<Shared>, mut peer: Peer, uid: u32, alone: bool) -> io::Result<()> {
+async fn submit(shared: &Arc<Shared>, mut peer: Peer) -> io::Result<()> {
     let place = shared.places.take_local();
     let paused = *shared.smtp_paused.borrow();
-    let reason = match (alone, paused, &place) {
+    let reason = match (peer.is_silent(), paused, &place) {
         (false, ..) => "spoke before it was asked to",
         (_, true, _) => "smtpd takes no mail now: smtp is paused",
         (_, _, None) => "smtpd takes no mail now: too many sessions",
@@ -216,7 +152,8 @@ async fn submit(shared: &Arc<Shared>, mut peer: Peer, uid: u32, alone: bool) -> 
         return peer.send(&Reply::Fail { reason }).await;
     };
     peer.send(&Reply::Done).await?;
-    session::run_local(Arc::clone(shared), uid, peer.stream, None, place).await;
+    let uid = peer.caller().uid;
+    session::run_local(Arc::clone(shared), uid, peer.into_stream(), None, place).await;
     Ok(())
 }
 
@@ -246,8 +183,8 @@ async fn answer(shared: &Arc<Shared>, peer: &mut Peer, request: Request) -> io::
             Ok(selector) => discover(shared, selector).await,
             Err(_) => Reply::Unknown,
         },
-        // Served before authority is asked for.
-        Request::Submit => Reply::Denied,
+        // Not answered here: the connection is handed over.
+        Request::Submit => Reply::Unknown,
         Request::Remove(selector) => match selected(selector) {
             Ok(selector) => remove(shared, selector).await,
             Err(_) => Reply::Unknown,
@@ -294,6 +231,19 @@ async fn answer(shared: &Arc<Shared>, peer: &mut Peer, request: Request) -> io::
             domain,
             blocked,
         } => relaying::block(shared, source, domain, blocked).await,
+        Request::Trace { topic, on } => {
+            shared.log.trace(topic, on);
+            let verb = if on { "trace" } else { "untrace" };
+            tracing::info!("{verb} {}", topic.word());
+            Reply::Done
+        }
+        Request::Profile { topic, on } => {
+            shared.log.profile(topic, on);
+            let verb = if on { "profile" } else { "unprofile" };
+            tracing::info!("{verb} {}", topic.word());
+            Reply::Done
+        }
+        Request::UpdateTable(name) => renewal::update(shared, name).await,
     };
     peer.send(&reply).await
 }
@@ -348,7 +298,7 @@ async fn list(shared: &Arc<Shared>, peer: &mut Peer, selector: Selector) -> io::
         let Some(rows) = rows(shared, envelopes).await else {
             return peer.send(&ending()).await;
         };
-        for part in chunks(rows, peer.limit) {
+        for part in chunks(rows, peer.limit()) {
             peer.send(&Reply::EnvelopeRows(part)).await?;
         }
     }

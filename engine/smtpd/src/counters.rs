@@ -17,27 +17,51 @@ pub struct SharedCounters {
 impl SharedCounters {
     /// An SMTP session began.
     pub fn smtp_opened(&self, source: Source) {
-        self.smtp_opened.fetch_add(1, Relaxed);
+        let opened = self.smtp_opened.fetch_add(1, Relaxed);
+        let open = opened - self.smtp_closed.load(Relaxed);
+        changed(Counter::SmtpSession, open, 1);
         match source {
             Source::Local => {}
-            Source::Inet4(_) => drop(self.inet4.fetch_add(1, Relaxed)),
-            Source::Inet6(_) => drop(self.inet6.fetch_add(1, Relaxed)),
+            Source::Inet4(_) => {
+                changed(
+                    Counter::SmtpSessionInet4,
+                    self.inet4.fetch_add(1, Relaxed),
+                    1,
+                );
+            }
+            Source::Inet6(_) => {
+                changed(
+                    Counter::SmtpSessionInet6,
+                    self.inet6.fetch_add(1, Relaxed),
+                    1,
+                );
+            }
         }
     }
 
     /// An SMTP session ended.
     pub fn smtp_closed(&self) {
-        self.smtp_closed.fetch_add(1, Relaxed);
+        let closed = self.smtp_closed.fetch_add(1, Relaxed);
+        let open = self.smtp_opened.load(Relaxed) - closed;
+        changed(Counter::SmtpSession, open, -1);
     }
 
     /// Somebody connected to the control socket.
     pub fn control_opened(&self) {
-        self.control.fetch_add(1, Relaxed);
+        changed(
+            Counter::ControlSession,
+            self.control.fetch_add(1, Relaxed),
+            1,
+        );
     }
 
     /// Somebody left the control socket.
     pub fn control_closed(&self) {
-        self.control.fetch_sub(1, Relaxed);
+        changed(
+            Counter::ControlSession,
+            self.control.fetch_sub(1, Relaxed),
+            -1,
+        );
     }
 
     /// Adds these numbers to those of the engine.
@@ -64,4 +88,10 @@ impl SharedCounters {
         digest.clients_connected = self.smtp_opened.load(Relaxed).unsigned_abs();
         digest.clients_disconnected = self.smtp_closed.load(Relaxed).unsigned_abs();
     }
+}
+
+/// Traces a change of a counter that was `before`.
+fn changed(counter: Counter, before: i64, by: i64) {
+    let (key, after) = (counter.key(), before.saturating_add(by));
+    tracing::trace!(target: "trace::stat", "{key}: {before} -> {after}");
 }

@@ -4,6 +4,7 @@
 //! finishes commits and running attempts, within a grace time; a configuration with a fault
 //! changes nothing.
 
+use crate::access::Access;
 use crate::counters::SharedCounters;
 use crate::drivers::Drivers;
 use crate::engine::{EngineHandle, channel, run as run_engine};
@@ -81,8 +82,12 @@ pub struct Shared {
     pub spool: PathBuf,
     /// Port of mail exchangers.
     pub mx_port: u16,
-    /// The uid that may control the daemon besides root.
-    pub owner: u32,
+    /// Who may do what over the control socket.
+    pub access: Access,
+    /// The configuration's file.
+    pub config_file: PathBuf,
+    /// Held by whoever reads the configuration, or a part of it, anew.
+    pub reloading: tokio::sync::Mutex<()>,
     /// The user the daemon runs as.
     pub user: Box<str>,
     /// When the daemon started.
@@ -117,9 +122,17 @@ impl Shared {
         Mda::new(self.helper.clone(), self.users.clone(), self.limits())
     }
 
-    /// Whether a user may steer the daemon.
-    pub fn may_control(&self, uid: u32) -> bool {
-        uid == 0 || uid == self.owner
+    /// Puts a configuration in force for all that asks from now on. Listeners are not touched.
+    pub(crate) async fn adopt(&self, config: Config) {
+        let limits = Arc::new(config.limits.clone());
+        let warns = config.bounce_warn.clone();
+        let sources = config.sources();
+        self.queue.limit_space(limits.space);
+        self.limits.store(Arc::clone(&limits));
+        self.config.store(Arc::new(config));
+        self.engine
+            .ask(move |engine, now| engine.configure(now, limits, warns, sources))
+            .await;
     }
 
     /// What is paused.
@@ -240,8 +253,10 @@ pub struct Setup {
     pub spool: PathBuf,
     /// Port of mail exchangers.
     pub mx_port: u16,
-    /// The uid that may control the daemon besides root.
-    pub owner: u32,
+    /// Who may do what over the control socket.
+    pub access: Access,
+    /// The configuration's file.
+    pub config_file: PathBuf,
     /// Subsystems to pause from the start, besides those paused before.
     pub pause: Paused,
     /// Entropy of the system, once; everything random in the daemon follows from it.
@@ -319,7 +334,9 @@ impl Daemon {
             log: setup.log,
             spool: setup.spool,
             mx_port: setup.mx_port,
-            owner: setup.owner,
+            access: setup.access,
+            config_file: setup.config_file,
+            reloading: tokio::sync::Mutex::default(),
             user: own_user(),
             started: clock::now(),
             paused: tokio::sync::Mutex::new(paused),
@@ -382,22 +399,14 @@ impl Daemon {
     }
 
     /// Puts a new configuration in force: sessions that run keep the old one. Binds what is new
-    /// first, so that a socket that cannot be bound changes nothing.
+    /// first, so that a socket that cannot be bound changes nothing. Hold [`Shared::reloading`]
+    /// from before it is read.
     pub async fn reconfigure(&self, config: Config) {
         match self.rebind(&config).await {
             Ok(()) => {}
             Err(why) => return tracing::error!("configuration not changed: {why}"),
         }
-        let limits = Arc::new(config.limits.clone());
-        let warns = config.bounce_warn.clone();
-        let sources = config.sources();
-        self.shared.queue.limit_space(limits.space);
-        self.shared.limits.store(Arc::clone(&limits));
-        self.shared.config.store(Arc::new(config));
-        self.shared
-            .engine
-            .ask(move |engine, now| engine.configure(now, limits, warns, sources))
-            .await;
+        self.shared.adopt(config).await;
         tracing::info!("configuration reloaded");
     }
 

@@ -5,6 +5,8 @@
 //! Absent on purpose: every rule of mail (core's).
 
 use crate::drivers::Drivers;
+use crate::timing::Stopwatch;
+use crate::trace;
 use redspool_core::engine::{Engine, Event};
 use redspool_core::machine::Machine as _;
 use redspool_core::time::Now;
@@ -94,8 +96,12 @@ pub(crate) fn run(mut engine: Engine, inbox: Inbox, mut drivers: Drivers) {
         let Inbox(mut inbox) = inbox;
         let mut turn = Vec::with_capacity(TURN);
         let mut waiting: Vec<oneshot::Sender<()>> = Vec::new();
+        let mut counters = trace::Watch::default();
         loop {
             act(&mut engine, &mut drivers);
+            if trace::Watch::wanted() {
+                counters.look(engine.counters());
+            }
             if !waiting.is_empty() && engine.idle() {
                 for idle in waiting.drain(..) {
                     // Whoever waited may have given up.
@@ -108,7 +114,7 @@ pub(crate) fn run(mut engine: Engine, inbox: Inbox, mut drivers: Drivers) {
                     if let Ok(received) = tokio::time::timeout_at(deadline.into(), wait).await {
                         received
                     } else {
-                        engine.handle(crate::clock::now(), Event::TimedOut);
+                        handle(&mut engine, crate::clock::now(), Event::TimedOut);
                         continue;
                     }
                 }
@@ -120,11 +126,13 @@ pub(crate) fn run(mut engine: Engine, inbox: Inbox, mut drivers: Drivers) {
             let now = crate::clock::now();
             for message in turn.drain(..) {
                 match message {
-                    Message::Event(event) => {
-                        tracing::trace!(target: "trace::scheduler", "<- {event:?}");
-                        engine.handle(now, event);
+                    Message::Event(event) => handle(&mut engine, now, event),
+                    Message::Ask(question) => {
+                        tracing::trace!(target: "trace::imsg", "engine <- control: Ask");
+                        let watch = Stopwatch::imsg();
+                        question(&mut engine, now);
+                        watch.imsg_done("engine", "control", "Ask", 0);
                     }
-                    Message::Ask(question) => question(&mut engine, now),
                     Message::WhenIdle(idle) => waiting.push(idle),
                     Message::Stop => {
                         act(&mut engine, &mut drivers);
@@ -136,9 +144,17 @@ pub(crate) fn run(mut engine: Engine, inbox: Inbox, mut drivers: Drivers) {
     });
 }
 
+fn handle(engine: &mut Engine, now: Now, event: Event) {
+    trace::event(&event);
+    let (peer, message) = trace::name(&event);
+    let watch = Stopwatch::imsg();
+    engine.handle(now, event);
+    watch.imsg_done("engine", peer, message, 0);
+}
+
 fn act(engine: &mut Engine, drivers: &mut Drivers) {
     while let Some(action) = engine.poll() {
-        tracing::trace!(target: "trace::scheduler", "-> {action:?}");
+        trace::action(&action);
         drivers.carry_out(action);
     }
 }

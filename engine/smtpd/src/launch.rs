@@ -2,6 +2,7 @@
 //!
 //! Promises: whatever is wrong is said before anything is accepted, with what to do about it.
 
+use crate::access::{Access, Operators};
 use crate::configuration;
 use crate::control;
 use crate::daemon::{Daemon, Setup};
@@ -13,6 +14,7 @@ use crate::privileges;
 use crate::profile::Profile;
 use crate::resolver::Resolver;
 use crate::store;
+use redspool_core::control::TraceTopic;
 use redspool_core::control::paths::{self, Environment, Named, Paths};
 use redspool_core::queue::Paused;
 use std::path::Path;
@@ -49,6 +51,8 @@ pub fn run(mut options: Options) -> Result<(), Failed> {
         eprintln!("configuration OK");
         return Ok(());
     }
+    let operators = options.operators.as_deref().map(Operators::named);
+    let operators = operators.transpose()?;
     let background = if options.debug {
         false
     } else {
@@ -105,7 +109,11 @@ pub fn run(mut options: Options) -> Result<(), Failed> {
         log,
         spool,
         mx_port: options.mx_port,
-        owner: rights.owner,
+        access: Access {
+            owner: rights.owner,
+            operators,
+        },
+        config_file: file.clone(),
         pause: paused(&options.pause),
         seed: rand::random(),
     };
@@ -156,10 +164,13 @@ async fn serve(
 ) -> Result<(), Failed> {
     loop {
         tokio::select! {
-            _ = signals.hangup.recv() => match configuration::load(file, &options.define) {
-                Ok(config) => daemon.reconfigure(config).await,
-                Err(faults) => faults.log(),
-            },
+            _ = signals.hangup.recv() => {
+                let _alone = daemon.shared().reloading.lock().await;
+                match configuration::load(file, &options.define) {
+                    Ok(config) => daemon.reconfigure(config).await,
+                    Err(faults) => faults.log(),
+                }
+            }
             _ = signals.terminate.recv() => return Ok(()),
             _ = signals.interrupt.recv() => return Ok(()),
             () = daemon.shared().helper.gone() => {
@@ -185,12 +196,12 @@ fn local_profile(options: &mut Options) -> Result<Option<Profile>, Failed> {
     Ok(Some(profile))
 }
 
-fn traces(words: &[String]) -> Result<Vec<&'static str>, Failed> {
+fn traces(words: &[String]) -> Result<Vec<TraceTopic>, Failed> {
     words
         .iter()
         .map(|word| {
-            log::subsystem(word).ok_or_else(|| {
-                let known = log::SUBSYSTEMS.join(", ");
+            TraceTopic::named(word).ok_or_else(|| {
+                let known = TraceTopic::ALL.map(TraceTopic::word).join(", ");
                 Failed::Because(format!(
                     "-T {word}: nothing of this name; there are {known}"
                 ))

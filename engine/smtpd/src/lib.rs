@@ -6,6 +6,7 @@
 //! commit.
 //! Absent on purpose: rules of mail (core), bytes on disk (store), text for people (smtpctl).
 
+pub mod access;
 pub mod addresses;
 pub mod clock;
 pub mod configuration;
@@ -37,11 +38,15 @@ mod engine;
 mod notes;
 mod notices;
 mod offline;
+mod peer;
 mod recipients;
 mod relaying;
+mod renewal;
 mod replies;
 mod selected;
 mod session;
 mod settle;
 mod spoolfile;
 mod suspects;
+mod timing;
+mod trace;

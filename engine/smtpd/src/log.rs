@@ -4,6 +4,8 @@
 //! change at run time, each on its own (`log verbose` does not end a trace).
 //! Absent on purpose: what is worth a line (the drivers know), rotation (the system's).
 
+use redspool_core::control::{ProfileTopic, TraceTopic};
+use std::collections::BTreeSet;
 use std::fmt::{self, Write as _};
 use std::io;
 use tracing::{Event, Level, Subscriber};
@@ -13,23 +15,6 @@ use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::SubscriberInitExt as _;
 use tracing_subscriber::{EnvFilter, Registry, reload};
-
-/// What can be traced: the words of smtpctl(8).
-pub const SUBSYSTEMS: [&str; 13] = [
-    "imsg",
-    "io",
-    "smtp",
-    "filters",
-    "mta",
-    "bounce",
-    "scheduler",
-    "expand",
-    "lookup",
-    "stat",
-    "rules",
-    "mproc",
-    "all",
-];
 
 /// Steers what is logged while the daemon runs. Cheap to clone.
 #[derive(Clone)]
@@ -41,7 +26,8 @@ pub struct Log {
 #[derive(Clone, Default)]
 struct State {
     verbose: bool,
-    traces: Vec<&'static str>,
+    traces: BTreeSet<TraceTopic>,
+    profiles: BTreeSet<ProfileTopic>,
 }
 
 impl State {
@@ -52,10 +38,10 @@ impl State {
             "redspool_smtpd=info,smtpd=info"
         });
         for trace in &self.traces {
-            let _ = match *trace {
-                "all" => write!(directives, ",trace=trace"),
-                one => write!(directives, ",trace::{one}=trace"),
-            };
+            let _ = write!(directives, ",trace::{}=trace", trace.word());
+        }
+        for profile in &self.profiles {
+            let _ = write!(directives, ",profile::{}=trace", profile.word());
         }
         EnvFilter::new(directives)
     }
@@ -70,11 +56,12 @@ pub enum Sink {
     Syslog,
 }
 
-/// Starts the log for this process. `traces` must be words of [`SUBSYSTEMS`].
-pub fn start(sink: Sink, verbose: bool, traces: &[&'static str]) -> Log {
+/// Starts the log for this process.
+pub fn start(sink: Sink, verbose: bool, traces: &[TraceTopic]) -> Log {
     let state = State {
         verbose,
-        traces: traces.to_vec(),
+        traces: traces.iter().flat_map(|topic| topic.each()).collect(),
+        profiles: BTreeSet::new(),
     };
     let (filter, handle) = reload::Layer::new(state.filter());
     let registry = tracing_subscriber::registry().with(filter);
@@ -101,16 +88,39 @@ pub fn start(sink: Sink, verbose: bool, traces: &[&'static str]) -> Log {
 impl Log {
     /// `log verbose` and `log brief`.
     pub fn set_verbose(&self, verbose: bool) {
+        self.change(|state| state.verbose = verbose);
+    }
+
+    /// `trace` and `untrace`.
+    pub fn trace(&self, topic: TraceTopic, on: bool) {
+        self.change(|state| {
+            for topic in topic.each() {
+                if on {
+                    state.traces.insert(topic);
+                } else {
+                    state.traces.remove(&topic);
+                }
+            }
+        });
+    }
+
+    /// `profile` and `unprofile`.
+    pub fn profile(&self, topic: ProfileTopic, on: bool) {
+        self.change(|state| {
+            if on {
+                state.profiles.insert(topic);
+            } else {
+                state.profiles.remove(&topic);
+            }
+        });
+    }
+
+    fn change(&self, change: impl FnOnce(&mut State)) {
         let mut state = self.state.lock();
-        state.verbose = verbose;
+        change(&mut state);
         // Fails only when the subscriber is gone, and then nobody reads the log.
         let _ = self.filter.reload(state.filter());
     }
-}
-
-/// The word of `text` in [`SUBSYSTEMS`], if it is one.
-pub fn subsystem(text: &str) -> Option<&'static str> {
-    SUBSYSTEMS.into_iter().find(|word| *word == text)
 }
 
 /// Text from outside, for a log value: control characters and the backslash escaped.
@@ -126,6 +136,65 @@ impl fmt::Display for Shown<'_> {
             }
         }
         Ok(())
+    }
+}
+
+/// The debug form of a value on one line of bounded length, whatever is in it.
+pub struct Brief<'a>(pub &'a dyn fmt::Debug);
+
+/// Octets of a [`Brief`] form.
+const BRIEF: usize = 400;
+
+impl fmt::Display for Brief<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut bounded = Bounded {
+            out: f,
+            left: BRIEF,
+            full: false,
+        };
+        match write!(bounded, "{:?}", self.0) {
+            // Ended by the bound, so that nobody formats a million rows to show ten.
+            Err(_) if bounded.full => f.write_str("..."),
+            written => written,
+        }
+    }
+}
+
+struct Bounded<'f, 'g> {
+    out: &'f mut fmt::Formatter<'g>,
+    left: usize,
+    full: bool,
+}
+
+impl fmt::Write for Bounded<'_, '_> {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        for c in text.chars() {
+            if c.len_utf8() > self.left {
+                self.full = true;
+                return Err(fmt::Error);
+            }
+            self.left -= c.len_utf8();
+            self.out.write_char(if c.is_control() { '?' } else { c })?;
+        }
+        Ok(())
+    }
+}
+
+/// A list on one line: how many there are, and the first of them.
+pub struct Several<'a, T>(pub &'a [T]);
+
+/// Members of a list that are shown.
+const SEVERAL: usize = 8;
+
+impl<T: fmt::Display> fmt::Display for Several<'_, T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.0.len())?;
+        let mut separator = ": ";
+        for member in self.0.iter().take(SEVERAL) {
+            write!(f, "{separator}{member}")?;
+            separator = " ";
+        }
+        f.write_str(if self.0.len() > SEVERAL { " ..." } else { "" })
     }
 }
 
@@ -150,11 +219,11 @@ where
         let level = *event.metadata().level();
         if level == Level::TRACE {
             let target = event.metadata().target();
-            write!(
-                writer,
-                "trace {}: ",
-                target.strip_prefix("trace::").unwrap_or(target)
-            )?;
+            match target.split_once("::") {
+                Some(("profile", topic)) => write!(writer, "profile-{topic}: ")?,
+                Some(("trace", topic)) => write!(writer, "{topic}: ")?,
+                _ => write!(writer, "{target}: ")?,
+            }
         } else if level != Level::INFO {
             let word = match level {
                 Level::ERROR => "error",
@@ -180,5 +249,42 @@ mod tests {
             Shown("a\r\nb\x1b[2J\"").to_string(),
             "a\\r\\nb\\u{1b}[2J\\\""
         );
+    }
+
+    #[test]
+    fn brief_forms_are_bounded_and_printable() {
+        struct Raw;
+        impl fmt::Debug for Raw {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a\nb\x1b")
+            }
+        }
+        assert_eq!(Brief(&Raw).to_string(), "a?b?");
+        let long = Brief(&"x".repeat(10_000)).to_string();
+        assert_eq!(long.len(), BRIEF + 3);
+        assert!(long.ends_with("x..."), "{long}");
+        assert_eq!(Brief(&[1, 2]).to_string(), "[1, 2]");
+    }
+
+    #[test]
+    fn lists_show_their_length_and_beginning() {
+        assert_eq!(Several::<u8>(&[]).to_string(), "0");
+        assert_eq!(Several(&[7, 8]).to_string(), "2: 7 8");
+        assert_eq!(Several(&[1; 9]).to_string(), "9: 1 1 1 1 1 1 1 1 ...");
+    }
+
+    #[test]
+    fn traces_and_profiles_are_switched_one_by_one() {
+        let filter = |state: &State| state.filter().to_string();
+        let mut state = State::default();
+        assert!(!filter(&state).contains("trace::"), "{}", filter(&state));
+        state.traces.extend(TraceTopic::All.each());
+        state.traces.remove(&TraceTopic::Mta);
+        state.profiles.insert(ProfileTopic::Queue);
+        let shown = filter(&state);
+        assert!(shown.contains("trace::smtp=trace"), "{shown}");
+        assert!(shown.contains("profile::queue=trace"), "{shown}");
+        assert!(!shown.contains("trace::mta"), "{shown}");
+        assert!(shown.contains("redspool_smtpd=info"), "{shown}");
     }
 }

@@ -29,8 +29,8 @@ pub struct Options {
     #[arg(short = 'D', value_name = "macro=value", value_parser = definition)]
     pub define: Vec<(String, String)>,
 
-    /// Trace a subsystem from the start on (imsg, io, smtp, mta, bounce, scheduler, expand,
-    /// lookup, stat, rules, all)
+    /// Trace a subsystem from the start on (imsg, io, smtp, filters, mta, bounce, scheduler, expand,
+    /// lookup, stat, rules, mproc, all)
     #[arg(short = 'T', value_name = "trace")]
     pub trace: Vec<String>,
 
@@ -57,6 +57,11 @@ pub struct Options {
         default_value = "_smtpd"
     )]
     pub user: String,
+
+    /// Group whose members may look at queue and state over the control socket, and change nothing
+    /// [default: none; root and the user smtpd runs as may everything, anybody may submit]
+    #[arg(long, value_name = "group", env = "REDSPOOL_OPERATORS")]
+    pub operators: Option<String>,
 
     /// Ask this DNS server instead of the system's
     #[arg(long, value_name = "address:port", env = "REDSPOOL_RESOLVER")]

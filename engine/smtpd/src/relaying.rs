@@ -4,8 +4,9 @@
 //! Promises: a listing is asked for in pages, so that the engine goes on with its work between
 //! them, however slow the reader is.
 
-use crate::control::{Peer, ending, fail, read};
+use crate::control::{ending, fail, read};
 use crate::daemon::Shared;
+use crate::peer::Peer;
 use redspool_core::control::{MtaListing, Reply, chunks};
 use redspool_core::engine::RouteId;
 use redspool_core::id::EnvelopeId;

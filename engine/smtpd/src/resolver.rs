@@ -5,6 +5,7 @@
 //! and exchanges.
 //! Absent on purpose: caching and the wire format (hickory's), the order of routes (core's).
 
+use crate::log::{Brief, Shown};
 use hickory_resolver::config::{ConnectionConfig, NameServerConfig, ResolverConfig};
 use hickory_resolver::net::NetError;
 use hickory_resolver::net::runtime::TokioRuntimeProvider;
@@ -47,6 +48,15 @@ impl Resolver {
 
     /// Where mail for `name` goes.
     pub async fn resolve(&self, name: &str, lookup: Lookup) -> Result<Resolution, Unresolved> {
+        let answer = self.found(name, lookup).await;
+        tracing::trace!(
+            target: "trace::lookup",
+            "\"{}\" as {lookup:?} in the DNS -> {}", Shown(name), Brief(&answer)
+        );
+        answer
+    }
+
+    async fn found(&self, name: &str, lookup: Lookup) -> Result<Resolution, Unresolved> {
         if let Ok(address) = name
             .trim_matches(['[', ']'])
             .trim_start_matches("IPv6:")
@@ -80,8 +90,11 @@ impl Resolver {
                     _ => None,
                 })
         });
-        name.filter(|name| is_host_name(name))
-            .unwrap_or_else(|| "<unknown>".into())
+        let name = name
+            .filter(|name| is_host_name(name))
+            .unwrap_or_else(|| "<unknown>".into());
+        tracing::trace!(target: "trace::lookup", "{client} as address in the DNS -> {name}");
+        name
     }
 
     async fn exchangers(&self, domain: &str) -> Result<Resolution, Unresolved> {

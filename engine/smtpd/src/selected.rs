@@ -6,9 +6,10 @@
 //! Fails: with the reason, when the store does; what was done before stays done. A client that
 //! goes away ends its order after the page at hand.
 
-use crate::control::{self, Peer, ending, fail, read, rows, sorted_out};
+use crate::control::{self, ending, fail, read, rows, sorted_out};
 use crate::daemon::Shared;
 use crate::drivers::set_aside;
+use crate::peer::Peer;
 use redspool_core::control::{EnvelopeRow, Listing, Reply, Selection, Tally, Verb};
 use redspool_core::id::{EnvelopeId, MessageId};
 use redspool_core::queue::{Selector, StoreError};

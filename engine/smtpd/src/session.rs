@@ -13,6 +13,7 @@ use crate::offline::Claim;
 use crate::recipients;
 use crate::replies;
 use crate::spoolfile::SpoolFile;
+use crate::trace;
 use arc_swap::ArcSwap;
 use bytes::{Bytes, BytesMut};
 use redspool_core::addr::Source;
@@ -177,8 +178,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Serving<'_, S> {
     }
 
     fn hand_over(&mut self, event: Event) {
-        tracing::trace!(target: "trace::smtp", "{:016x} <- {event:?}", self.number);
+        let traced = trace::Incoming::follow(self.machine.transcript());
         self.machine.handle(now(), event);
+        if traced {
+            trace::Incoming(self.number).print(self.machine.transcript());
+        }
     }
 
     async fn next(&mut self, mut sleep: std::pin::Pin<&mut Sleep>, stopped: &mut bool) -> Event {
@@ -193,20 +197,28 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Serving<'_, S> {
         tokio::select! {
             biased;
             read = self.stream.read_buf(&mut self.reading), if wants_input => match read {
-                Ok(read) if read > 0 => Event::Received(self.reading.split().freeze()),
-                _ => Event::Closed,
+                Ok(read) if read > 0 => {
+                    tracing::trace!(target: "trace::io", "{:016x} smtp read {read}", self.number);
+                    Event::Received(self.reading.split().freeze())
+                }
+                ended => {
+                    tracing::trace!(target: "trace::io", "{:016x} smtp closed {ended:?}", self.number);
+                    Event::Closed
+                }
             },
             _ = self.stopping.wait_for(|stopping| *stopping), if !*stopped => {
                 *stopped = true;
                 Event::Stopping
             }
-            () = sleep, if deadline.is_some() => Event::TimedOut,
+            () = sleep, if deadline.is_some() => {
+                tracing::trace!(target: "trace::io", "{:016x} smtp timed out", self.number);
+                Event::TimedOut
+            }
             else => Event::Closed,
         }
     }
 
     async fn carry_out(&mut self, action: Action) {
-        tracing::trace!(target: "trace::smtp", "{:016x} -> {action:?}", self.number);
         match action {
             Action::Send(octets) => self.send(&octets).await,
             Action::Reserve { octets } => {
@@ -249,6 +261,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Serving<'_, S> {
     }
 
     async fn send(&mut self, octets: &Bytes) {
+        trace::Incoming(self.number).replies(octets);
+        tracing::trace!(target: "trace::io", "{:016x} smtp write {}", self.number, octets.len());
         let wait = self.shared.limits().session_timeout;
         let event = match tokio::time::timeout(wait, self.stream.write_all(octets)).await {
             Ok(Ok(())) => return,

@@ -10,6 +10,7 @@
 //! process: what it had promised is then decided by the start-up that follows.
 
 use crate::room::{Books, Room};
+use crate::timing::timed;
 use bytes::Bytes;
 use parking_lot::{Mutex, RwLock};
 use redspool_core::envelope::Envelope;
@@ -443,7 +444,8 @@ where
             .into_iter()
             .map(|member| (member.prepared, member.done))
             .unzip();
-        match store.commit(prepared) {
+        let operation = format_args!("commit/{}", prepared.len());
+        match timed(operation, || store.commit(prepared)) {
             Ok(receipts) => {
                 assert_eq!(receipts.len(), done.len(), "one receipt each");
                 for (done, receipt) in done.into_iter().zip(receipts) {
@@ -561,23 +563,31 @@ impl Current {
             },
         }
     }
+
+    fn timed<T>(
+        &self,
+        operation: &str,
+        work: impl FnOnce(&dyn Reader) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
+        timed(format_args!("read/{operation}"), || self.with(work))
+    }
 }
 
 impl Reader for Current {
     fn exists(&self, message: MessageId) -> Result<bool, StoreError> {
-        self.with(|reader| reader.exists(message))
+        self.timed("exists", |reader| reader.exists(message))
     }
 
     fn envelope(&self, id: EnvelopeId) -> Result<Option<Envelope>, StoreError> {
-        self.with(|reader| reader.envelope(id))
+        self.timed("envelope", |reader| reader.envelope(id))
     }
 
     fn message(&self, id: MessageId) -> Result<Option<Message>, StoreError> {
-        self.with(|reader| reader.message(id))
+        self.timed("message", |reader| reader.message(id))
     }
 
     fn body(&self, id: MessageId, index: u32) -> Result<Option<Bytes>, StoreError> {
-        self.with(|reader| reader.body(id, index))
+        self.timed("body", |reader| reader.body(id, index))
     }
 
     fn page(
@@ -586,27 +596,27 @@ impl Reader for Current {
         after: Option<EnvelopeId>,
         limit: usize,
     ) -> Result<Vec<Walked<Envelope>>, StoreError> {
-        self.with(|reader| reader.page(selector, after, limit))
+        self.timed("page", |reader| reader.page(selector, after, limit))
     }
 
     fn walk(&self, visit: &mut dyn FnMut(Walked<Scheduled>)) -> Result<(), StoreError> {
-        self.with(|reader| reader.walk(visit))
+        self.timed("walk", |reader| reader.walk(visit))
     }
 
     fn live(&self, epoch: u16) -> Result<Vec<MessageId>, StoreError> {
-        self.with(|reader| reader.live(epoch))
+        self.timed("live", |reader| reader.live(epoch))
     }
 
     fn epoch(&self) -> Result<Option<u16>, StoreError> {
-        self.with(<dyn Reader>::epoch)
+        self.timed("epoch", <dyn Reader>::epoch)
     }
 
     fn paused(&self) -> Result<Paused, StoreError> {
-        self.with(<dyn Reader>::paused)
+        self.timed("paused", <dyn Reader>::paused)
     }
 
     fn corrupt(&self) -> Result<Vec<CorruptMessage>, StoreError> {
-        self.with(<dyn Reader>::corrupt)
+        self.timed("corrupt", <dyn Reader>::corrupt)
     }
 }
 

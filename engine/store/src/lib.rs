@@ -18,6 +18,7 @@ mod overlay;
 mod record;
 mod redb;
 mod room;
+mod timing;
 mod wary;
 
 pub use ::redb::StorageBackend;

@@ -15,10 +15,12 @@ mod listing;
 pub mod paths;
 mod record;
 mod relaying;
+mod rights;
 mod row;
 mod selection;
 mod status;
 pub mod submission;
+mod topic;
 
 pub use census::{Census, Tally};
 pub use explain::{Explanation, Place};
@@ -28,11 +30,13 @@ pub use relaying::{
     ConnectorFlag, ConnectorRow, HostRow, HostStatRow, MtaListing, MtaRow, RelayRow, RelayWait,
     RouteRow,
 };
+pub use rights::{Right, Standing};
 pub use row::{Agent, EnvelopeRow, Family, Row, RowFlags, Runstate, StatusCode, chunks};
 pub use selection::{
     AddressPattern, Age, ErrorPattern, InvalidPattern, NamePattern, Selection, State,
 };
 pub use status::{OpeningRow, QueueState, SpaceRow, StatusRow};
+pub use topic::{ProfileTopic, TraceTopic};
 
 use crate::id::{EnvelopeId, InvalidId, MessageId};
 use crate::queue;
@@ -118,6 +122,23 @@ pub enum Request {
     /// Anybody's: hand the connection over to an SMTP session. [`Reply::Done`], behind which SMTP
     /// is spoken.
     Submit,
+    /// Log what a subsystem does, or stop that. [`Reply::Done`].
+    Trace {
+        /// Which subsystem.
+        topic: TraceTopic,
+        /// Begin or stop.
+        on: bool,
+    },
+    /// Log how long things take, or stop that. [`Reply::Done`].
+    Profile {
+        /// Which things.
+        topic: ProfileTopic,
+        /// Begin or stop.
+        on: bool,
+    },
+    /// Read a table of smtpd.conf(5) again, by its name. [`Reply::Done`], or [`Reply::Fail`] with
+    /// file, line and reason; the old contents stay then.
+    UpdateTable(String),
 }
 
 /// What can be done to envelopes that are selected.
@@ -176,7 +197,7 @@ pub enum Reply {
     /// The id in the request names nothing that is queued.
     Unknown,
     /// The peer's user may not do this.
-    Denied,
+    Denied(Lack),
     /// It could not be done.
     Fail {
         /// Why, for people: lower case, no full stop.
@@ -190,6 +211,19 @@ pub enum Reply {
     MtaRows(Vec<MtaRow>),
     /// Where an envelope is, and what it waits for.
     Explanation(Box<Explanation>),
+}
+
+/// The right that a user lacks.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Lack {
+    /// Whose request it was, as the kernel says.
+    pub uid: u32,
+    /// What the request needs.
+    pub right: Right,
+    /// The user besides root who has it, if that is another one.
+    pub owner: Option<u32>,
+    /// The group whose members may look, if one is configured.
+    pub operators: Option<String>,
 }
 
 impl Reply {

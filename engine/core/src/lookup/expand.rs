@@ -9,9 +9,12 @@
 
 use super::item::{self, Item};
 use super::rules::{self, Client, Subject};
+use super::trail::{Step, Trail};
 use crate::addr::Address;
 use crate::config::table::{Table, base};
-use crate::config::{Action, ActionKind, Config, Local, NextHop, RelayAction, Rewriting, Verdict};
+use crate::config::{
+    Action, ActionKind, Config, Local, NextHop, RelayAction, Rewriting, TableId, Verdict,
+};
 use crate::envelope::{Delivery, Mda, Method, Relay};
 use crate::reply::{Reply, Status};
 use std::collections::BTreeSet;
@@ -92,10 +95,14 @@ pub trait Directory {
 }
 
 /// Answers a recipient that needs no user: one that is relayed, or refused by the rules. `None`
-/// if it is delivered here; then [`expand`] answers.
-pub fn immediate(config: &Config, question: &Question) -> Option<Result<Vec<Expanded>, Reply>> {
+/// if it is delivered here; then [`expand`] answers. The way there is added to `trail`.
+pub fn immediate(
+    config: &Config,
+    question: &Question,
+    trail: Option<&Trail>,
+) -> Option<Result<Vec<Expanded>, Reply>> {
     let rcpt = &question.rcpt;
-    match route(config, question, rcpt, false) {
+    match route(config, question, rcpt, false, trail) {
         Err(refused) => Some(Err(refused)),
         Ok(action) => match &action.kind {
             ActionKind::Local(_) => None,
@@ -107,14 +114,20 @@ pub fn immediate(config: &Config, question: &Question) -> Option<Result<Vec<Expa
     }
 }
 
-/// Turns a recipient into its deliveries, at least one, or into the reply that refuses it.
+/// Turns a recipient into its deliveries, at least one, or into the reply that refuses it. The way
+/// there is added to `trail`.
 pub fn expand(
     config: &Config,
     directory: &mut dyn Directory,
     question: &Question,
+    trail: Option<&Trail>,
 ) -> Result<Vec<Expanded>, Reply> {
-    if let Some(answer) = immediate(config, question) {
+    if let Some(answer) = immediate(config, question, trail) {
         return answer;
+    }
+    // The first visit asks the rules again.
+    if let Some(trail) = trail {
+        trail.clear();
     }
     let mut expansion = Expansion {
         config,
@@ -123,6 +136,7 @@ pub fn expand(
         nodes: Vec::new(),
         seen: BTreeSet::new(),
         done: Vec::new(),
+        trail,
     };
     expansion.add(None, None, Item::Address(question.rcpt.clone()))?;
     let mut next = 0;
@@ -142,12 +156,14 @@ fn route<'c>(
     question: &Question,
     dest: &Address,
     internal: bool,
+    trail: Option<&Trail>,
 ) -> Result<&'c Action, Reply> {
     let subject = Subject {
         client: &question.client,
         sender: &question.sender,
         dest,
         internal,
+        trail,
     };
     match rules::find(config, subject).map(|rule| rule.verdict) {
         Some(Verdict::Action(id)) => Ok(config.action(id)),
@@ -222,6 +238,7 @@ struct Expansion<'c, 'd> {
     /// What breaks loops: a node like an earlier one is dropped.
     seen: BTreeSet<Likeness>,
     done: Vec<Expanded>,
+    trail: Option<&'d Trail>,
 }
 
 /// A step on the way from a recipient to its deliveries.
@@ -301,6 +318,12 @@ impl<'c> Expansion<'c, '_> {
         let Some(node) = self.nodes.get(at) else {
             return Ok(());
         };
+        if let Some(trail) = self.trail {
+            trail.add(Step::Visited {
+                depth: node.depth,
+                item: node.item.to_string().into(),
+            });
+        }
         if node.depth >= self.config.limits.expansion_depth {
             return Err(problem(524, rcpt));
         }
@@ -323,7 +346,7 @@ impl<'c> Expansion<'c, '_> {
     fn visit_address(&mut self, at: usize, dest: &Address) -> Result<(), Reply> {
         let internal = at > 0;
         let config = self.config;
-        let action = route(config, self.question, dest, internal)?;
+        let action = route(config, self.question, dest, internal, self.trail)?;
         let local = match &action.kind {
             ActionKind::Local(local) => local,
             ActionKind::Relay(relay) => {
@@ -335,9 +358,8 @@ impl<'c> Expansion<'c, '_> {
         let here = Some((action, local));
         match local.rewriting {
             Rewriting::Virtual(table) => {
-                let table = config.table(table);
                 let keys = virtual_keys(dest, config.subaddress_delimiter);
-                let Some(value) = first_value(table, &keys) else {
+                let Some(value) = self.first_value(table, &keys) else {
                     return Err(problem(524, &self.question.rcpt));
                 };
                 self.add_list(at, here, value)
@@ -367,12 +389,19 @@ impl<'c> Expansion<'c, '_> {
         };
         if let Some(table) = aliases {
             let keys = [name.to_owned(), plain.to_owned()];
-            if let Some(value) = first_value(config.table(table), &keys) {
+            if let Some(value) = self.first_value(table, &keys) {
                 return self.add_list(at, Some((action, local)), value);
             }
         }
         let user = match local.userbase {
-            Some(table) => Ok(userbase_user(config.table(table), plain)),
+            Some(table) => {
+                let user = userbase_user(config.table(table), plain);
+                let found = user
+                    .as_ref()
+                    .map(|user| format!("{}:{}", user.uid, user.gid));
+                self.asked("userinfo", table, plain, found.as_deref());
+                Ok(user)
+            }
             None => self.directory.user(plain),
         };
         let user = user.map_err(|Temporary| temporary(rcpt))?;
@@ -481,6 +510,28 @@ impl<'c> Expansion<'c, '_> {
         });
     }
 
+    /// The value of the first of these keys that an alias table has.
+    fn first_value(&self, id: TableId, keys: &[String]) -> Option<&'c str> {
+        let table = self.config.table(id);
+        keys.iter().find_map(|key| {
+            let value = table.value(key);
+            self.asked("alias", id, key, value);
+            value
+        })
+    }
+
+    /// Notes what a mapping was asked.
+    fn asked(&self, service: &'static str, table: TableId, key: &str, value: Option<&str>) {
+        if let Some(trail) = self.trail {
+            trail.add(Step::Asked {
+                service,
+                table: self.config.table_name(table).into(),
+                key: key.into(),
+                value: value.map(Box::from),
+            });
+        }
+    }
+
     /// The nearest user from a node upwards, not beyond its address.
     fn real_user<'n>(&'n self, node: &'n Node<'c>) -> Option<&'n (User, Box<str>)> {
         let mut node = node;
@@ -541,10 +592,6 @@ fn virtual_keys(address: &Address, delimiter: char) -> [String; 6] {
         format!("@{domain}"),
         "@".to_owned(),
     ]
-}
-
-fn first_value<'t>(table: &'t Table, keys: &[String]) -> Option<&'t str> {
-    keys.iter().find_map(|key| table.value(key))
 }
 
 /// A user of a `userbase` table.

@@ -4,6 +4,7 @@
 
 use crate::addr::Address;
 use crate::reply::{Class, Reply, Status};
+use std::fmt;
 
 /// One thing a recipient expands to.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -20,6 +21,19 @@ pub(super) enum Item {
     Error(Reply),
     /// A file of more items.
     Include(Box<str>),
+}
+
+impl fmt::Display for Item {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Address(address) => write!(f, "address {}", address.as_str()),
+            Self::Username(name) => write!(f, "user {name}"),
+            Self::File(path) => write!(f, "file {path}"),
+            Self::Command(command) => write!(f, "command {command}"),
+            Self::Error(reply) => write!(f, "error {reply}"),
+            Self::Include(path) => write!(f, "include {path}"),
+        }
+    }
 }
 
 /// Longest list, in octets.

@@ -8,7 +8,9 @@ mod item;
 pub mod rules;
 #[cfg(test)]
 mod tests;
+mod trail;
 
 pub use crate::config::{format, table};
 pub use expand::{Directory, Expanded, Forward, Question, Temporary, User, expand};
 pub use rules::Client;
+pub use trail::{Step, Trail};

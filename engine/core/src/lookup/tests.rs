@@ -2,6 +2,7 @@
 
 use super::expand::{Directory, Forward, Question, Temporary, User, expand, immediate};
 use super::rules::{Client, first_match};
+use super::{Step, Trail};
 use crate::addr::Source;
 use crate::config::{Config, Input, LocalNames, Verdict, parse};
 use crate::envelope::{Delivery, Method};
@@ -194,7 +195,7 @@ impl Directory for Users {
 fn show(config: &Config, users: &mut Users, rcpt: &str) -> String {
     let mut question = question("198.51.100.7", "s@remote.example", rcpt);
     question.turn = 1;
-    let lines = match expand(config, users, &question) {
+    let lines = match expand(config, users, &question, None) {
         Err(reply) => return format!("{rcpt}: {reply}\n"),
         Ok(all) => all.into_iter().map(|one| {
             let how = match &one.delivery {
@@ -472,13 +473,61 @@ fn relays_and_refusals_ask_nobody() {
         "action in mbox\naction out relay\nmatch from any for local action in
          match from any for domain far.example action out",
     );
-    let ask = |rcpt| immediate(&config, &question("198.51.100.7", "", rcpt));
+    let ask = |rcpt| immediate(&config, &question("198.51.100.7", "", rcpt), None);
     assert!(matches!(ask("x@far.example"), Some(Ok(all)) if all.len() == 1));
     assert!(matches!(ask("x@other.example"), Some(Err(reply)) if reply.code() == 550));
     assert!(ask("bob@localhost").is_none());
     let mut users = Users::default();
     show(&config, &mut users, "x@far.example");
     assert_eq!(users.asked, 0);
+}
+
+#[test]
+fn the_trail_tells_visits_questions_and_decisions_in_order() {
+    let config = config(
+        "table ours { example.org }\naction in mbox alias { info = bob }\n\
+         match from any for domain <ours> action in",
+    );
+    let trail = |rcpt: &str, most| {
+        let question = question("198.51.100.7", "", rcpt);
+        let trail = Trail::new(most);
+        let _ = expand(&config, &mut Users::default(), &question, Some(&trail));
+        let (steps, more) = trail.into_steps();
+        let lines = steps.into_iter().map(|step| match step {
+            Step::Visited { depth, item } => format!("{depth} {item}\n"),
+            Step::Asked {
+                service,
+                table,
+                key,
+                value,
+            } => format!("{service} <{table}> {key}: {value:?}\n"),
+            Step::Ruled {
+                dest,
+                place,
+                action,
+            } => {
+                let line = place.map_or(0, |place| place.line);
+                format!("{dest:?} line {line} {action}\n")
+            }
+        });
+        lines.collect::<String>() + if more { "...\n" } else { "" }
+    };
+    expect![[r#"
+        0 address info@example.org
+        domain <ours> example.org: Some("")
+        Address("info@example.org") line 3 in
+        1 user info
+        alias <> info: Some("bob")
+        2 user bob
+        alias <> bob: None
+        alias <> bob: None
+    "#]]
+    .assert_eq(&trail("info@example.org", 100));
+    expect![[r"
+        domain <ours> far.example: None
+        ...
+    "]]
+    .assert_eq(&trail("x@far.example", 1));
 }
 
 proptest! {
@@ -504,7 +553,7 @@ proptest! {
         ));
         let mut users = Users::default();
         let question = question("198.51.100.7", "", &format!("u{start}@localhost"));
-        if let Ok(all) = expand(&config, &mut users, &question) {
+        if let Ok(all) = expand(&config, &mut users, &question, None) {
             prop_assert!(!all.is_empty());
             for (at, one) in all.iter().enumerate() {
                 prop_assert!(!all[..at].contains(one), "twice: {one:?}");

@@ -7,6 +7,9 @@ mod header;
 mod lines;
 mod path;
 pub mod session;
+mod transcript;
+
+pub use transcript::{Spoken, Transcript, shown};
 
 use crate::addr::Address;
 use crate::envelope::{Notify, Ret};

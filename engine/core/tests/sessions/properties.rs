@@ -5,6 +5,7 @@ use bytes::Bytes;
 use proptest::prelude::*;
 use redspool_core::id::MessageId;
 use redspool_core::limits::Limits;
+use redspool_core::smtp::Spoken;
 use redspool_core::smtp::session::{Ending, Event, Note};
 
 const ACCEPTED: &str = "Message accepted for delivery";
@@ -17,6 +18,7 @@ struct Trace {
     discarded: Vec<MessageId>,
     ending: Option<Ending>,
     notes: Vec<Note>,
+    spoken: Vec<Spoken>,
 }
 
 /// Small enough for random streams to hit them.
@@ -41,6 +43,7 @@ fn play(stream: &[u8], steps: &[usize], limits: Limits, local: bool) -> Trace {
     let mut params = driver::params(limits);
     params.local = local;
     let mut driver = Driver::new(params, usize::MAX);
+    driver.session.transcript().follow(true);
     let mut trace = Trace::default();
     let mut steps = steps.iter().cycle();
     let mut rest = stream;
@@ -60,6 +63,8 @@ fn play(stream: &[u8], steps: &[usize], limits: Limits, local: bool) -> Trace {
     }
     trace.output = String::from_utf8(driver.output).unwrap();
     trace.notes = driver.notes.into();
+    let transcript = driver.session.transcript();
+    trace.spoken = std::iter::from_fn(|| transcript.take()).collect();
     trace
 }
 
@@ -176,6 +181,15 @@ proptest! {
             prop_assert!(taken.content.ends_with(&content));
             prop_assert_eq!(taken.content.len(), TRACE + content.len());
             prop_assert_eq!(taken.message.eight_bit, !content.is_ascii());
+            // Whoever traces the session sees the commands, and of the content its size.
+            let heard: Vec<_> = trace.spoken.iter().filter_map(|spoken| match spoken {
+                Spoken::Client(line) => Some(line.to_string()),
+                Spoken::Content(octets) => Some(octets.to_string()),
+                Spoken::Server(_) | Spoken::Judged { .. } => None,
+            }).collect();
+            let octets = stream.len() - OPENING.len();
+            let said: Vec<_> = OPENING.lines().map(str::to_owned).collect();
+            prop_assert_eq!(heard, [said, vec![octets.to_string()]].concat());
         }
     }
 

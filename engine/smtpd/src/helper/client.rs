@@ -5,8 +5,9 @@
 //! Fails: with [`HelperError`]. Once the helper is gone, every request fails and
 //! [`Helper::gone`] returns; the daemon then has to stop.
 
-use super::protocol::{self, Answer, Exit, Job, Reply, Request, Verb};
+use super::protocol::{self, Answer, Exit, Job, Program, Reply, Request, Verb};
 use super::{Connection, HelperError, Identity};
+use crate::log::Brief;
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
 use std::io;
@@ -197,6 +198,7 @@ impl Shared {
         verb: Verb,
         attached: &[BorrowedFd<'_>],
     ) -> Result<(), HelperError> {
+        tracing::trace!(target: "trace::mproc", "smtpd -> helper: {id} {}", shown(&verb));
         let request = Request { id, verb };
         let send = || protocol::send(&self.socket, &request, attached);
         let sent = self.socket.async_io(Interest::WRITABLE, send).await;
@@ -212,6 +214,9 @@ impl Shared {
         while let Ok(Some((reply, attached))) =
             self.socket.async_io(Interest::READABLE, receive).await
         {
+            tracing::trace!(
+                target: "trace::mproc", "helper -> smtpd: {} {}", reply.id, Brief(&reply.answer)
+            );
             let mut waiting = self.waiting.lock();
             let asked = waiting
                 .open
@@ -222,6 +227,26 @@ impl Shared {
                 let _ = asked.send((reply.answer, attached));
             }
         }
+    }
+}
+
+/// An order without what it hands to the program.
+fn shown(verb: &Verb) -> String {
+    match verb {
+        Verb::Run(job) => {
+            let program = match &job.program {
+                Program::Mailbox { .. } => "mail-mbox",
+                Program::File { .. } => "mail-mbox of a file",
+                Program::Maildir { .. } => "mail-maildir",
+                Program::Lmtp { .. } => "mail-lmtp",
+                Program::Shell { .. } => "a shell command",
+                Program::Forward { .. } => "~/.forward",
+            };
+            format!("run {program} as uid {}", job.uid)
+        }
+        Verb::Finish => "finish".into(),
+        Verb::Stop => "stop".into(),
+        Verb::Bind(address) => format!("bind {address}"),
     }
 }
 

@@ -196,14 +196,9 @@ fn words_that_are_no_command_list_what_is_possible() {
 #[test]
 fn commands_of_later_versions_say_so() {
     let (_sink, rig, _daemon) = started();
-    for words in [["trace", "all"], ["uncorrupt", "11223344"]] {
-        let output = rig.smtpctl(&words);
-        assert_eq!(output.status, Some(1), "{words:?}: {output:?}");
-        assert!(
-            output.stderr.contains("not served"),
-            "{words:?}: {output:?}"
-        );
-    }
+    let output = rig.smtpctl(&["uncorrupt", "11223344"]);
+    assert_eq!(output.status, Some(1), "{output:?}");
+    assert!(output.stderr.contains("not served"), "{output:?}");
 }
 
 #[test]

@@ -16,5 +16,8 @@ mod relaying;
 mod selection;
 mod setup;
 mod signals;
+mod strangers;
 mod submission;
 mod suspects;
+mod tables;
+mod traces;

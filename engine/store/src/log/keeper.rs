@@ -19,6 +19,7 @@ use super::table::Taken;
 use crate::media::{Media, MediaFile};
 use crate::record::{self, Damage};
 use crate::redb::guarded;
+use crate::timing::timed;
 use parking_lot::Mutex;
 use redspool_core::id::MessageId;
 use redspool_core::queue::StoreError;
@@ -208,7 +209,11 @@ fn run(shared: &Shared, job: Job) -> Outcome {
             position,
             generation,
             // Also when a damaged page makes redb panic where it is closed: the outcome comes.
-            result: guarded(|| checkpoint(shared, &frozen, position, generation, reopen)),
+            result: guarded(|| {
+                timed("checkpoint", || {
+                    checkpoint(shared, &frozen, position, generation, reopen)
+                })
+            }),
         },
         Job::Spare { slot, capacity } => Outcome::Spare {
             slot,

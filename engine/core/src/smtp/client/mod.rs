@@ -16,6 +16,7 @@ use self::attempt::{Attempt, Step};
 use self::extensions::Extensions;
 use self::reply::{Replies, ServerReply, clip};
 use super::Transaction;
+use super::transcript::Transcript;
 use crate::id::{EnvelopeId, MessageId};
 use crate::limits::MtaLimits;
 use crate::machine::Machine;
@@ -104,6 +105,7 @@ pub struct Client {
     fruitless: usize,
     /// Recipients refused in a row.
     refused: usize,
+    transcript: Transcript,
 }
 
 /// Said of octets that can be no reply to anything.
@@ -143,15 +145,26 @@ impl Client {
             messages: 0,
             fruitless: 0,
             refused: 0,
+            transcript: Transcript::default(),
         }
+    }
+
+    /// What was said, for whoever traces it.
+    pub fn transcript(&mut self) -> &mut Transcript {
+        &mut self.transcript
     }
 
     fn received(&mut self, now: Now, mut bytes: &[u8]) {
         while !bytes.is_empty() && !matches!(self.state, State::Closed) {
             let outstanding = self.outstanding();
             match self.replies.receive(&mut bytes, &self.params.limits) {
-                Ok(Some(reply)) if outstanding == 0 => return self.unsolicited(&reply),
-                Ok(Some(reply)) => self.replied(now, &reply),
+                Ok(Some(reply)) => {
+                    self.transcript.server(reply.code(), || reply.octets());
+                    if outstanding == 0 {
+                        return self.unsolicited(&reply);
+                    }
+                    self.replied(now, &reply);
+                }
                 Ok(None) => {
                     if outstanding == 0 {
                         // Nobody asked, but what has begun must end.
@@ -348,6 +361,7 @@ impl Client {
         if self.replies.is_begun() {
             return self.lose(Status::transient(5, 0), UNEXPECTED);
         }
+        self.transcript.content(bytes.len());
         match attempt.content(bytes, last) {
             Ok((pieces, step)) => {
                 self.actions.extend(pieces.into_iter().map(Action::Send));
@@ -449,6 +463,9 @@ impl Client {
     }
 
     fn send(&mut self, bytes: Bytes) {
+        for line in bytes.split_inclusive(|octet| *octet == b'\n') {
+            self.transcript.client(line.trim_ascii_end());
+        }
         self.actions.push_back(Action::Send(bytes));
     }
 

@@ -133,6 +133,21 @@ fn parse(line: &[u8]) -> Option<(u16, bool, &[u8])> {
 }
 
 impl ServerReply {
+    /// As it was said.
+    pub(super) fn octets(&self) -> Vec<u8> {
+        let mut octets = Vec::with_capacity(self.lines.len().saturating_add(8));
+        let mut lines = self
+            .lines
+            .split_inclusive(|octet| *octet == b'\n')
+            .peekable();
+        while let Some(line) = lines.next() {
+            octets.extend_from_slice(self.code.to_string().as_bytes());
+            octets.push(if lines.peek().is_some() { b'-' } else { b' ' });
+            octets.extend_from_slice(line);
+        }
+        octets
+    }
+
     /// The three digits.
     pub(super) fn code(&self) -> u16 {
         self.code

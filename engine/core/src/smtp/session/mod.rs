@@ -18,6 +18,7 @@ mod transaction;
 
 use super::data::Data;
 use super::lines::{self, Cut};
+use super::transcript::Transcript;
 use crate::addr::{Address, Source};
 use crate::envelope::{Delivery, Envelope};
 use crate::id::{EnvelopeId, MessageId};
@@ -191,7 +192,7 @@ pub enum Note {
     },
     /// `smtp failed-command`: a command was refused.
     FailedCommand {
-        /// The line as received, or its beginning; any octets.
+        /// The line as received, without credentials; any octets.
         command: Bytes,
         /// What we said.
         reply: Reply,
@@ -248,6 +249,7 @@ pub struct Session {
     waiting_since: Instant,
     /// When the line began whose end is missing.
     line_since: Option<Instant>,
+    transcript: Transcript,
 }
 
 /// Where a session is.
@@ -307,6 +309,7 @@ impl Session {
             stopping: false,
             waiting_since: now.mono,
             line_since: None,
+            transcript: Transcript::default(),
             params,
         };
         let settings = &session.params.settings;
@@ -324,6 +327,11 @@ impl Session {
     /// What the client calls itself; empty before HELO or EHLO.
     pub fn helo(&self) -> &str {
         self.greeting.as_ref().map_or("", |greeting| &greeting.helo)
+    }
+
+    /// What was said, for whoever traces it. Our replies are in [`Action::Send`].
+    pub fn transcript(&mut self) -> &mut Transcript {
+        &mut self.transcript
     }
 
     /// Whether the driver should read from the client. While an answer is awaited, one command
@@ -366,10 +374,12 @@ impl Session {
                     Cut::Line(line) => {
                         self.line_since = None;
                         self.waiting_since = now.mono;
+                        self.transcript.client(&line);
                         self.command = line;
                         self.obey(now);
                     }
                     Cut::Bare(line) => {
+                        self.transcript.client(&line);
                         self.command = line;
                         self.refuse(replies::bare_lf());
                     }
@@ -398,7 +408,10 @@ impl Session {
             return;
         };
         let limits = &self.params.settings.limits;
+        let before = self.input.len();
         let ended = arriving.data.ingest(&mut self.input, limits);
+        self.transcript
+            .content(before.saturating_sub(self.input.len()));
         if let Some(piece) = arriving.data.piece(limits) {
             self.spooling += 1;
             self.actions.push_back(Action::Spool(piece));
@@ -419,6 +432,10 @@ impl Session {
 
     /// Gives a positive reply.
     fn say(&mut self, line: &str) {
+        self.transcript.judged(&self.command, true);
+        if line.starts_with("334") {
+            self.transcript.answered(334);
+        }
         self.output.extend_from_slice(line.as_bytes());
         self.output.extend_from_slice(b"\r\n");
         self.command = Bytes::new();
@@ -432,9 +449,11 @@ impl Session {
             reply = replies::too_many_errors();
         }
         let ends = reply.code() == 421;
+        self.transcript.judged(&self.command, false);
         self.write(&reply);
+        let command = mem::take(&mut self.command);
         self.actions.push_back(Action::Log(Note::FailedCommand {
-            command: mem::take(&mut self.command),
+            command: self.transcript.redacted(&command),
             reply,
         }));
         if ends {
@@ -445,6 +464,7 @@ impl Session {
     fn write(&mut self, reply: &Reply) {
         let mut line = Vec::with_capacity(128);
         reply.write(&mut line);
+        self.transcript.answered(reply.code());
         self.output.extend_from_slice(&line);
     }
 
