@@ -75,7 +75,7 @@ const FLOORS: [&[&str]; 8] = [
     &["config", "queue", "spf"],
     &["lookup"],
     &["control", "smtp"],
-    &["bounce", "mda", "mta", "scheduler"],
+    &["bounce", "foreign", "mda", "mta", "scheduler"],
     &["engine"],
 ];
 
