@@ -23,6 +23,7 @@ mod sendmail;
 mod spf;
 mod store;
 mod tables;
+mod transfer;
 
 pub use pages::{mailq as mailq_page, smtpctl as smtpctl_page};
 pub use run::run;

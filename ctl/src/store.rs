@@ -17,12 +17,13 @@ use serde_json::json;
 use std::path::{Path, PathBuf};
 
 /// The store could not be read at all.
-const UNREADABLE: u8 = 2;
+pub(crate) const UNREADABLE: u8 = 2;
 
 /// Messages between two looks at the progress bar's clock.
 const STEP: u64 = 256;
 
-fn spool(console: &mut Console, options: &Options) -> Option<PathBuf> {
+/// The spool that is meant, if it is known.
+pub(crate) fn spool(console: &mut Console, options: &Options) -> Option<PathBuf> {
     let environment = Environment::collect(std::env::var_os);
     match paths::resolve(geteuid().as_raw(), &options.named(), &environment) {
         Ok(paths) => Some(paths.spool),
@@ -33,14 +34,14 @@ fn spool(console: &mut Console, options: &Options) -> Option<PathBuf> {
     }
 }
 
-fn failed(console: &mut Console, spool: &Path, why: &StoreError) {
+/// Why nothing can be done with a store, and what to do about it.
+pub(crate) fn told(spool: &Path, why: &StoreError) -> String {
     let advice = match why {
         StoreError::Locked { .. } => "; stop the daemon first",
         StoreError::Absent => "; name it with --spool",
         _ => "",
     };
-    console.fail(&format!("{}: {why}{advice}", spool.display()));
-    console.end_with(UNREADABLE);
+    format!("{}: {why}{advice}", spool.display())
 }
 
 /// Serves the three commands.
@@ -63,7 +64,8 @@ pub(crate) fn serve(console: &mut Console, options: &Options, parsed: &Parsed) {
         }),
     };
     if let Err(why) = done {
-        failed(console, &spool, &why);
+        console.fail(&told(&spool, &why));
+        console.end_with(UNREADABLE);
     }
 }
 

@@ -48,8 +48,11 @@ const BORDERS: [(&str, &[&str]); 3] = [
         &[
             "redspool-core",
             "redspool-store",
+            "aes-gcm",
             "bcrypt",
+            "bytes",
             "clap",
+            "flate2",
             "hickory-resolver",
             "indicatif",
             "jiff",

@@ -2,12 +2,16 @@
 //!
 //! Promises: a file becomes a sound envelope, with all it says about attempts, times, failures and
 //! notices, or is refused with what is wrong and where; whatever is in it, no field can end a line,
-//! a command or a path early. What it asks for and we do not serve is refused by name.
+//! a command or a path early. [`sound`] asks the same of
+//! envelopes that were written down in a form of our own. What it asks for and we do not serve is refused by name.
 //! Absent on purpose: reading files, decrypting and decompressing; contents.
 //! Fails: with [`Flaw`].
 
 mod fields;
+mod sound;
 mod text;
+
+pub use sound::sound;
 
 use crate::addr::{Address, Source};
 use crate::config::Salvage;

@@ -9,6 +9,7 @@
 //! Absent on purpose: where mail comes from.
 //! Fails: with `Unreadable` if the journal is damaged; it is left alone then.
 
+use super::read::LogReader;
 use super::shared::io_fault;
 use super::store::LogStore;
 use crate::directory;
@@ -280,9 +281,7 @@ impl Importer {
     /// Opens the store in the directory `spool`, which must be there; a directory without anything
     /// in it becomes a store. Takes its lock.
     pub fn open(spool: &Path) -> Result<Self, StoreError> {
-        let names = Directory::read_only(spool).names();
-        let names = names.map_err(|_| StoreError::Absent)?;
-        if !names.is_empty() && !names.iter().any(|name| name == crate::FILE_NAME) {
+        if !Self::fits(spool) {
             return Err(StoreError::Absent);
         }
         directory::create(spool).map_err(|why| io_fault(&why))?;
@@ -311,9 +310,22 @@ impl Importer {
         })
     }
 
+    /// Whether a directory is a store, or empty, so that it can become one.
+    pub fn fits(spool: &Path) -> bool {
+        let names = Directory::read_only(spool).names();
+        names.is_ok_and(|names| {
+            names.is_empty() || names.iter().any(|name| name == crate::FILE_NAME)
+        })
+    }
+
     /// The reading side of the store.
-    pub fn reader(&self) -> impl Reader + use<> {
+    pub fn reader(&self) -> LogReader {
         self.store.reader()
+    }
+
+    /// Whether an id is in use.
+    pub fn exists(&self, message: MessageId) -> Result<bool, StoreError> {
+        self.store.reader().exists(message)
     }
 
     /// What was imported before, and so far.
