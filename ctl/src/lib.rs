@@ -18,6 +18,7 @@ mod options;
 mod pages;
 mod parse;
 mod render;
+mod rights;
 mod run;
 mod sendmail;
 mod spf;

@@ -8,6 +8,7 @@
 use crate::console::Console;
 use crate::options::Options;
 use crate::parse::Parsed;
+use crate::rights::Rights;
 use indicatif::{ProgressBar, ProgressStyle};
 use nix::unistd::geteuid;
 use redspool_core::control::paths::{self, Environment};
@@ -51,11 +52,11 @@ pub(crate) fn serve(console: &mut Console, options: &Options, parsed: &Parsed) {
     };
     let done = match parsed.path.rsplit(' ').next() {
         Some("check") => checked(console, options, &spool),
-        Some("rebuild") => rebuild(&spool).map(|findings| {
+        Some("rebuild") => changed(&spool, rebuild).map(|findings| {
             console.print(findings.to_string().as_bytes());
             console.print(b"database built anew\n");
         }),
-        _ => compact(&spool).map(|saved| {
+        _ => changed(&spool, compact).map(|saved| {
             let line = |what: &str, (before, after): (u64, u64)| {
                 format!("{what}: {before} octets before, {after} now\n")
             };
@@ -67,6 +68,12 @@ pub(crate) fn serve(console: &mut Console, options: &Options, parsed: &Parsed) {
         console.fail(&told(&spool, &why));
         console.end_with(UNREADABLE);
     }
+}
+
+/// Changes a store with the rights of its owner.
+fn changed<T>(spool: &Path, work: fn(&Path) -> Result<T, StoreError>) -> Result<T, StoreError> {
+    let rights = Rights::on(spool).map_err(|_| StoreError::Absent)?;
+    rights.used(|| work(spool))
 }
 
 fn checked(console: &mut Console, options: &Options, spool: &Path) -> Result<(), StoreError> {

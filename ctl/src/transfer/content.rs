@@ -178,3 +178,75 @@ impl Pieces for Again {
         self.left
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+
+    fn measured(text: &[u8], lines: Lines) -> Result<(Vec<u8>, Content), String> {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        fs::write(file.path(), text).unwrap();
+        let content = Content::measure(Object::raw(file.path()).unwrap(), lines, 1 << 20)?;
+        let (mut pieces, mut read) = (content.pieces(), Vec::new());
+        while let Some(piece) = pieces.next().unwrap() {
+            read.extend_from_slice(&piece);
+        }
+        assert_eq!(pieces.length(), 0);
+        assert_eq!(content.size, read.len() as u64);
+        assert_eq!(content.digest, ContentDigest::of(&read));
+        Ok((read, content))
+    }
+
+    fn check(text: &[u8], want: &[u8]) {
+        assert_eq!(measured(text, Lines::Lf).unwrap().0, want);
+        // What came out is in the form that goes out.
+        assert_eq!(measured(want, Lines::CrLf).unwrap().0, want);
+    }
+
+    #[test]
+    fn lines_end_in_cr_lf() {
+        check(b"a\n\nb\n", b"a\r\n\r\nb\r\n");
+        check(b"a\r\nb\n", b"a\r\nb\r\n");
+        check(b"a\nb", b"a\r\nb\r\n");
+        // Over the border between two pieces.
+        let long = vec![b'x'; PIECE - 1];
+        let want = [&long[..], b"\r\ny\r\n"].concat();
+        check(&[&long[..], b"\r\ny\n"].concat(), &want);
+        check(&[&long[..], b"\ny\n"].concat(), &want);
+    }
+
+    #[test]
+    fn half_a_line_end_is_refused_with_its_line() {
+        let refused = |text: &[u8], lines| measured(text, lines).unwrap_err();
+        let want = "line 2 of the content holds a carriage return by itself";
+        assert_eq!(refused(b"a\nb\rc\n", Lines::Lf), want);
+        assert_eq!(refused(b"a\nb\r", Lines::Lf), want);
+        let want = "line 2 of the content holds a line feed by itself";
+        assert_eq!(refused(b"a\r\nb\n.\n", Lines::CrLf), want);
+    }
+
+    #[test]
+    fn what_changed_since_it_was_measured_does_not_come_in() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        for changed in ["abd\r\n", "a\r\n", "abcd\r\n"] {
+            fs::write(file.path(), "abc\r\n").unwrap();
+            let object = Object::raw(file.path()).unwrap();
+            let content = Content::measure(object, Lines::CrLf, 5).unwrap();
+            fs::write(file.path(), changed).unwrap();
+            let mut pieces = content.pieces();
+            let failed = std::iter::from_fn(|| pieces.next().transpose()).any(|one| one.is_err());
+            assert!(failed, "{changed:?}");
+        }
+        let object = Object::raw(file.path()).unwrap();
+        let refused = Content::measure(object, Lines::CrLf, 5).unwrap_err();
+        assert_eq!(refused, "larger than 5 octets");
+    }
+
+    #[test]
+    fn octets_above_127_are_noted() {
+        let content = |text: &[u8]| measured(text, Lines::Lf).unwrap().1.eight_bit;
+        assert!(content(b"caf\xc3\xa9\n"));
+        assert!(!content(b"cafe\n"));
+    }
+}

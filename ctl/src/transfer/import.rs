@@ -9,11 +9,11 @@
 use super::content::Content;
 use super::object::Key;
 use super::report::{Count, Report};
-use super::rights::Rights;
 use super::{LIST, UNFINISHED, package, spool};
 use crate::console::Console;
 use crate::options::Options;
 use crate::parse::Parsed;
+use crate::rights::Rights;
 use crate::store;
 use redspool_core::config::{self, Input, LocalNames, Salvage};
 use redspool_core::envelope::Envelope;

@@ -275,9 +275,16 @@ impl Line {
         self.id.parse().map_err(|error| format!("id: {error}"))
     }
 
-    /// The envelope.
+    /// The envelope, if it is sound.
     pub(super) fn envelope(self, limits: &Limits) -> Result<Envelope, String> {
-        let envelope = Envelope {
+        let envelope = self.decoded()?;
+        foreign::sound(&envelope, limits).map_err(|flaw| flaw.to_string())?;
+        Ok(envelope)
+    }
+
+    /// What the line says, sound or not.
+    fn decoded(self) -> Result<Envelope, String> {
+        Ok(Envelope {
             id: self.id()?,
             action: self.dispatcher.into(),
             tag: self.tag.into(),
@@ -324,9 +331,7 @@ impl Line {
                 }
             },
             errorline: self.errorline.into(),
-        };
-        foreign::sound(&envelope, limits).map_err(|flaw| flaw.to_string())?;
-        Ok(envelope)
+        })
     }
 }
 
@@ -491,4 +496,51 @@ fn hex(digits: &str) -> Option<Vec<u8>> {
         u8::try_from(value).ok()
     });
     pairs.collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use redspool_proptests::mail;
+
+    proptest! {
+        #[test]
+        fn every_envelope_comes_back(
+            envelope in mail::any_envelope(),
+            facts in any::<(u64, u64, bool, u64)>(),
+        ) {
+            let (size, ctime, eight_bit, digest) = facts;
+            let message = Message {
+                id: envelope.id.message(),
+                size,
+                ctime: Timestamp::from_secs(ctime),
+                eight_bit,
+            };
+            let mut line = Vec::new();
+            Line::new(&envelope, &message, digest).write(&mut line).unwrap();
+            prop_assert_eq!(line.iter().position(|octet| *octet == b'\n'), Some(line.len() - 1));
+            let read = Line::parse(&line).unwrap();
+            prop_assert_eq!(read.message(), Ok(message));
+            prop_assert_eq!(read.digest(), Ok(digest));
+            prop_assert_eq!(read.decoded(), Ok(envelope));
+        }
+
+        #[test]
+        fn any_line_is_read_or_refused(
+            envelope in mail::any_envelope(),
+            at in any::<prop::sample::Index>(),
+            octet in any::<u8>(),
+        ) {
+            let message = mail::submission(envelope.id.message(), 1, redspool_core::queue::Body::Whole("".into())).message;
+            let mut line = Vec::new();
+            Line::new(&envelope, &message, 0).write(&mut line).unwrap();
+            let at = at.index(line.len());
+            line[at] = octet;
+            let limits = Limits::default();
+            if let Ok(read) = Line::parse(&line).and_then(|line| line.envelope(&limits)) {
+                prop_assert_eq!(foreign::sound(&read, &limits), Ok(()));
+            }
+        }
+    }
 }

@@ -13,7 +13,6 @@ mod json;
 mod object;
 mod package;
 mod report;
-mod rights;
 mod spool;
 
 pub(crate) use export::serve as export;

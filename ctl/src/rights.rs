@@ -1,8 +1,8 @@
 //! Whose files a store's are.
 //!
-//! What: root may import for a daemon that runs as another user. Then everything that is done to the
+//! What: root may care for the store of a daemon that runs as another user. Then everything that is done to the
 //! store is done with that user's rights on files (setfsuid(2)), so that a store never holds a file
-//! its daemon cannot open, wherever the import ends. Threads of the store are started under them
+//! its daemon cannot open, wherever the work ends. Threads of the store are started under them
 //! and keep them.
 
 use nix::unistd::{Gid, Uid, geteuid, setfsgid, setfsuid};
@@ -12,11 +12,11 @@ use std::path::Path;
 
 /// The owner of a spool, if that is not us.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Rights(Option<(Uid, Gid)>);
+pub(crate) struct Rights(Option<(Uid, Gid)>);
 
 impl Rights {
     /// Those for the spool in this directory.
-    pub(super) fn on(spool: &Path) -> io::Result<Self> {
+    pub(crate) fn on(spool: &Path) -> io::Result<Self> {
         let facts = std::fs::metadata(spool)?;
         let owner = (Uid::from_raw(facts.uid()), Gid::from_raw(facts.gid()));
         let other = geteuid().is_root() && !owner.0.is_root();
@@ -24,28 +24,23 @@ impl Rights {
     }
 
     /// Does something to the store.
-    pub(super) fn used<T>(self, work: impl FnOnce() -> T) -> T {
+    pub(crate) fn used<T>(self, work: impl FnOnce() -> T) -> T {
         let Some((uid, gid)) = self.0 else {
             return work();
         };
-        let _restored = Restored(setfsuid_after(gid, uid));
+        // The group first: it takes root's rights to change it.
+        let gid = setfsgid(gid);
+        let _restored = Restored(setfsuid(uid), gid);
         work()
     }
 }
 
-/// The group first: without root's rights on files it could still be set, but not be seen to be.
-fn setfsuid_after(gid: Gid, uid: Uid) -> (Uid, Gid) {
-    let gid = setfsgid(gid);
-    (setfsuid(uid), gid)
-}
-
 /// Gives the rights back that there were before.
-struct Restored((Uid, Gid));
+struct Restored(Uid, Gid);
 
 impl Drop for Restored {
     fn drop(&mut self) {
-        let (uid, gid) = self.0;
-        setfsuid(uid);
-        setfsgid(gid);
+        setfsuid(self.0);
+        setfsgid(self.1);
     }
 }
