@@ -199,10 +199,9 @@ fn what_was_refused_comes_in_later_under_another_id() {
                 1 messages under another id\n1 faults\n[exit 1]\n";
     assert!(second.ends_with(rest), "{second}");
     let queue = place.smtpctl(&["show", "queue"]);
-    let rcpts: Vec<_> = ["a@", "b@", "c@"]
-        .map(|rcpt| queue.matches(&format!("|{rcpt}dead.example|")).count())
-        .into();
-    assert_eq!(rcpts, [2, 2, 0], "{queue}");
+    let rcpts = ["a@", "b@", "c@"];
+    let queued = rcpts.map(|rcpt| queue.matches(&format!("|{rcpt}dead.example|")).count());
+    assert_eq!(queued, [1, 1, 0], "{queue}");
 }
 
 #[test]
@@ -333,7 +332,7 @@ fn an_encrypted_spool_opens_with_its_key_only() {
     .assert_eq(&import(Some("short")));
     let right = import(Some(KEY));
     assert!(
-        right.starts_with("1 messages, 1 envelopes, 334 octets imported\n"),
+        right.starts_with("1 messages, 1 envelopes, 336 octets imported\n"),
         "{right}"
     );
     assert!(right.ends_with("[exit 0]\n"), "{right}");
@@ -383,7 +382,26 @@ fn what_is_damaged_is_told_with_its_path() {
     let whole = source.at("16000001");
     fs::write(whole.join("1600000100000001"), two("k@dead.example")).unwrap();
     fs::write(whole.join("message"), &packed).unwrap();
-    expect![[r#""#]].assert_eq(&source.import(&place, &[]));
+    expect![[r#"
+        fault: SRC/queue/00/00000000: not a directory named by a message-id, 8 hex digits and not all zero
+        fault: SRC/queue/0A: not a directory named by two hex digits
+        fault: SRC/queue/0a/12000001: misplaced: its name does not begin with that of its directory
+        fault: SRC/queue/0b/0b000001/message: line 1 of the content holds a carriage return by itself
+        fault: SRC/queue/0c/0c000001/message: empty
+        fault: SRC/queue/0d/0d000001: no envelopes: nobody to deliver it to
+        fault: SRC/queue/0e/0e000001/0e00000100000000: not an envelope of this message
+        fault: SRC/queue/0e/0e000001: no envelopes: nobody to deliver it to
+        fault: SRC/queue/0f/0f000001/0f00000100000001: line 11: no `key: value`
+        fault: SRC/queue/10/10000001: no content
+        fault: SRC/queue/11/11000001: empty
+        fault: SRC/queue/13/13000001/message: a symbolic link, which is not followed
+        fault: SRC/queue/14/14000001/message: it does not decompress, so it is damaged: incomplete deflate stream
+        3 messages, 3 envelopes, 2448 octets imported
+        0 messages, 0 envelopes, 0 octets came in before
+        0 messages under another id
+        13 faults
+        [exit 1]
+    "#]].assert_eq(&source.import(&place, &[]));
     // What is sound came in, and the source is as it was.
     let queue = place.smtpctl(&["show", "queue"]);
     assert_eq!(queue.lines().count(), 4, "{queue}");

@@ -310,6 +310,72 @@ fn an_error_text_may_hold_anything() {
     assert_eq!(read.errorline.len(), 2046);
 }
 
+#[test]
+fn what_was_written_down_must_be_sound() {
+    let limits = Limits::default();
+    let check = |change: &dyn Fn(&mut Envelope), want: &str| {
+        let mut envelope = read(&three("type: mda\nmda-user: u\ndispatcher: local\n"));
+        assert_eq!(sound(&envelope, &limits), Ok(()));
+        change(&mut envelope);
+        let why = sound(&envelope, &limits).unwrap_err().to_string();
+        assert!(why.starts_with(want), "{why}");
+    };
+    let delivery = |method: Method, user: &str| {
+        Delivery::Mda(Mda {
+            method,
+            user: user.into(),
+            userbase: "".into(),
+            delivery_user: "".into(),
+            subaddress: "".into(),
+        })
+    };
+    check(&|one| one.helo = "a\r\nRCPT".into(), "helo: it holds");
+    check(
+        &|one| one.tag = "x".repeat(256).into(),
+        "tag: longer than 255",
+    );
+    check(&|one| one.rcpt = Address::null(), "rcpt: no recipient");
+    check(&|one| one.dsn.envid = "a b".into(), "dsn-envid: not xtext");
+    check(&|one| one.dsn.orcpt = "x".into(), "dsn-orcpt: not a type");
+    check(&|one| one.ttl = Duration::MAX, "ttl: longer");
+    check(
+        &|one| one.ctime = Timestamp::from_secs(u64::MAX),
+        "ctime: behind the year",
+    );
+    check(
+        &|one| one.errorline = "x".repeat(2048).into(),
+        "errorline: longer than 2047",
+    );
+    let relay = |helo: &str| {
+        Delivery::Mta(Relay {
+            helo: helo.into(),
+            ..Relay::to(None)
+        })
+    };
+    check(&|one| one.delivery = relay("a b"), "helo: it holds a blank");
+    check(
+        &|one| one.delivery = delivery(Method::Command("id".into()), "root"),
+        "user: no command",
+    );
+    check(
+        &|one| one.delivery = delivery(Method::Command("a\nb".into()), "u"),
+        "command: it holds",
+    );
+    check(
+        &|one| one.delivery = delivery(Method::File("/a\nb".into()), "u"),
+        "path: too long, or",
+    );
+    check(
+        &|one| {
+            one.delivery = Delivery::Bounce(Bounce::Delayed {
+                delay: Duration::MAX,
+                ttl: Duration::ZERO,
+            });
+        },
+        "delay: longer",
+    );
+}
+
 proptest::proptest! {
     #[test]
     fn any_file_is_read_or_refused(file in proptest::collection::vec(proptest::num::u8::ANY, 0..300), at in 0usize..600) {
