@@ -18,6 +18,7 @@ use redspool_core::reply::{Class, Status};
 use redspool_core::time::Timestamp;
 use serde::{Deserialize, Serialize};
 use std::ffi::OsString;
+use std::fmt::Write as _;
 use std::net::IpAddr;
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::path::PathBuf;
@@ -460,12 +461,7 @@ impl How {
             Method::File(path) => match path.to_str() {
                 Some(path) => Self::Filename { path: path.into() },
                 None => Self::FilenameHex {
-                    path: path
-                        .as_os_str()
-                        .as_bytes()
-                        .iter()
-                        .map(|octet| format!("{octet:02x}"))
-                        .collect(),
+                    path: digits(path.as_os_str().as_bytes()),
                 },
             },
         }
@@ -487,6 +483,14 @@ impl How {
             }
         })
     }
+}
+
+fn digits(octets: &[u8]) -> String {
+    octets.iter().fold(String::new(), |mut text, octet| {
+        // Writing to a string does not fail.
+        let _ = write!(text, "{octet:02x}");
+        text
+    })
 }
 
 fn hex(digits: &str) -> Option<Vec<u8>> {

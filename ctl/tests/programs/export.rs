@@ -176,11 +176,15 @@ fn tame(mut envelope: Envelope) -> Envelope {
             helo_src,
             backup,
         }) => {
-            host.iter_mut().for_each(|host| word(&mut host.host));
+            if let Some(host) = host {
+                word(&mut host.host);
+            }
             word(helo);
             plain(src);
             plain(helo_src);
-            backup.iter_mut().for_each(word);
+            if let Some(name) = backup {
+                word(name);
+            }
             *backup = backup.take().filter(|name| !name.is_empty());
         }
         Delivery::Mda(Mda {

@@ -382,7 +382,7 @@ fn what_is_damaged_is_told_with_its_path() {
     let whole = source.at("16000001");
     fs::write(whole.join("1600000100000001"), two("k@dead.example")).unwrap();
     fs::write(whole.join("message"), &packed).unwrap();
-    expect![[r#"
+    expect![[r"
         fault: SRC/queue/00/00000000: not a directory named by a message-id, 8 hex digits and not all zero
         fault: SRC/queue/0A: not a directory named by two hex digits
         fault: SRC/queue/0a/12000001: misplaced: its name does not begin with that of its directory
@@ -401,7 +401,7 @@ fn what_is_damaged_is_told_with_its_path() {
         0 messages under another id
         13 faults
         [exit 1]
-    "#]].assert_eq(&source.import(&place, &[]));
+    "]].assert_eq(&source.import(&place, &[]));
     // What is sound came in, and the source is as it was.
     let queue = place.smtpctl(&["show", "queue"]);
     assert_eq!(queue.lines().count(), 4, "{queue}");

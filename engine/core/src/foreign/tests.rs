@@ -218,8 +218,8 @@ fn notices_need_no_action() {
     let text = two("type: bounce\nbounce-type: error\nexpire: 0\n");
     assert_eq!(bounce(&text), (failed, 604_800));
     let late = Delivery::Bounce(Bounce::Delayed {
-        delay: Duration::from_secs(14_400),
-        ttl: Duration::from_secs(345_600),
+        delay: Duration::from_hours(4),
+        ttl: Duration::from_hours(96),
     });
     let text = "type: bounce\nbounce-type: warn\nbounce-delay: 14400\nbounce-expire: 345600\n";
     assert_eq!(bounce(&two(text)).0, late);

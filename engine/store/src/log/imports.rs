@@ -292,13 +292,12 @@ impl Importer {
     /// The same on media of the caller's, with a store that is open on them.
     fn on(media: &dyn Media, store: LogStore) -> Result<Self, StoreError> {
         let failed = |why: io::Error| io_fault(&why);
-        let journal = match media.open(NAME).map_err(failed)? {
-            Some(journal) => journal,
-            None => {
-                let journal = media.create(NAME).map_err(failed)?;
-                media.sync_names().map_err(failed)?;
-                journal
-            }
+        let journal = if let Some(journal) = media.open(NAME).map_err(failed)? {
+            journal
+        } else {
+            let journal = media.create(NAME).map_err(failed)?;
+            media.sync_names().map_err(failed)?;
+            journal
         };
         let content = Content::read(&*journal)?;
         Ok(Self {
