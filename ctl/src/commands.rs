@@ -450,14 +450,14 @@ pub(crate) static COMMANDS: &[Command] = &[
         &["store import <dir>"],
         "Take the mail of another server into the spool of a stopped daemon: from a spool of \
          OpenSMTPD (the directory that holds `queue`; envelopes of version 2 and 3, compressed or \
-         encrypted ones, too), or from what `store export` has written. Nothing is changed there, \
-         so stop that server first. Everything that is known of an envelope stays as it was: \
+         encrypted ones, too), or from what `store export` has written. Stop that server first; \
+         nothing is changed there. Everything that is known of an envelope stays as it was: \
          ids, dates, attempts, failures, lifetime, what the sender wants to be told. Version 3 \
          only names the action; `-f` names the smtpd.conf that says what it does, which may be \
          faulty elsewhere. What cannot be imported is told with its path and the reason, and stays \
-         where it is. If it is stopped, however, run it again: what came in already is passed \
-         over, even if it was delivered since. `queue.imports` in the spool knows that; remove it \
-         to forget. `--dry-run` tells what would come. The status is 0 if everything came in, 1 if \
+         where it is. An import may be stopped at any moment: run again, it passes over what came \
+         in before, even if that was delivered since. `queue.imports` in the spool knows what did; \
+         remove it to forget. `--dry-run` tells what would come. The status is 0 if everything came in, 1 if \
          something did not, 2 if nothing more could be done.",
     )
     .does(transfer::import)

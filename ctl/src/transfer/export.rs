@@ -287,3 +287,68 @@ fn created(path: &Path) -> io::Result<File> {
     let mut options = OpenOptions::new();
     options.write(true).create_new(true).mode(0o600).open(path)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bytes::Bytes;
+    use redspool_core::queue::{Body, Store as _, Transition};
+    use redspool_proptests::mail;
+    use redspool_store::{LogStore, Options};
+
+    fn commit(store: &mut LogStore, transition: Transition) {
+        let prepared = store.prepare(transition).unwrap();
+        store.commit(vec![prepared]).unwrap();
+        store.tick().unwrap();
+    }
+
+    fn submit(store: &mut LogStore, number: u32) -> MessageId {
+        let id = mail::message(number);
+        let content = mail::content(id, 4_000);
+        let submission = mail::submission(id, 2, Body::Whole(Bytes::from(content)));
+        commit(store, Transition::Submit(submission));
+        id
+    }
+
+    /// The daemon goes on while an export runs, and uses again what it needs no more.
+    #[test]
+    fn what_stays_queued_is_exported_although_the_store_changes() {
+        let (spool, target) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let mut store = LogStore::open_with(spool.path(), Options::small()).unwrap();
+        let ids: Vec<_> = (1..40).map(|number| submit(&mut store, number)).collect();
+        let opened = Offline::open(spool.path()).unwrap();
+        let stay = |id: &MessageId| id.get() % 3 == 0;
+        for id in ids.iter().filter(|id| !stay(id)) {
+            commit(&mut store, Transition::Remove(Selector::Message(*id)));
+        }
+        for number in 100..400 {
+            let id = submit(&mut store, number);
+            commit(&mut store, Transition::Remove(Selector::Message(id)));
+        }
+        // The test is about something: what left cannot be read any more.
+        let gone = ids.iter().filter(|id| !stay(id));
+        let unreadable = |id: &MessageId| opened.reader().body(*id, 0).is_err();
+        assert!(gone.clone().any(unreadable));
+        let mut console = Console::new("smtpctl".into());
+        let mut report = Report::new(&mut console, false);
+        let root = target.path().join("out");
+        let Ok(mut package) = Package::begin(&root) else {
+            panic!("it cannot be begun");
+        };
+        assert!(package.fill(spool.path(), opened, &mut report).is_ok());
+        assert_eq!(report.faults, 0);
+        assert!(package.finish().is_ok());
+        let list = fs::read_to_string(root.join(LIST)).unwrap();
+        for id in ids.iter().filter(|id| stay(id)) {
+            let lines = list.matches(&format!("\"id\":\"{id}")).count();
+            assert_eq!(lines, 2, "{id}");
+            let content = fs::read(root.join(MESSAGES).join(format!("{id}.eml"))).unwrap();
+            assert_eq!(content, mail::content(*id, 4_000));
+        }
+        // Every content that is there is listed: no part of one is left.
+        for entry in fs::read_dir(root.join(MESSAGES)).unwrap() {
+            let name = entry.unwrap().file_name().into_string().unwrap();
+            assert!(list.contains(name.trim_end_matches(".eml")), "{name}");
+        }
+    }
+}

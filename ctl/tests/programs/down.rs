@@ -290,7 +290,7 @@ fn help_explains_every_level() {
         [exit 0]
     "]]
     .assert_eq(&place.smtpctl(&["-h", "pa"]));
-    expect![[r#"
+    expect![[r"
         Usage: smtpctl [options] <command>
 
         discover <evpid>
@@ -436,7 +436,7 @@ fn help_explains_every_level() {
           -h, --help               Explain the words so far, and what can follow
           -V, --version            Print the version
         [exit 0]
-    "#]]
+    "]]
     .assert_eq(&place.smtpctl(&["--help"]));
     let version = format!("redspool {}\n[exit 0]\n", env!("CARGO_PKG_VERSION"));
     assert_eq!(place.smtpctl(&["--version"]), version);
