@@ -291,7 +291,6 @@ fn created(path: &Path) -> io::Result<File> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use bytes::Bytes;
     use redspool_core::queue::{Body, Store as _, Transition};
     use redspool_proptests::mail;
     use redspool_store::{LogStore, Options};
@@ -305,7 +304,7 @@ mod tests {
     fn submit(store: &mut LogStore, number: u32) -> MessageId {
         let id = mail::message(number);
         let content = mail::content(id, 4_000);
-        let submission = mail::submission(id, 2, Body::Whole(Bytes::from(content)));
+        let submission = mail::submission(id, 2, Body::Whole(content));
         commit(store, Transition::Submit(submission));
         id
     }
@@ -317,7 +316,7 @@ mod tests {
         let mut store = LogStore::open_with(spool.path(), Options::small()).unwrap();
         let ids: Vec<_> = (1..40).map(|number| submit(&mut store, number)).collect();
         let opened = Offline::open(spool.path()).unwrap();
-        let stay = |id: &MessageId| id.get() % 3 == 0;
+        let stay = |id: &MessageId| id.get().is_multiple_of(3);
         for id in ids.iter().filter(|id| !stay(id)) {
             commit(&mut store, Transition::Remove(Selector::Message(*id)));
         }
