@@ -13,6 +13,7 @@ use crate::parse::{Args, Parsed};
 use crate::render::Render;
 use crate::spf;
 use crate::store;
+use crate::transfer;
 use redspool_core::control::{MtaListing, ProfileTopic, Request, Selector, Subsystem, TraceTopic};
 
 /// One command.
@@ -544,6 +545,33 @@ pub(crate) static COMMANDS: &[Command] = &[
          that nothing needs.",
     )
     .does(store::serve),
+    Command::new(
+        &["store import <dir>"],
+        "Take the mail of another server into the spool of a stopped daemon: from a spool of \
+         OpenSMTPD (the directory that holds `queue`; envelopes of version 2 and 3, compressed or \
+         encrypted ones, too), or from what `store export` has written. Stop that server first; \
+         nothing is changed there. Everything that is known of an envelope stays as it was: \
+         ids, dates, attempts, failures, lifetime, what the sender wants to be told. Version 3 \
+         only names the action; `-f` names the smtpd.conf that says what it does, which may be \
+         faulty elsewhere. What cannot be imported is told with its path and the reason, and stays \
+         where it is. An import may be stopped at any moment: run again, it passes over what came \
+         in before, even if that was delivered since. `queue.imports` in the spool knows what did; \
+         remove it to forget. `--dry-run` tells what would come. The status is 0 if everything came in, 1 if \
+         something did not, 2 if nothing more could be done.",
+    )
+    .does(transfer::import)
+    .with(&["json", "dry-run", "config", "key"]),
+    Command::new(
+        &["store export <dir>"],
+        "Write everything that is queued into a new or empty directory: each content as \
+         `messages/MSGID.eml`, octet for octet, and the envelopes into `envelopes.jsonl`, one JSON \
+         object per line behind one that names the form. A daemon may run; then all that is queued \
+         from beginning to end is there, and what leaves meanwhile may be missing. The list has its \
+         name once everything is on the disk. `store import` reads it back. The status is 0 if all \
+         is there, 1 if something is damaged and missing, 2 if it could not be done.",
+    )
+    .does(transfer::export)
+    .with(&["json"]),
     Command::new(
         &["completions bash", "completions zsh", "completions fish"],
         "Print a script with which a shell completes the words of this command. For bash: \

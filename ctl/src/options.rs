@@ -131,6 +131,14 @@ pub(crate) struct Options {
     )]
     pub(crate) resolver: Option<SocketAddr>,
 
+    /// The smtpd.conf under which the mail was queued: envelopes of format 3 only name their action
+    #[arg(short = 'f', long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub(crate) config: Option<PathBuf>,
+
+    /// The file with the key of an encrypted spool, the 32 characters behind `queue encryption`
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub(crate) key: Option<PathBuf>,
+
     /// Kind of hash
     #[arg(long, value_name = "SCHEME", value_enum, default_value = "bcrypt")]
     pub(crate) scheme: Scheme,

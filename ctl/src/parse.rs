@@ -23,6 +23,8 @@ pub(crate) enum Kind {
     Routeid,
     /// `<str>`: anything but nothing.
     Str,
+    /// `<dir>`: a directory.
+    Dir,
     /// `<addr>`: IPv4, or IPv6 without brackets, with an optional `%scope`.
     Addr,
 }
@@ -165,6 +167,7 @@ impl fmt::Display for Token {
             Self::Value(Kind::Msgid) => "<msgid>",
             Self::Value(Kind::Routeid) => "<routeid>",
             Self::Value(Kind::Str) => "<str>",
+            Self::Value(Kind::Dir) => "<dir>",
             Self::Value(Kind::Addr) => "<addr>",
         })
     }
@@ -177,6 +180,7 @@ impl Token {
             "<msgid>" => Self::Value(Kind::Msgid),
             "<routeid>" => Self::Value(Kind::Routeid),
             "<str>" => Self::Value(Kind::Str),
+            "<dir>" => Self::Value(Kind::Dir),
             "<addr>" => Self::Value(Kind::Addr),
             word => Self::Word(word),
         }
@@ -200,7 +204,7 @@ impl Kind {
                 let id = word.parse::<i64>().ok().filter(|id| *id > 0)?;
                 u64::try_from(id).ok().map(Value::Route)
             }
-            Self::Str => Some(Value::Text(word.to_owned())),
+            Self::Str | Self::Dir => Some(Value::Text(word.to_owned())),
             Self::Addr => {
                 let (ip, scope) = word.split_once('%').unzip();
                 if scope == Some("") {

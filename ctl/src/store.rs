@@ -8,6 +8,7 @@
 use crate::console::Console;
 use crate::options::Options;
 use crate::parse::Parsed;
+use crate::rights::Rights;
 use indicatif::{ProgressBar, ProgressStyle};
 use nix::unistd::geteuid;
 use redspool_core::control::paths::{self, Environment};
@@ -17,12 +18,13 @@ use serde_json::json;
 use std::path::{Path, PathBuf};
 
 /// The store could not be read at all.
-const UNREADABLE: u8 = 2;
+pub(crate) const UNREADABLE: u8 = 2;
 
 /// Messages between two looks at the progress bar's clock.
 const STEP: u64 = 256;
 
-fn spool(console: &mut Console, options: &Options) -> Option<PathBuf> {
+/// The spool that is meant, if it is known.
+pub(crate) fn spool(console: &mut Console, options: &Options) -> Option<PathBuf> {
     let environment = Environment::collect(std::env::var_os);
     match paths::resolve(geteuid().as_raw(), &options.named(), &environment) {
         Ok(paths) => Some(paths.spool),
@@ -33,14 +35,14 @@ fn spool(console: &mut Console, options: &Options) -> Option<PathBuf> {
     }
 }
 
-fn failed(console: &mut Console, spool: &Path, why: &StoreError) {
+/// Why nothing can be done with a store, and what to do about it.
+pub(crate) fn told(spool: &Path, why: &StoreError) -> String {
     let advice = match why {
         StoreError::Locked { .. } => "; stop the daemon first",
         StoreError::Absent => "; name it with --spool",
         _ => "",
     };
-    console.fail(&format!("{}: {why}{advice}", spool.display()));
-    console.end_with(UNREADABLE);
+    format!("{}: {why}{advice}", spool.display())
 }
 
 /// Serves the three commands.
@@ -50,11 +52,11 @@ pub(crate) fn serve(console: &mut Console, options: &Options, parsed: &Parsed) {
     };
     let done = match parsed.path.rsplit(' ').next() {
         Some("check") => checked(console, options, &spool),
-        Some("rebuild") => rebuild(&spool).map(|findings| {
+        Some("rebuild") => changed(&spool, rebuild).map(|findings| {
             console.print(findings.to_string().as_bytes());
             console.print(b"database built anew\n");
         }),
-        _ => compact(&spool).map(|saved| {
+        _ => changed(&spool, compact).map(|saved| {
             let line = |what: &str, (before, after): (u64, u64)| {
                 format!("{what}: {before} octets before, {after} now\n")
             };
@@ -63,8 +65,15 @@ pub(crate) fn serve(console: &mut Console, options: &Options, parsed: &Parsed) {
         }),
     };
     if let Err(why) = done {
-        failed(console, &spool, &why);
+        console.fail(&told(&spool, &why));
+        console.end_with(UNREADABLE);
     }
+}
+
+/// Changes a store with the rights of its owner.
+fn changed<T>(spool: &Path, work: fn(&Path) -> Result<T, StoreError>) -> Result<T, StoreError> {
+    let rights = Rights::on(spool).map_err(|_| StoreError::Absent)?;
+    rights.used(|| work(spool))
 }
 
 fn checked(console: &mut Console, options: &Options, spool: &Path) -> Result<(), StoreError> {

@@ -48,8 +48,11 @@ const BORDERS: [(&str, &[&str]); 3] = [
         &[
             "redspool-core",
             "redspool-store",
+            "aes-gcm",
             "bcrypt",
+            "bytes",
             "clap",
+            "flate2",
             "hickory-resolver",
             "indicatif",
             "jiff",
@@ -75,7 +78,7 @@ const FLOORS: [&[&str]; 8] = [
     &["config", "queue", "spf"],
     &["lookup"],
     &["control", "smtp"],
-    &["bounce", "mda", "mta", "scheduler"],
+    &["bounce", "foreign", "mda", "mta", "scheduler"],
     &["engine"],
 ];
 

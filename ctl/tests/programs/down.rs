@@ -406,6 +406,15 @@ fn help_explains_every_level() {
         store compact
             Move together what is queued in the spool of a stopped daemon, and give the
             disk back that nothing needs.
+        store import <dir>
+            Take the mail of another server into the spool of a stopped daemon: from a
+            spool of OpenSMTPD (the directory that holds `queue`; envelopes of version
+            2 and 3, compressed or encrypted ones, too), or from what `store export`
+            has written.
+        store export <dir>
+            Write everything that is queued into a new or empty directory: each content
+            as `messages/MSGID.eml`, octet for octet, and the envelopes into
+            `envelopes.jsonl`, one JSON object per line behind one that names the form.
         completions bash
         completions zsh
         completions fish

@@ -8,7 +8,9 @@
 mod completions;
 mod down;
 mod encrypt;
+mod export;
 mod forms;
+mod import;
 mod offline;
 mod online;
 mod place;

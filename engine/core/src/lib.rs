@@ -17,6 +17,7 @@ pub mod config;
 pub mod control;
 pub mod engine;
 pub mod envelope;
+pub mod foreign;
 pub mod id;
 pub mod limits;
 pub mod lookup;

@@ -122,6 +122,13 @@ pub struct Limits {
     pub parked_interval: Duration,
     /// Octets of what stands before the content of a parked message.
     pub parked_head: u64,
+    /// Octets of one content that is imported: more than any server sends, so that a compressed one
+    /// cannot explode; an encrypted one is decrypted in memory.
+    pub import_content: u64,
+    /// Octets of one envelope that is imported, decoded; all its fields at their longest fit.
+    pub import_envelope: usize,
+    /// Envelopes of one message that are imported together; more come in as another message.
+    pub import_recipients: usize,
     /// Octets of one frame on the control socket.
     pub control_frame: usize,
     /// Texts of a kind told apart for `--dry-run`.
@@ -398,6 +405,9 @@ impl Default for Limits {
             parked_pass: 10_000,
             parked_interval: Duration::from_mins(1),
             parked_head: 1 << 20,
+            import_content: 256 << 20,
+            import_envelope: 64 << 10,
+            import_recipients: 10_000,
             control_frame: 1 << 20,
             census_texts: 10_000,
             summary_domains: 100_000,

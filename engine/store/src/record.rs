@@ -47,10 +47,12 @@ pub(crate) enum Kind {
     Segment = 12,
     /// A position in the log.
     Position = 13,
+    /// An envelope that came from another spool.
+    Import = 14,
 }
 
 impl Kind {
-    const ALL: [Self; 13] = [
+    const ALL: [Self; 14] = [
         Self::Envelope,
         Self::Message,
         Self::Body,
@@ -64,6 +66,7 @@ impl Kind {
         Self::Summary,
         Self::Segment,
         Self::Position,
+        Self::Import,
     ];
 
     const fn name(self) -> &'static str {
@@ -81,6 +84,7 @@ impl Kind {
             Self::Summary => "message summary",
             Self::Segment => "segment",
             Self::Position => "position",
+            Self::Import => "import",
         }
     }
 }

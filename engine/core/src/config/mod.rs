@@ -289,10 +289,47 @@ impl NamedTable {
         self.path.as_deref()
     }
 
+    /// Whether it is used, and so fit, for this.
+    pub fn serves(&self, service: Service) -> bool {
+        self.services.contains(&service)
+    }
+
     /// Its content.
     pub fn table(&self) -> &Table {
         &self.table
     }
+}
+
+/// What can be used of a configuration, whatever else is wrong with it.
+#[derive(Clone, Debug)]
+pub struct Salvage {
+    /// Actions, tables and limits; those that are faulty may be missing or incomplete.
+    pub config: Config,
+    /// Names of faulty actions, each with its first fault in one sentence.
+    pub faulty: BTreeMap<Box<str>, String>,
+    /// All faults and warnings, in the order of the files.
+    pub diagnostics: Vec<Diagnostic>,
+}
+
+/// Parses a configuration for its actions, which need not all be sound: for mail that was queued
+/// under the configuration of another server.
+pub fn salvage(input: &Input<'_>, load: Loader<'_>) -> Salvage {
+    build::salvage(input, load)
+}
+
+/// Reads a relay URL, `[scheme://]host[:port]`; the error says what is wrong in one sentence.
+pub(crate) fn relay_url(url: &str) -> Result<RelayHost, String> {
+    value::relay_url(url).map_err(|fault| fault.message)
+}
+
+/// Checks the destination of an LMTP delivery; the error says what is wrong in one sentence.
+pub(crate) fn lmtp_destination(dest: &str) -> Result<(), String> {
+    value::lmtp_destination(dest).map_err(|fault| fault.message)
+}
+
+/// Whether a text has the form of a host name (RFC 1123 section 2.1).
+pub(crate) fn is_hostname(text: &str) -> bool {
+    value::is_hostname(text)
 }
 
 /// Parses a configuration. The first list holds warnings only, the second at least one error.

@@ -82,6 +82,17 @@ impl Report {
         faults.any(|(_, fault)| fault.severity() == Severity::Error)
     }
 
+    /// How much was found so far.
+    pub(super) fn found(&self) -> usize {
+        self.faults.len()
+    }
+
+    /// The first error found after so much.
+    pub(super) fn error_since(&self, found: usize) -> Option<&Diagnostic> {
+        let mut later = self.faults.iter().skip(found).map(|(_, fault)| fault);
+        later.find(|fault| fault.severity() == Severity::Error)
+    }
+
     /// Everything found, in the order of the files.
     pub(super) fn into_diagnostics(mut self) -> Vec<Diagnostic> {
         self.faults.sort_by_key(|(at, _)| *at);

@@ -171,6 +171,23 @@ fn route<'c>(
     }
 }
 
+/// The parameters of a relay action as envelopes carry them; `turn` chooses among smart hosts.
+/// `None` if the table of smart hosts is empty.
+pub(crate) fn relay_of(config: &Config, relay: &RelayAction, turn: u64) -> Option<Relay> {
+    let host = match &relay.host {
+        NextHop::Mx => None,
+        NextHop::Host(host) => Some(host.clone()),
+        NextHop::Table(table) => Some(config.table(*table).relay(turn)?.clone()),
+    };
+    Some(Relay {
+        host,
+        helo: relay.helo.clone(),
+        src: relay.src.clone(),
+        helo_src: relay.helo_src.clone(),
+        backup: relay.backup.clone(),
+    })
+}
+
 fn relayed(
     config: &Config,
     question: &Question,
@@ -179,21 +196,8 @@ fn relayed(
     dest: &Address,
     internal: bool,
 ) -> Result<Expanded, Reply> {
-    let host = match &relay.host {
-        NextHop::Mx => None,
-        NextHop::Host(host) => Some(host.clone()),
-        NextHop::Table(table) => {
-            let host = config.table(*table).relay(question.turn).cloned();
-            Some(host.ok_or_else(|| temporary(&question.rcpt))?)
-        }
-    };
-    let relay = Relay {
-        host,
-        helo: relay.helo.clone(),
-        src: relay.src.clone(),
-        helo_src: relay.helo_src.clone(),
-        backup: relay.backup.clone(),
-    };
+    let relay = relay_of(config, relay, question.turn);
+    let relay = relay.ok_or_else(|| temporary(&question.rcpt))?;
     Ok(Expanded {
         dest: dest.clone(),
         action: action.name.clone(),

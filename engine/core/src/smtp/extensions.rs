@@ -225,15 +225,7 @@ impl<'a> Words<'a> {
         let Some(value) = self.value("ORCPT") else {
             return Ok("");
         };
-        let sound = value.split_once(';').is_some_and(|(kind, address)| {
-            !kind.is_empty()
-                && kind
-                    .bytes()
-                    .all(|octet| octet.is_ascii_alphanumeric() || octet == b'-')
-                && !address.is_empty()
-                && is_xtext(address)
-        });
-        if sound && value.len() <= limits.orcpt {
+        if is_orcpt(value) && value.len() <= limits.orcpt {
             Ok(value)
         } else {
             Err(invalid("ORCPT"))
@@ -254,9 +246,21 @@ impl<'a> Words<'a> {
     }
 }
 
+/// Whether a text can be the value of ORCPT (RFC 3461 section 4.2): `type;xtext`.
+pub(crate) fn is_orcpt(text: &str) -> bool {
+    text.split_once(';').is_some_and(|(kind, address)| {
+        !kind.is_empty()
+            && kind
+                .bytes()
+                .all(|octet| octet.is_ascii_alphanumeric() || octet == b'-')
+            && !address.is_empty()
+            && is_xtext(address)
+    })
+}
+
 /// Whether a text is xtext that decodes to neither CR nor LF nor NUL, which would end lines of
 /// notices and of other servers' replies.
-fn is_xtext(text: &str) -> bool {
+pub(crate) fn is_xtext(text: &str) -> bool {
     let mut octets = text.bytes();
     while let Some(octet) = octets.next() {
         match octet {

@@ -2,7 +2,7 @@
 
 pub mod client;
 mod data;
-mod extensions;
+pub(crate) mod extensions;
 mod header;
 mod lines;
 mod path;

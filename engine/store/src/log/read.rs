@@ -31,6 +31,13 @@ pub struct LogReader {
     pub(super) shared: Arc<Shared>,
 }
 
+impl LogReader {
+    /// How many messages are queued.
+    pub fn queued(&self) -> u64 {
+        self.shared.index.read().messages.len() as u64
+    }
+}
+
 type Listed = (EnvelopeId, Marks, Whereabouts);
 
 impl LogReader {

@@ -183,7 +183,12 @@ impl<'a> Replay<'a> {
                 let bits = Meta::Paused.open(found.record)?;
                 self.draft.pause(record::paused_from(bits));
             }
-            Kind::Envelope | Kind::Body | Kind::Summary | Kind::Segment | Kind::Position => {}
+            Kind::Envelope
+            | Kind::Body
+            | Kind::Summary
+            | Kind::Segment
+            | Kind::Position
+            | Kind::Import => {}
         }
         Ok(())
     }

@@ -7,6 +7,7 @@
 
 use super::database::{self, Database};
 use super::heads::Heads;
+use super::imports;
 use super::open::{self, AHEAD, CACHE, DATABASE, Loaded, Segments, Verdict};
 use super::options::Options;
 use super::rebuild;
@@ -80,7 +81,7 @@ impl LogStore {
         } else {
             sound(media, &options, segments()?)?
         };
-        let (database, loaded) = match sound {
+        let (database, mut loaded) = match sound {
             Ok(sound) => sound,
             Err(why) => {
                 let loaded = rebuild::rebuild(segments()?, &why, controls)?;
@@ -96,6 +97,11 @@ impl LogStore {
                 (Database::open(handle), loaded)
             }
         };
+        // Before anything can leave the store again.
+        let exists = |message| loaded.index.exists(message);
+        if let Some(why) = imports::settle(&**media, &exists)? {
+            loaded.findings.note(why, []);
+        }
         let rebuilt = loaded.known.position.is_none() && !loaded.index.changes.is_empty();
         let mut store = Self::assembled(database, loaded, options, lock)?;
         if rebuilt {

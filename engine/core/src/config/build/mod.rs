@@ -13,7 +13,8 @@ use super::source::{Report, Span};
 use super::statement::{self, Statement};
 use super::token::{DIRECTIVES, Token};
 use super::{
-    Action, ActionId, Config, Diagnostic, Input, Loader, NamedTable, SocketListener, TableId,
+    Action, ActionId, Config, Diagnostic, Input, Loader, NamedTable, Salvage, SocketListener,
+    TableId,
     unserved::{self, Part},
 };
 use crate::config::table::{Service, Shape, Table, TableFault};
@@ -30,6 +31,22 @@ pub(super) fn build(
     input: &Input<'_>,
     load: Loader<'_>,
 ) -> Result<(Config, Vec<Diagnostic>), Vec<Diagnostic>> {
+    built(input, load).finish(input)
+}
+
+/// The same for what is sound of it.
+pub(super) fn salvage(input: &Input<'_>, load: Loader<'_>) -> Salvage {
+    let mut builder = built(input, load);
+    let faulty = std::mem::take(&mut builder.faulty);
+    let (config, report) = builder.assembled();
+    Salvage {
+        config,
+        faulty,
+        diagnostics: report.into_diagnostics(),
+    }
+}
+
+fn built<'l>(input: &Input<'_>, load: Loader<'l>) -> Builder<'l> {
     let mut report = Report::default();
     let limits = Limits::default();
     let statements = statement::read(&mut report, input, &mut *load, limits.config_files);
@@ -51,11 +68,12 @@ pub(super) fn build(
         names: BTreeMap::new(),
         action_names: BTreeMap::new(),
         broken: BTreeSet::new(),
+        faulty: BTreeMap::new(),
         settings: BTreeMap::new(),
         matches: 0,
     };
     builder.directives(&statements);
-    builder.finish(input)
+    builder
 }
 
 /// A table while the configuration is being built.
@@ -77,6 +95,8 @@ struct Builder<'l> {
     action_names: BTreeMap<Box<str>, (ActionId, Span)>,
     /// Names of tables and actions whose declaration is faulty.
     broken: BTreeSet<Box<str>>,
+    /// Actions that must not be used, with what is wrong.
+    faulty: BTreeMap<Box<str>, String>,
     /// Settings given so far, and where.
     settings: BTreeMap<&'static str, Span>,
     /// `match` lines seen, faulty ones included.
@@ -92,8 +112,10 @@ impl Builder<'_> {
             }
             if statement.spoiled {
                 self.mark_broken(statement);
+                self.note_faulty(statement, "its declaration cannot be read".into());
                 continue;
             }
+            let found = self.report.found();
             let end = statement.tokens.last().map_or(0, |(_, span)| span.end);
             let tokens = statement.tokens.as_slice();
             let input = tokens.map(Span::from(end..end), |(token, span)| (token, span));
@@ -105,6 +127,10 @@ impl Builder<'_> {
                         self.syntax(statement, fault);
                     }
                 }
+            }
+            if let Some(fault) = self.report.error_since(found) {
+                let why = format!("{}: {}", fault.place(), fault.message());
+                self.note_faulty(statement, why);
             }
         }
     }
@@ -121,6 +147,17 @@ impl Builder<'_> {
         }
     }
 
+    /// Remembers why an action that a statement would have declared must not be used.
+    fn note_faulty(&mut self, statement: &Statement, why: String) {
+        if let [(Token::Keyword("action"), _), (name, _), ..] = statement.tokens.as_slice() {
+            let name = match name {
+                Token::Text(name) => name.clone(),
+                other => other.to_string().trim_matches('`').into(),
+            };
+            self.faulty.entry(name).or_insert(why);
+        }
+    }
+
     fn finish(mut self, input: &Input<'_>) -> Result<(Config, Vec<Diagnostic>), Vec<Diagnostic>> {
         if self.matches == 0 {
             let end = self.report.end_of(input.file);
@@ -132,6 +169,17 @@ impl Builder<'_> {
                  match from local for any action NAME",
             );
         }
+        let (config, report) = self.assembled();
+        let failed = report.failed();
+        let diagnostics = report.into_diagnostics();
+        if failed {
+            Err(diagnostics)
+        } else {
+            Ok((config, diagnostics))
+        }
+    }
+
+    fn assembled(mut self) -> (Config, Report) {
         self.config.tables = self
             .tables
             .into_iter()
@@ -142,13 +190,7 @@ impl Builder<'_> {
                 table: Arc::new(draft.table),
             })
             .collect();
-        let failed = self.report.failed();
-        let diagnostics = self.report.into_diagnostics();
-        if failed {
-            Err(diagnostics)
-        } else {
-            Ok((self.config, diagnostics))
-        }
+        (self.config, self.report)
     }
 
     /// Remembers what a faulty directive would have declared.
