@@ -69,6 +69,7 @@ impl Mta {
             quitting: 0,
             pressure: Pressure::default(),
             last_connect: None,
+            probing: false,
             turn: 0,
             connectors: BTreeMap::new(),
             until: None,
