@@ -1,10 +1,11 @@
-//! Whole worlds: the engine among thousands of destinations, for a week of virtual time each.
+//! Whole worlds: the engine among hundreds of destinations, for a week of virtual time each.
 //!
 //! Environment: `SIM_SEEDS=first..last` runs these worlds instead of the usual ones.
 
-use redspool_proptests::sim::{Plan, Report, run};
+use redspool_proptests::sim::{Bug, Found, Plan, Report, run};
 use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 /// Worlds of an ordinary run.
 const SEEDS: Range<u64> = 0..24;
@@ -29,15 +30,19 @@ fn every_world_keeps_the_promises() {
     let seeds = seeds();
     let next = AtomicU64::new(seeds.start);
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    let work = || {
+        loop {
+            let seed = next.fetch_add(1, Ordering::Relaxed);
+            if seed >= seeds.end {
+                return;
+            }
+            eprintln!("seed {seed}: {}", lived(seed, &Plan::week(seed)));
+        }
+    };
     std::thread::scope(|scope| {
-        for _ in 0..threads {
-            scope.spawn(|| {
-                while let seed @ 0.. = next.fetch_add(1, Ordering::Relaxed)
-                    && seed < seeds.end
-                {
-                    eprintln!("seed {seed}: {}", lived(seed, &Plan::week(seed)));
-                }
-            });
+        let workers: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
+        for worker in workers {
+            worker.join().expect("a promise was broken, see above");
         }
     });
 }
@@ -51,23 +56,69 @@ fn one_seed_is_one_story() {
     assert_ne!(lived(2, &Plan::week(2)).hash, lived(4, &Plan::week(4)).hash);
 }
 
+/// The share of others: waits of mail for 500 healthy domains, alone, and beside dead ones and a
+/// flood.
 #[test]
 fn dead_and_flooded_destinations_cost_others_little() {
-    for troubled in [0, 300, 3000] {
-        let with = match run(1, &Plan::shared(troubled)) {
-            Ok(report) => report,
-            Err(found) => {
-                eprintln!("{troubled}: {}", found.what);
-                continue;
-            }
-        };
-        eprintln!(
-            "{troubled}: p50 {:?} p90 {:?} p99 {:?} p99.9 {:?} max {:?}: {with}",
-            with.delay(50_000),
-            with.delay(90_000),
-            with.delay(99_000),
-            with.delay(99_900),
-            with.delay(100_000),
+    let alone = lived(1, &Plan::shared(0));
+    for dead in [300, 1500] {
+        let beside = lived(1, &Plan::shared(dead));
+        for of_100_000 in [50_000, 90_000, 99_000, 99_900, 100_000] {
+            let (before, after) = (alone.delay(of_100_000), beside.delay(of_100_000));
+            eprintln!(
+                "{dead} dead, {of_100_000} of 100000: {before:?} alone, {after:?} beside them"
+            );
+            assert!(after <= before + Duration::from_secs(5), "{beside}");
+        }
+        assert_eq!(
+            alone.delays.len(),
+            beside.delays.len(),
+            "it is the same mail"
         );
+    }
+}
+
+/// The first broken promise of a world with a planted bug.
+fn planted(bug: Bug) -> Box<Found> {
+    let mut seeds = 0..10;
+    let found = seeds.find_map(|seed| {
+        let plan = Plan {
+            bug: Some(bug),
+            ..Plan::week(seed)
+        };
+        run(seed, &plan).err()
+    });
+    found.unwrap_or_else(|| panic!("{bug:?} is not found"))
+}
+
+/// Each planted bug is found, and for what it is.
+#[test]
+fn planted_bugs_are_found() {
+    for (bug, words) in [
+        (
+            Bug::SettlementDropped,
+            &[
+                "attempt",
+                "have not ended",
+                "it has ended",
+                "before it is due",
+                "Tried",
+                "schedule has",
+            ][..],
+        ),
+        (Bug::StartedEarly, &["tried before it is due"]),
+        (Bug::HandedOutTwice, &["tried, but it is Running"]),
+        (Bug::LimitsDoubled, &["allowed"]),
+        (Bug::DelaysIgnored, &["again", "back"]),
+        (Bug::SilenceBelieved, &["nobody has said that it was taken"]),
+        (Bug::SuccessForgotten, &["taken and told so"]),
+        (Bug::MailForgotten, &["have not ended"]),
+        (Bug::RestartForgets, &["have not ended"]),
+        (Bug::NoticeDropped, &["sender told: false, wants it: true"]),
+    ] {
+        let found = planted(bug);
+        eprintln!("{bug:?}: seed {}: {}", found.seed, found.what);
+        let named = words.iter().any(|word| found.what.contains(word));
+        assert!(named, "{bug:?} is found as something else: {found}");
     }
 }

@@ -211,6 +211,9 @@ pub struct MtaLimits {
     pub route_penalty: Duration,
     /// Longest such wait.
     pub route_penalty_max: Duration,
+    /// How long a failure of a host counts, at least, unless it takes mail before: mail for dead
+    /// hosts that comes now and then must not take up a connection as if nothing was known.
+    pub route_memory: Duration,
     /// Recipient domains whose last status is remembered for `show hoststats`.
     pub hoststats: usize,
     /// How long such a status is remembered after its last change.
@@ -291,7 +294,7 @@ impl Default for MtaLimits {
             connections_per_route: 5,
             connections_per_source: 100,
             probes: 25,
-            probing_relays: 1000,
+            probing_relays: 200,
             probing_tasks: 2,
             connections_per_connector: 20,
             connections_per_relay: 100,
@@ -326,6 +329,7 @@ impl Default for MtaLimits {
             reply_lines: 128,
             route_penalty: Duration::from_secs(15),
             route_penalty_max: Duration::from_hours(1),
+            route_memory: Duration::from_hours(1),
             hoststats: 10_000,
             hoststat_ttl: Duration::from_hours(4),
             deferred: 100,

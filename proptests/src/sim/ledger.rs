@@ -172,6 +172,14 @@ impl Ledger {
         live.map(|(id, _)| *id)
     }
 
+    /// Those that have failed before and wait.
+    pub(super) fn waiting(&self) -> impl Iterator<Item = EnvelopeId> {
+        let waits = |entry: &Entry| entry.end.is_none() && entry.state == State::Waiting;
+        let entries = self.entries.iter();
+        let waiting = entries.filter(move |(_, entry)| waits(entry) && entry.retry > 0);
+        waiting.map(|(id, _)| *id)
+    }
+
     fn live_mut(&mut self) -> impl Iterator<Item = &mut Entry> {
         self.entries
             .values_mut()

@@ -89,15 +89,15 @@ impl Plan {
     }
 
     /// A day of mail for healthy domains; besides, so many domains at which nothing works at all,
-    /// with ten messages each, and, if there are any, a flood for one that works. Nothing else
+    /// with five messages each, and, if there are any, a flood for one that works. Nothing else
     /// goes wrong.
     pub fn shared(dead: usize) -> Self {
         Self {
             healthy: 500,
             troubled: dead,
-            mail: 5000,
-            trouble: 10 * dead,
-            flood: if dead > 0 { 5000 } else { 0 },
+            mail: 2000,
+            trouble: 5 * dead,
+            flood: if dead > 0 { 2000 } else { 0 },
             mixed: 0,
             faults: Duration::from_hours(24),
             tempers: DEAD,

@@ -452,6 +452,7 @@ impl World {
                 .envelope(self.elapsed, *id, "loaded", String::new);
         }
         self.tell(Event::Loaded(loaded));
+        self.start_early();
     }
 
     fn zone(
@@ -473,6 +474,19 @@ impl World {
                     Failure::new(Status::permanent(1, 2), format!("no {lookup:?} for {name}"));
                 (Duration::ZERO, Err(Unresolved::Permanent(failure)))
             }
+        }
+    }
+
+    /// The planted bug that tries an envelope before its time.
+    fn start_early(&mut self) {
+        if !self.bug(Bug::StartedEarly, 50) {
+            return;
+        }
+        let waiting = self.ledger.waiting().next();
+        if let Some(id) = waiting {
+            self.ask(|engine, now| {
+                engine.schedule(now, Selector::Envelope(id));
+            });
         }
     }
 

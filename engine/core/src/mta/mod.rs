@@ -202,6 +202,8 @@ struct RelayState {
     last_connect: Option<Instant>,
     /// Whether its next connection is a probe, or the last one was and has not become ready.
     probing: bool,
+    /// Since when it has waited for a place.
+    queued: Option<Instant>,
     /// The addresses it may connect from, and which of them has the next turn.
     sources: Vec<Option<IpAddr>>,
     turn: usize,

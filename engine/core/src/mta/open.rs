@@ -59,6 +59,9 @@ impl Mta {
             Found::Wait(waits) => {
                 let probe = |gate: &Gate| matches!(gate, Gate::Probe(_));
                 relay.probing |= relay.sessions() == 0 && waits.gates.iter().any(probe);
+                if !waits.gates.is_empty() {
+                    relay.queued.get_or_insert(now.mono);
+                }
                 relay.until = waits.until;
                 let timer = waits.until.map(|at| (at, Timer::Relay(id)));
                 self.timers.extend(timer);
@@ -93,7 +96,13 @@ impl Mta {
         let by_mx = relay.key.domain.lookup == Lookup::Mx;
         let list = match &domain.answer {
             Answer::Asked => return Found::Nothing,
-            Answer::Known(list, until) if until.is_none_or(|until| now.mono < until) => list,
+            // What was known when it began to wait for a place is good for that place: who had to
+            // ask again when its turn came would lose it to the next, again and again.
+            Answer::Known(list, until)
+                if until.is_none_or(|until| relay.queued.unwrap_or(now.mono) < until) =>
+            {
+                list
+            }
             Answer::Unasked | Answer::Known(..) => return Found::Ask,
         };
         let own = if by_mx { &*self.name } else { "" };
@@ -203,6 +212,7 @@ impl Mta {
         self.sessions
             .insert(session, Session::new(id, route, probe));
         relay.probing = probe && relay.sessions() == 0;
+        relay.queued = None;
         relay.connecting += 1;
         relay.last_connect = Some(now.mono);
         if let Some(connector) = relay.connectors.get_mut(&source) {

@@ -70,6 +70,7 @@ impl Mta {
             pressure: Pressure::default(),
             last_connect: None,
             probing: false,
+            queued: None,
             turn: 0,
             connectors: BTreeMap::new(),
             until: None,

@@ -414,7 +414,7 @@ impl Routes {
         route.timer = if route.penalty == 0 {
             route.keep.filter(|keep| at < *keep && route.sessions == 0)
         } else {
-            at.checked_add(penalty(route.penalty, limits))
+            at.checked_add(penalty(route.penalty, limits).max(limits.route_memory))
         };
         let next = route.timer;
         self.drop_if_unused(key);
