@@ -63,12 +63,17 @@ fn dead_and_flooded_destinations_cost_others_little() {
     let alone = lived(1, &Plan::shared(0));
     for dead in [300, 1500] {
         let beside = lived(1, &Plan::shared(dead));
-        for of_100_000 in [50_000, 90_000, 99_000, 99_900, 100_000] {
-            let (before, after) = (alone.delay(of_100_000), beside.delay(of_100_000));
-            eprintln!(
-                "{dead} dead, {of_100_000} of 100000: {before:?} alone, {after:?} beside them"
-            );
-            assert!(after <= before + Duration::from_secs(5), "{beside}");
+        // Of so many of 100,000, how much longer the wait may be.
+        for (place, more) in [
+            (50_000, Duration::from_secs(1)),
+            (90_000, Duration::from_secs(5)),
+            (99_000, Duration::from_secs(5)),
+            (99_900, Duration::from_mins(5)),
+            (100_000, Duration::from_mins(30)),
+        ] {
+            let (before, after) = (alone.delay(place), beside.delay(place));
+            eprintln!("{dead} dead, {place} of 100000: {before:?} alone, {after:?} beside them");
+            assert!(after <= before + more, "{dead} dead, {place}: {beside}");
         }
         assert_eq!(
             alone.delays.len(),
@@ -95,17 +100,7 @@ fn planted(bug: Bug) -> Box<Found> {
 #[test]
 fn planted_bugs_are_found() {
     for (bug, words) in [
-        (
-            Bug::SettlementDropped,
-            &[
-                "attempt",
-                "have not ended",
-                "it has ended",
-                "before it is due",
-                "Tried",
-                "schedule has",
-            ][..],
-        ),
+        (Bug::SettlementDropped, &["is Tried(", "have not ended"][..]),
         (Bug::StartedEarly, &["tried before it is due"]),
         (Bug::HandedOutTwice, &["tried, but it is Running"]),
         (Bug::LimitsDoubled, &["allowed"]),
