@@ -15,7 +15,8 @@ case $profile in dev) built=debug ;; *) built=$profile ;; esac
 
 fail() { echo "ctl.sh: $*" >&2; exit 1; }
 command -v python3 >/dev/null || fail "python3 is missing: apt-get install python3"
-cargo build --profile "$profile" --bin smtpd --bin smtpd-priv --bin smtpctl --bin mailq --bin fill
+cargo build --profile "$profile" --bin smtpd --bin smtpd-priv --bin smtpctl --bin mailq
+cargo build --profile "$profile" -p redspool-benches --bin fill
 bin=$PWD/target/$built
 
 base=$(mktemp -d "${BENCH_DIR:-/var/tmp}/ctl.XXXXXX")
