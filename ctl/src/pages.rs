@@ -46,6 +46,13 @@ pub fn smtpctl() -> String {
         "An envelope is named by the 16 hexadecimal digits of its number, a message by its 8; \
          where both are possible, a message stands for all its envelopes.",
     );
+    page.lines(&[".Pp"]);
+    page.words(
+        "smtpd serves root, and the user it runs as if it was not started by root. Operators are \
+         the members of the group that its option `--operators` names. What is for them, and what \
+         is for everybody, is said with the command; of a change of envelopes, `--dry-run` is for \
+         operators, too.",
+    );
     page.lines(&[".Bl -tag -width Ds"]);
     for command in COMMANDS {
         page.command(command, &special);

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # How smtpctl and the daemon do on a deep queue.
 #
-#   tools/bench/ctl.sh [envelopes] [profile]     defaults: 1000000 release; `dev` for a dev build
+#   tools/bench/ctl.sh [envelopes] [profile]     defaults: 1m release; `dev` for a dev build
 #
 # Fills a spool with messages for one recipient each, starts smtpd on it with deliveries paused, and
 # prints for every command how long it took, for listings also how long the first line took, and
@@ -10,12 +10,14 @@
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
-envelopes=${1:-1000000} profile=${2:-release}
+envelopes=${1:-1m} profile=${2:-release}
+envelopes=${envelopes/%k/000} envelopes=${envelopes/%m/000000}
 case $profile in dev) built=debug ;; *) built=$profile ;; esac
 
 fail() { echo "ctl.sh: $*" >&2; exit 1; }
 command -v python3 >/dev/null || fail "python3 is missing: apt-get install python3"
-cargo build --profile "$profile" --bin smtpd --bin smtpd-priv --bin smtpctl --bin mailq --bin fill
+cargo build --profile "$profile" --bin smtpd --bin smtpd-priv --bin smtpctl --bin mailq
+cargo build --profile "$profile" -p redspool-benches --bin fill
 bin=$PWD/target/$built
 
 base=$(mktemp -d "${BENCH_DIR:-/var/tmp}/ctl.XXXXXX")
@@ -78,10 +80,10 @@ run("mailq | head", ["mailq"], most=10)
 run("show queue --summary", ["smtpctl", "show", "queue", "--summary"])
 run("show queue --json", ["smtpctl", "show", "queue", "--json"])
 run("remove all --dry-run", ["smtpctl", "remove", "all", "--dry-run"])
-run("pause envelope all", ["smtpctl", "--timeout", "600", "pause", "envelope", "all"])
-run("resume envelope all", ["smtpctl", "--timeout", "600", "resume", "envelope", "all"])
-run("schedule all", ["smtpctl", "--timeout", "600", "schedule", "all"])
-run("remove all", ["smtpctl", "--timeout", "600", "remove", "all"])
+run("pause envelope all", ["smtpctl", "pause", "envelope", "all"])
+run("resume envelope all", ["smtpctl", "resume", "envelope", "all"])
+run("schedule all", ["smtpctl", "schedule", "all"])
+run("remove all", ["smtpctl", "remove", "all"])
 run("show queue, empty", ["smtpctl", "show", "queue"])
 print(f"smtpd at its highest: {peak()} MiB")
 P

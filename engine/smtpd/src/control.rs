@@ -32,6 +32,10 @@ use std::time::Duration;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{oneshot, watch};
 
+/// How often a client that waits for a change of many envelopes hears that it is under way; it
+/// gives up after 10 s of silence.
+const SIGN: Duration = Duration::from_secs(2);
+
 /// Binds the control socket. A socket file nobody answers on is replaced; one that answers means
 /// another daemon is running. Everybody may connect (submission needs it); the uid decides.
 pub fn bind(path: &Path) -> io::Result<std::os::unix::net::UnixListener> {
@@ -176,24 +180,27 @@ async fn answer(shared: &Arc<Shared>, peer: &mut Peer, request: Request) -> io::
         Request::ShowStats => shared.stats().await,
         Request::Monitor => shared.digest().await,
         Request::Schedule(selector) => match selected(selector) {
-            Ok(selector) => schedule(shared, selector).await,
+            Ok(selector) => peer.patiently(SIGN, schedule(shared, selector)).await?,
             Err(_) => Reply::Unknown,
         },
         Request::Discover(selector) => match selected(selector) {
-            Ok(selector) => discover(shared, selector).await,
+            Ok(selector) => peer.patiently(SIGN, discover(shared, selector)).await?,
             Err(_) => Reply::Unknown,
         },
         // Not answered here: the connection is handed over.
         Request::Submit => Reply::Unknown,
         Request::Remove(selector) => match selected(selector) {
-            Ok(selector) => remove(shared, selector).await,
+            Ok(selector) => peer.patiently(SIGN, remove(shared, selector)).await?,
             Err(_) => Reply::Unknown,
         },
         Request::Suspend {
             selector,
             suspended,
         } => match selected(selector) {
-            Ok(selector) => suspend(shared, selector, suspended).await,
+            Ok(selector) => {
+                peer.patiently(SIGN, suspend(shared, selector, suspended))
+                    .await?
+            }
             Err(_) => Reply::Unknown,
         },
         Request::Pause { subsystem, paused } => pause(shared, subsystem, paused).await,

@@ -131,6 +131,22 @@ impl Peer {
         }
     }
 
+    /// Waits for work to be done, and says every `interval` meanwhile that it is under way, so that
+    /// the client need not take us for dead.
+    pub(crate) async fn patiently(
+        &mut self,
+        interval: Duration,
+        work: impl Future<Output = Reply>,
+    ) -> io::Result<Reply> {
+        let mut work = std::pin::pin!(work);
+        loop {
+            match tokio::time::timeout(interval, work.as_mut()).await {
+                Ok(reply) => return Ok(reply),
+                Err(_) => self.send(&Reply::Working).await?,
+            }
+        }
+    }
+
     /// Sends a reply, or a part of one.
     pub(crate) async fn send(&mut self, reply: &Reply) -> io::Result<()> {
         let uid = self.caller.uid;
@@ -270,6 +286,29 @@ mod tests {
             let received = received(octets, false).await;
             assert!(matches!(received, Err(Broken::Frame(_))), "{octets:?}");
         }
+    }
+
+    #[tokio::test]
+    async fn long_work_gives_signs_of_life() {
+        let (ours, mut theirs) = UnixStream::pair().unwrap();
+        let caller = Caller { uid: 0, gid: 0 };
+        let mut peer = Peer::new(ours, caller, &Limits::default());
+        let (done, wait) = tokio::sync::oneshot::channel();
+        let client = tokio::spawn(async move {
+            let want = frame::encode(&Reply::Working, 100).unwrap();
+            let mut got = vec![0; want.len()];
+            theirs.read_exact(&mut got).await.unwrap();
+            assert_eq!(got, want);
+            done.send(()).unwrap();
+            theirs
+        });
+        let work = async {
+            wait.await.unwrap();
+            Reply::Done
+        };
+        let reply = peer.patiently(Duration::from_millis(1), work).await;
+        assert_eq!(reply.unwrap(), Reply::Done);
+        client.await.unwrap();
     }
 
     #[test]

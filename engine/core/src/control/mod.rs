@@ -59,12 +59,14 @@ pub enum Request {
     ShowStatus,
     /// The counters. [`Reply::Stats`].
     ShowStats,
-    /// Make envelopes due now. [`Reply::Affected`] or [`Reply::Unknown`].
+    /// Make envelopes due now. [`Reply::Working`] while it takes, then
+    /// [`Reply::Affected`] or [`Reply::Unknown`].
     Schedule(Selector),
-    /// Take envelopes out of the queue. [`Reply::Affected`] or [`Reply::Unknown`].
+    /// Take envelopes out of the queue. [`Reply::Working`] while it takes, then
+    /// [`Reply::Affected`] or [`Reply::Unknown`].
     Remove(Selector),
-    /// Pause or resume envelopes; those already so do not count. [`Reply::Affected`] or
-    /// [`Reply::Unknown`].
+    /// Pause or resume envelopes; those already so do not count. [`Reply::Working`] while it takes,
+    /// then [`Reply::Affected`] or [`Reply::Unknown`].
     Suspend {
         /// Which envelopes.
         selector: Selector,
@@ -117,7 +119,8 @@ pub enum Request {
     /// [`Reply::Unknown`].
     Explain(u64),
     /// Make the schedule notice envelopes of the store it does not know; for all, parked messages
-    /// are picked up, too. [`Reply::Affected`] or [`Reply::Unknown`].
+    /// are picked up, too. [`Reply::Working`] while it takes, then [`Reply::Affected`] or
+    /// [`Reply::Unknown`].
     Discover(Selector),
     /// Anybody's: hand the connection over to an SMTP session. [`Reply::Done`], behind which SMTP
     /// is spoken.
