@@ -107,6 +107,8 @@ pub struct Scheduler {
     times: Shelf<Wake>,
     lists: [VecDeque<EnvelopeId>; LISTS],
     inflight: BTreeMap<EnvelopeId, Inflight>,
+    /// When those are due that could not be read before they were: for a delay notice.
+    postponed: BTreeMap<EnvelopeId, Tick>,
     holds: Holds,
     held: usize,
     overflows: usize,
@@ -125,6 +127,7 @@ impl Scheduler {
             times: Shelf::new(),
             lists: Default::default(),
             inflight: BTreeMap::new(),
+            postponed: BTreeMap::new(),
             holds: Holds::default(),
             held: 0,
             overflows: 0,
@@ -183,6 +186,7 @@ impl Scheduler {
         };
         self.note_wake(id, entry.record.wake(&self.clock, &self.delays), NEVER);
         self.inflight.remove(&id);
+        self.postponed.remove(&id);
         self.held -= usize::from(entry.record.state == State::Held);
         true
     }
@@ -252,13 +256,19 @@ impl Scheduler {
         self.change(id, |record| record.state = State::Pending);
     }
 
-    /// It could not be read; it is left alone for a while.
+    /// It could not be read; it is left alone for a while, and longer if it is not due by then.
     pub fn postpone(&mut self, id: EnvelopeId) {
         let Some(entry) = self.records.get(id) else {
             return;
         };
+        let before = entry.record.due;
         let wait = Duration::from_secs(backoff::base(entry.record.agent()));
         let due = self.clock.after(backoff::jitter(wait, &mut self.rng));
+        if before > due {
+            self.postponed.insert(id, before);
+        } else {
+            self.postponed.remove(&id);
+        }
         self.change(id, |record| {
             record.due = due;
             record.mark(POSTPONED, true);
@@ -328,6 +338,7 @@ impl Scheduler {
     /// Makes an envelope due now, suspended or not; says whether it was waiting.
     pub fn expedite(&mut self, id: EnvelopeId) -> bool {
         let now = self.clock.now();
+        self.postponed.remove(&id);
         let waiting = self.change(id, |record| match record.state {
             State::Pending | State::Scheduled | State::Held => {
                 record.state = State::Scheduled;
@@ -527,6 +538,8 @@ impl Scheduler {
                 Some(WARN)
             } else if record.is(POSTPONED) {
                 record.mark(POSTPONED, false);
+                let due = self.postponed.remove(&id);
+                record.due = due.unwrap_or(record.due);
                 None
             } else {
                 record.state = State::Scheduled;
@@ -641,6 +654,38 @@ mod tests {
         }
         let octets = scheduler.records.octets() + scheduler.times.octets();
         octets / usize::try_from(count).unwrap()
+    }
+
+    #[test]
+    fn a_notice_that_cannot_be_made_now_makes_nothing_due() {
+        let limits = Arc::new(Limits::default());
+        let delays = vec![Duration::from_hours(4)];
+        let mut scheduler = Scheduler::new(limits, delays, 1, Paused::default());
+        let start = start();
+        let ctime = start.wall;
+        let at = |seconds| Now {
+            mono: start.mono + Duration::from_secs(seconds),
+            wall: ctime.after(Duration::from_secs(5 * 3600 + seconds)),
+        };
+        scheduler.advance(at(0));
+        let mut scheduled = Scheduled::from(&envelope(1, 1));
+        scheduled.ctime = ctime;
+        // The next slot lies 400 s * 49 after acceptance, so 1600 s from now.
+        scheduled.retry = 7;
+        scheduler.insert(at(0), &scheduled);
+        let id = scheduled.id;
+        for seconds in [0, 500] {
+            scheduler.advance(at(seconds));
+            let batch = scheduler.batch(at(seconds));
+            assert_eq!(batch, [(id, Purpose::Warn)], "after {seconds} s");
+            scheduler.postpone(id);
+        }
+        scheduler.advance(at(1000));
+        assert_eq!(scheduler.batch(at(1000)), [(id, Purpose::Warn)]);
+        scheduler.warned(at(1000), id);
+        assert_eq!(scheduler.batch(at(1400)), [], "it is not due");
+        scheduler.advance(at(1800));
+        assert_eq!(scheduler.batch(at(1800)), [(id, Purpose::Attempt)]);
     }
 
     #[test]
