@@ -133,6 +133,14 @@ pub struct MtaLimits {
     pub connections_per_route: usize,
     /// Connections from one local address; `max-conn-per-source`.
     pub connections_per_source: usize,
+    /// Connections from one local address that are being opened to hosts that could not be reached
+    /// before, or for mail that has failed before; at most half of those above. Dead hosts take
+    /// minutes to say nothing, and must leave places for those that answer.
+    pub probes: usize,
+    /// Relays that wait for such a connection; what is due for another one fails for now.
+    pub probing_relays: usize,
+    /// Messages that wait with one of them, while the others are held: they count as in flight.
+    pub probing_tasks: usize,
     /// Connections of one relay from one local address; `max-conn-per-connector`.
     pub connections_per_connector: usize,
     /// Connections of one relay; `max-conn-per-relay`.
@@ -187,7 +195,7 @@ pub struct MtaLimits {
     pub task_release: usize,
     /// Addresses of one domain that are tried.
     pub addresses: usize,
-    /// Wait for a connection to be made.
+    /// Wait for a connection to be made: half a minute lets the system try five times.
     pub connect_timeout: Duration,
     /// Wait for a reply, the final one apart (RFC 5321 4.5.3.2: 5 minutes).
     pub reply_timeout: Duration,
@@ -203,6 +211,9 @@ pub struct MtaLimits {
     pub route_penalty: Duration,
     /// Longest such wait.
     pub route_penalty_max: Duration,
+    /// How long a failure of a host counts, at least, unless it takes mail before: mail for dead
+    /// hosts that comes now and then must not take up a connection as if nothing was known.
+    pub route_memory: Duration,
     /// Recipient domains whose last status is remembered for `show hoststats`.
     pub hoststats: usize,
     /// How long such a status is remembered after its last change.
@@ -282,6 +293,9 @@ impl Default for MtaLimits {
             connections_per_host: 10,
             connections_per_route: 5,
             connections_per_source: 100,
+            probes: 25,
+            probing_relays: 200,
+            probing_tasks: 2,
             connections_per_connector: 20,
             connections_per_relay: 100,
             connections_per_domain: 100,
@@ -307,7 +321,7 @@ impl Default for MtaLimits {
             task_lowat: 30,
             task_release: 10,
             addresses: 64,
-            connect_timeout: Duration::from_mins(5),
+            connect_timeout: Duration::from_secs(30),
             reply_timeout: Duration::from_mins(5),
             dot_timeout: Duration::from_mins(10),
             quit_timeout: Duration::from_secs(5),
@@ -315,6 +329,7 @@ impl Default for MtaLimits {
             reply_lines: 128,
             route_penalty: Duration::from_secs(15),
             route_penalty_max: Duration::from_hours(1),
+            route_memory: Duration::from_hours(1),
             hoststats: 10_000,
             hoststat_ttl: Duration::from_hours(4),
             deferred: 100,

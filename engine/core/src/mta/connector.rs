@@ -44,6 +44,8 @@ impl Connector {
 #[derive(Debug, Default)]
 pub(super) struct Source {
     pub(super) sessions: usize,
+    /// Those of its sessions that are being opened and may well fail.
+    pub(super) probes: usize,
     pub(super) last_connect: Option<Instant>,
 }
 

@@ -40,9 +40,11 @@ impl Mta {
                 return;
             };
             self.drain(now, relay);
-            let back = self.gates.get(gate).and_then(VecDeque::back);
-            if back == Some(&relay) {
-                // It found no place, so the others will not, either.
+            if let Some(queue) = self.gates.get_mut(gate)
+                && queue.back() == Some(&relay)
+            {
+                // It found no place, so the others will not, either; it is still the first.
+                queue.rotate_right(1);
                 return;
             }
         }
@@ -104,6 +106,7 @@ impl Mta {
             return;
         };
         relay.pressure = Pressure::default();
+        relay.queued = None;
         self.actions.push_back(match outcome {
             Outcome::TempFail(_) => Action::Defer(id),
             _ => Action::Release(id, usize::MAX),

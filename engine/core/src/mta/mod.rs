@@ -200,6 +200,10 @@ struct RelayState {
     quitting: usize,
     pressure: Pressure,
     last_connect: Option<Instant>,
+    /// Whether its next connection is a probe, or the last one was and has not become ready.
+    probing: bool,
+    /// Since when it has waited for a place.
+    queued: Option<Instant>,
     /// The addresses it may connect from, and which of them has the next turn.
     sources: Vec<Option<IpAddr>>,
     turn: usize,
@@ -249,6 +253,8 @@ enum Gate {
     Route(RouteKey),
     /// A place among those of a source.
     Source(Option<IpAddr>),
+    /// A place among the probes of a source.
+    Probe(Option<IpAddr>),
     /// A place among those of a domain.
     Domain(DomainKey),
 }
@@ -378,7 +384,10 @@ impl Mta {
             return Err(id);
         };
         let limits = self.limits.mta_for(&relay.key.domain.name);
-        let (most, marks) = (limits.recipients_per_transaction, marks(limits));
+        let (most, mut marks) = (limits.recipients_per_transaction, marks(limits));
+        if relay.probing {
+            marks.hiwat = marks.hiwat.min(limits.probing_tasks);
+        }
         if !relay.pressure.admits(relay.tasks.len(), marks) && !relay.tasks.fits(&envelope, most) {
             return Err(id);
         }

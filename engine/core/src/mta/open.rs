@@ -39,6 +39,14 @@ impl Mta {
     pub(super) fn open(&mut self, now: Now, id: RelayId) -> bool {
         let limits = Arc::clone(&self.limits);
         let found = self.find(now, id, &limits);
+        if let Found::Wait(waits) = &found
+            && self.has_no_hope(id, waits)
+        {
+            if let Some(failure) = self.no_place(id) {
+                self.flush(now, id, &Outcome::TempFail(failure));
+            }
+            return false;
+        }
         let Some(relay) = self.relays.get_mut(&id) else {
             return false;
         };
@@ -49,6 +57,11 @@ impl Mta {
                 return true;
             }
             Found::Wait(waits) => {
+                let probe = |gate: &Gate| matches!(gate, Gate::Probe(_));
+                relay.probing |= relay.sessions() == 0 && waits.gates.iter().any(probe);
+                if !waits.gates.is_empty() {
+                    relay.queued.get_or_insert(now.mono);
+                }
                 relay.until = waits.until;
                 let timer = waits.until.map(|at| (at, Timer::Relay(id)));
                 self.timers.extend(timer);
@@ -83,7 +96,13 @@ impl Mta {
         let by_mx = relay.key.domain.lookup == Lookup::Mx;
         let list = match &domain.answer {
             Answer::Asked => return Found::Nothing,
-            Answer::Known(list, until) if until.is_none_or(|until| now.mono < until) => list,
+            // What was known when it began to wait for a place is good for that place: who had to
+            // ask again when its turn came would lose it to the next, again and again.
+            Answer::Known(list, until)
+                if until.is_none_or(|until| relay.queued.unwrap_or(now.mono) < until) =>
+            {
+                list
+            }
             Answer::Unasked | Answer::Known(..) => return Found::Ask,
         };
         let own = if by_mx { &*self.name } else { "" };
@@ -129,12 +148,15 @@ impl Mta {
                 self.connectors += 1;
             }
             let connector = relay.connectors.entry(source).or_default();
+            let probes = self.sources.get(&source).map_or(0, |source| source.probes);
             let ask = Ask {
                 now: now.mono,
                 source,
                 port,
                 limits,
                 delays,
+                again: relay.tasks.has_failed(),
+                no_probes: probes >= probes_most(limits),
             };
             let blocked = is_blocked(&self.blocked, source, &relay.key.domain.name);
             let choice = if blocked {
@@ -182,9 +204,15 @@ impl Mta {
             port: relay.port(),
             limits,
             delays: limits.delays(relay.key.domain.lookup == Lookup::Mx),
+            again: relay.tasks.has_failed(),
+            no_probes: false,
         };
+        let probe = self.routes.is_probe(&ask, mx);
         let route = self.routes.opened(&ask, mx);
-        self.sessions.insert(session, Session::new(id, route));
+        self.sessions
+            .insert(session, Session::new(id, route, probe));
+        relay.probing = probe && relay.sessions() == 0;
+        relay.queued = None;
         relay.connecting += 1;
         relay.last_connect = Some(now.mono);
         if let Some(connector) = relay.connectors.get_mut(&source) {
@@ -195,6 +223,7 @@ impl Mta {
         }
         let from = self.sources.entry(source).or_default();
         from.sessions += 1;
+        from.probes += usize::from(probe);
         from.last_connect = Some(now.mono);
         if let Some(domain) = self.domains.get_mut(&relay.key.domain) {
             domain.sessions += 1;
@@ -208,6 +237,36 @@ impl Mta {
             domain: relay.key.domain.name.clone(),
             relay: relay.key.relay.clone(),
         });
+    }
+
+    /// Whether a relay could only wait for a probe, and too many wait for one already.
+    fn has_no_hope(&self, id: RelayId, waits: &Waits) -> bool {
+        let full = |gate: &Gate| {
+            let queue = self.gates.get(gate);
+            matches!(gate, Gate::Probe(_))
+                && queue.is_some_and(|queue| {
+                    queue.len() >= self.limits.mta.probing_relays && !queue.contains(&id)
+                })
+        };
+        let idle = self
+            .relays
+            .get(&id)
+            .is_some_and(|relay| relay.sessions() == 0);
+        idle && waits.until.is_none() && !waits.gates.is_empty() && waits.gates.iter().all(full)
+    }
+
+    /// What is said of a relay whose turn to be tried again does not come.
+    fn no_place(&self, id: RelayId) -> Option<Failure> {
+        let relay = self.relays.get(&id)?;
+        let list = self.domains.get(&relay.key.domain)?.exchangers();
+        let sources = relay.sources.iter().copied();
+        let last =
+            sources.filter_map(|source| self.routes.last_failure(list, source, relay.port()));
+        let known = last.max_by_key(|(at, _)| *at).map(|(_, failure)| failure);
+        Some(known.unwrap_or_else(|| {
+            let text = "Too many destinations that failed before are tried now";
+            Failure::new(Status::transient(3, 2), text)
+        }))
     }
 
     fn wait_at(&mut self, gate: Gate, id: RelayId) {
@@ -276,6 +335,11 @@ impl Mta {
             .connect_delay_source
             .max(others.unwrap_or_default())
     }
+}
+
+/// How many connections of a source may be probes.
+fn probes_most(limits: &MtaLimits) -> usize {
+    limits.probes.min(limits.connections_per_source / 2).max(1)
 }
 
 /// What keeps a connector or its source from connecting, if anything.

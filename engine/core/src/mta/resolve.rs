@@ -69,6 +69,8 @@ impl Mta {
             quitting: 0,
             pressure: Pressure::default(),
             last_connect: None,
+            probing: false,
+            queued: None,
             turn: 0,
             connectors: BTreeMap::new(),
             until: None,

@@ -3,7 +3,8 @@
 //! Promises: a route that could not be used is disabled for `15 s * p^2` and up to a tenth more, at
 //! most an hour, where `p` counts failures; accepted mail clears that, and time forgives it one by
 //! one. A route that has not yet worked, or not since it was disabled, gets one connection at a
-//! time. No limit on connections or on the time between them is passed over.
+//! time. No limit on connections or on the time between them is passed over. Such first connections,
+//! where a failure is to be expected, are probes: they share a part of a source's places.
 
 use super::domain::Mx;
 use super::{Flag, Gate, HostRow};
@@ -96,6 +97,10 @@ pub(super) struct Ask<'a> {
     pub(super) port: u16,
     pub(super) limits: &'a MtaLimits,
     pub(super) delays: Delays,
+    /// Whether the mail has failed before.
+    pub(super) again: bool,
+    /// Whether the source has as many probes as it may.
+    pub(super) no_probes: bool,
 }
 
 /// Which route to take.
@@ -244,6 +249,27 @@ impl Routes {
         }
     }
 
+    /// What the last connection to one of these addresses failed of, and when.
+    pub(super) fn last_failure(
+        &self,
+        addresses: &[Mx],
+        source: Option<IpAddr>,
+        port: u16,
+    ) -> Option<(Instant, Failure)> {
+        let route = |mx: &Mx| {
+            let target = SocketAddr::new(mx.address, port);
+            self.ways
+                .get(&RouteKey { source, target })?
+                .failure
+                .as_ref()
+        };
+        let last = addresses
+            .iter()
+            .filter_map(route)
+            .max_by_key(|(at, ..)| *at);
+        last.map(|(at, _, failure)| (*at, failure.clone()))
+    }
+
     /// When the first disabled route to one of these addresses is enabled again.
     pub(super) fn back(
         &self,
@@ -256,6 +282,13 @@ impl Routes {
             self.ways.get(&RouteKey { source, target })?.disabled
         };
         addresses.iter().filter_map(route).min()
+    }
+
+    /// Whether a connection to this address may well fail: the last one did, or the mail has failed
+    /// before and nothing is known of the route.
+    pub(super) fn is_probe(&self, ask: &Ask<'_>, mx: &Mx) -> bool {
+        let (source, target) = (ask.source, SocketAddr::new(mx.address, ask.port));
+        is_probe(ask, self.ways.get(&RouteKey { source, target }))
     }
 
     /// A connection is being opened.
@@ -381,7 +414,7 @@ impl Routes {
         route.timer = if route.penalty == 0 {
             route.keep.filter(|keep| at < *keep && route.sessions == 0)
         } else {
-            at.checked_add(penalty(route.penalty, limits))
+            at.checked_add(penalty(route.penalty, limits).max(limits.route_memory))
         };
         let next = route.timer;
         self.drop_if_unused(key);
@@ -495,6 +528,13 @@ enum Obstacle {
     Delay(Instant),
 }
 
+fn is_probe(ask: &Ask<'_>, route: Option<&Route>) -> bool {
+    match route {
+        None => ask.again,
+        Some(route) => route.sessions == 0 && route.fresh && (ask.again || route.penalty > 0),
+    }
+}
+
 fn obstacle(
     ask: &Ask<'_>,
     key: RouteKey,
@@ -512,6 +552,9 @@ fn obstacle(
         if let Some(end) = end_of(host.last_connect, delay, ask.now) {
             return Some(Obstacle::Delay(end));
         }
+    }
+    if ask.no_probes && is_probe(ask, route) {
+        return Some(Obstacle::Limit(Gate::Probe(ask.source), Flag::LimitSource));
     }
     let route = route?;
     if route.sessions > 0 && route.fresh {

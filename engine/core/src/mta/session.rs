@@ -16,6 +16,8 @@ pub(super) struct Session {
     pub(super) relay: RelayId,
     pub(super) route: RouteKey,
     pub(super) state: State,
+    /// Whether it is a probe, and not ready yet.
+    probe: bool,
     /// Transactions so far.
     mails: usize,
     /// Transactions since the last one in which anything was accepted.
@@ -42,11 +44,12 @@ pub(super) enum State {
 }
 
 impl Session {
-    pub(super) fn new(relay: RelayId, route: RouteKey) -> Self {
+    pub(super) fn new(relay: RelayId, route: RouteKey, probe: bool) -> Self {
         Self {
             relay,
             route,
             state: State::Connecting,
+            probe,
             mails: 0,
             fruitless: 0,
             worn: false,
@@ -66,6 +69,7 @@ impl Mta {
         let first = match session.state {
             State::Connecting => {
                 relay.connecting -= 1;
+                relay.probing = false;
                 true
             }
             State::Resting => {
@@ -82,6 +86,7 @@ impl Mta {
             || session.fruitless >= limits.fruitless_per_session;
         let pause = limits.transaction_delay;
         let (relay, route) = (session.relay, session.route);
+        let probe = std::mem::take(&mut session.probe);
         if worn || self.stopping {
             self.quit(id);
         } else if !first && !pause.is_zero() {
@@ -94,7 +99,18 @@ impl Mta {
         if first {
             self.open_gate(now, &Gate::Route(route));
         }
+        self.end_probe(now, probe, route);
         self.watch_idle(now, id);
+    }
+
+    /// A probe has become ready, or is over: another one may begin.
+    fn end_probe(&mut self, now: Now, probe: bool, route: RouteKey) {
+        if probe {
+            if let Some(source) = self.sources.get_mut(&route.source) {
+                source.probes = source.probes.saturating_sub(1);
+            }
+            self.open_gate(now, &Gate::Probe(route.source));
+        }
     }
 
     /// The host has refused a transaction for now, or sent us away: the route is left alone for a
@@ -224,6 +240,7 @@ impl Mta {
         self.timers
             .extend(timer.map(|at| (at, Timer::Route(route))));
         self.leave(now, relay_id, route.source);
+        self.end_probe(now, session.probe, route);
         self.open_gate(now, &Gate::Route(route));
         self.open_gate(now, &Gate::Host(route.target.ip()));
         self.open_gate(now, &Gate::Source(route.source));

@@ -59,6 +59,12 @@ impl Tasks {
         self.queue.len()
     }
 
+    /// Whether the oldest task has failed before.
+    pub(super) fn has_failed(&self) -> bool {
+        let first = self.queue.first_key_value();
+        first.is_some_and(|(_, task)| task.envelopes.iter().any(|envelope| envelope.retry > 0))
+    }
+
     /// Whether an envelope would join a task that is there already.
     pub(super) fn fits(&self, envelope: &Envelope, most: usize) -> bool {
         let task = self.joinable.get(&envelope.id.message());

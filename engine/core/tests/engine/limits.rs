@@ -360,3 +360,28 @@ fn an_envelope_is_explained_wherever_it_is() {
     let (now, gone) = (world.now(), world.envelope(relay(), "b@example.net"));
     assert_eq!(world.engine.explain(now, &gone), None);
 }
+
+#[test]
+fn who_waits_for_a_place_keeps_the_turn() {
+    let mut world = World::new(
+        1,
+        mta(MtaLimits {
+            connections_per_source: 1,
+            ..hasty()
+        }),
+    );
+    // One after the other takes the keep-alive, so the last ones wait longer than what the DNS
+    // said about them is good for.
+    let numbers: Vec<u8> = (1..=60).collect();
+    for n in &numbers {
+        let name = format!("d{n}.example");
+        world.domains.insert(name, Ok(vec![(10, address(*n))]));
+        world.send(relay(), &format!("u@d{n}.example"));
+        world.run(Duration::from_millis(100));
+    }
+    world.run_out(HOUR);
+    assert!(world.elapsed() > Duration::from_mins(9));
+    let order: Vec<_> = world.diary.connects.iter().map(|(to, _)| to.ip()).collect();
+    let wanted: Vec<_> = numbers.iter().map(|n| address(*n)).collect();
+    assert_eq!(order, wanted);
+}
