@@ -18,4 +18,5 @@ pub mod kind;
 pub mod mail;
 pub mod media;
 pub mod replay;
+pub mod sim;
 pub mod step;

@@ -1,0 +1,470 @@
+//! The books of a simulated world: what became of every envelope, and what may happen to it next.
+//!
+//! Promises: each rule here is stated without the code it checks: an envelope ends once, for a
+//! reason that the world has seen; nothing is tried before its time, twice at a time, or while it
+//! must not be; a host takes it twice only where a reply was lost or the daemon was killed.
+
+use super::plan::Fate;
+use redspool_core::addr::Address;
+use redspool_core::envelope::{Agent, Delivery, Envelope};
+use redspool_core::id::{EnvelopeId, MessageId};
+use redspool_core::queue::{Change, Outcome, Settlement};
+use redspool_core::time::Timestamp;
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+/// How an envelope left the queue.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum End {
+    /// Its next hop, or the local delivery, has taken it.
+    Delivered,
+    /// It was refused for good.
+    Failed,
+    /// Its life was over.
+    Expired,
+    /// The administrator has removed it.
+    Removed,
+    /// It was a report, and a notice took its place.
+    Reported,
+}
+
+/// What the last attempt came to, before that is recorded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Verdict {
+    Delivered,
+    Later,
+    Never,
+    Loop,
+    Expired,
+}
+
+impl From<&Outcome> for Verdict {
+    fn from(outcome: &Outcome) -> Self {
+        match outcome {
+            Outcome::Delivered { .. } => Self::Delivered,
+            Outcome::TempFail(_) => Self::Later,
+            Outcome::PermFail(_) => Self::Never,
+            Outcome::Loop => Self::Loop,
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    Waiting,
+    /// An agent is at it.
+    Running,
+    /// It was at it; the result is not on disk.
+    Tried(Verdict),
+}
+
+/// A page of the books.
+#[derive(Debug)]
+pub(super) struct Entry {
+    pub(super) agent: Agent,
+    pub(super) dest: Address,
+    ctime: Timestamp,
+    expiry: Timestamp,
+    /// When it was accepted, by the world's own time.
+    pub(super) since: Duration,
+    pub(super) fate: Fate,
+    /// Whether it came from a client, not from ourselves.
+    pub(super) from_client: bool,
+    wants_failure: bool,
+    retry: u16,
+    state: State,
+    not_before: Duration,
+    failed: Duration,
+    /// Whether the administrator wants it tried at once.
+    asked: bool,
+    suspended: bool,
+    /// Whether it is taken by somebody, who may have said so.
+    taken: bool,
+    /// When somebody took it first.
+    pub(super) first_taken: Option<Duration>,
+    /// Whether the world has refused it for good.
+    refused: bool,
+    pub(super) end: Option<End>,
+}
+
+/// Something that must not be.
+pub(super) type Wrong = Result<(), String>;
+
+/// What is said when it was.
+fn wrong(what: impl Into<String>) -> Wrong {
+    Err(what.into())
+}
+
+/// The books.
+#[derive(Debug, Default)]
+pub(super) struct Ledger {
+    entries: BTreeMap<EnvelopeId, Entry>,
+    /// Messages by the digest of their content.
+    contents: BTreeMap<u64, MessageId>,
+    /// When a domain has taken mail last.
+    answered: BTreeMap<Box<str>, Duration>,
+    /// Attempts that have begun.
+    pub(super) attempts: u64,
+    /// Times a host took again what one had taken before.
+    pub(super) duplicates: u64,
+}
+
+/// How long after its life an envelope may be with an agent: as long as a session may take for
+/// the messages before it.
+const GRACE: Duration = Duration::from_hours(2);
+
+/// The longest an envelope waits for its next attempt, a penalty of its route included.
+pub(super) const LONGEST_WAIT: Duration = Duration::from_hours(6);
+
+impl Ledger {
+    /// An envelope is durable.
+    pub(super) fn accept(
+        &mut self,
+        now: Duration,
+        envelope: &Envelope,
+        fate: Fate,
+        from_client: bool,
+    ) -> Wrong {
+        let notify = envelope.dsn.notify.is_none_or(|notify| notify.failure);
+        let notice = matches!(envelope.delivery, Delivery::Bounce(_)) || envelope.flags.bounce;
+        let entry = Entry {
+            agent: envelope.agent(),
+            dest: envelope.dest.clone(),
+            ctime: envelope.ctime,
+            expiry: envelope.expiry(),
+            since: now,
+            fate,
+            from_client,
+            wants_failure: notify && !notice && !envelope.sender.is_null(),
+            retry: 0,
+            state: State::Waiting,
+            not_before: now,
+            failed: now,
+            asked: false,
+            suspended: false,
+            taken: false,
+            first_taken: None,
+            refused: false,
+            end: None,
+        };
+        match self.entries.insert(envelope.id, entry) {
+            None => Ok(()),
+            Some(_) => wrong("its number was used before"),
+        }
+    }
+
+    /// A message has this content.
+    pub(super) fn content(&mut self, digest: u64, message: MessageId) {
+        self.contents.insert(digest, message);
+    }
+
+    pub(super) fn get(&self, id: EnvelopeId) -> Option<&Entry> {
+        self.entries.get(&id)
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = (EnvelopeId, &Entry)> {
+        self.entries.iter().map(|(id, entry)| (*id, entry))
+    }
+
+    /// Envelopes that have not ended.
+    pub(super) fn live(&self) -> impl Iterator<Item = EnvelopeId> {
+        let live = self.entries.iter().filter(|(_, entry)| entry.end.is_none());
+        live.map(|(id, _)| *id)
+    }
+
+    /// Those that have failed before and wait.
+    pub(super) fn waiting(&self) -> impl Iterator<Item = EnvelopeId> {
+        let waits = |entry: &Entry| entry.end.is_none() && entry.state == State::Waiting;
+        let entries = self.entries.iter();
+        let waiting = entries.filter(move |(_, entry)| waits(entry) && entry.retry > 0);
+        waiting.map(|(id, _)| *id)
+    }
+
+    fn live_mut(&mut self) -> impl Iterator<Item = &mut Entry> {
+        self.entries
+            .values_mut()
+            .filter(|entry| entry.end.is_none())
+    }
+
+    /// An agent sets about an envelope.
+    pub(super) fn begin(&mut self, now: Duration, id: EnvelopeId) -> Wrong {
+        self.attempts += 1;
+        let Some(entry) = self.entries.get_mut(&id) else {
+            return wrong("tried, but never accepted");
+        };
+        if let Some(end) = entry.end {
+            return wrong(format!("tried, but it has ended: {end:?}"));
+        }
+        if entry.state != State::Waiting {
+            return wrong(format!("tried, but it is {:?}", entry.state));
+        }
+        let asked = std::mem::take(&mut entry.asked);
+        // RFC-wise the earliest moment; mail for a domain that has just answered may go at once.
+        let answered = self.answered.get(entry.dest.domain());
+        let hastened = answered.is_some_and(|at| *at >= entry.failed);
+        if now < entry.not_before && !asked && !hastened {
+            let due = entry.not_before.as_secs_f64();
+            return wrong(format!("tried before it is due at {due:.3}"));
+        }
+        if entry.suspended && !asked {
+            return wrong("tried, but paused");
+        }
+        entry.state = State::Running;
+        Ok(())
+    }
+
+    /// An agent is done with an envelope. `confirmed` says whether the world has told it that
+    /// the envelope was taken.
+    pub(super) fn tried(
+        &mut self,
+        id: EnvelopeId,
+        outcome: Option<&Outcome>,
+        confirmed: bool,
+    ) -> Wrong {
+        let Some(entry) = self.entries.get_mut(&id) else {
+            return wrong("its attempt has ended, but it was never accepted");
+        };
+        if entry.end.is_none() && entry.state != State::Running {
+            return wrong(format!(
+                "its attempt has ended, but it is {:?}",
+                entry.state
+            ));
+        }
+        let delivered = matches!(outcome, Some(Outcome::Delivered { .. }));
+        if delivered && !(confirmed && entry.taken) {
+            return wrong("called delivered, but nobody has said that it was taken");
+        }
+        if confirmed && !delivered {
+            return wrong(format!("taken and told so, but called {outcome:?}"));
+        }
+        if entry.end.is_none() {
+            entry.state = State::Waiting;
+        }
+        if !confirmed {
+            // Whoever took it could not say so: it may come again.
+            entry.taken = false;
+        }
+        Ok(())
+    }
+
+    /// The engine says what became of an attempt.
+    pub(super) fn judged(&mut self, id: EnvelopeId, verdict: Verdict) -> Wrong {
+        let Some(entry) = self.entries.get_mut(&id) else {
+            return wrong("judged, but never accepted");
+        };
+        if entry.end.is_some() {
+            return Ok(());
+        }
+        if entry.state != State::Waiting {
+            return wrong(format!("called {verdict:?} while it is {:?}", entry.state));
+        }
+        if verdict == Verdict::Never && !entry.refused && entry.fate != Fate::Nowhere {
+            return wrong("failed for good, but nobody has refused it");
+        }
+        entry.state = State::Tried(verdict);
+        Ok(())
+    }
+
+    /// Somebody has taken content for a recipient; gives the envelope. `lost` says that nobody
+    /// is there any more to hear it.
+    pub(super) fn take(
+        &mut self,
+        now: Duration,
+        digest: u64,
+        rcpt: &str,
+        lost: bool,
+    ) -> Result<EnvelopeId, String> {
+        let Some(message) = self.contents.get(&digest) else {
+            return Err(format!("{rcpt} was given a content that nobody sent"));
+        };
+        let range = self.entries.range(message.envelopes());
+        let agents = range.filter(|(_, entry)| entry.agent != Agent::Bounce);
+        let ids = agents.map(|(id, entry)| (*id, entry.dest.as_str()));
+        let Some((id, _)) = { ids }.find(|(_, dest)| *dest == rcpt) else {
+            return Err(format!("message {message} is not for {rcpt}"));
+        };
+        self.take_envelope(now, id, lost)?;
+        Ok(id)
+    }
+
+    /// Somebody has taken an envelope.
+    pub(super) fn take_envelope(&mut self, now: Duration, id: EnvelopeId, lost: bool) -> Wrong {
+        let Some(entry) = self.entries.get_mut(&id) else {
+            return wrong("taken, but never accepted");
+        };
+        if entry.taken || entry.end == Some(End::Delivered) {
+            return wrong("taken twice, though the first time was confirmed");
+        }
+        if entry.first_taken.is_some() {
+            self.duplicates += 1;
+        }
+        entry.first_taken.get_or_insert(now);
+        entry.taken = !lost;
+        Ok(())
+    }
+
+    /// A recipient was refused for good.
+    pub(super) fn refuse(&mut self, id: EnvelopeId) {
+        if let Some(entry) = self.entries.get_mut(&id) {
+            entry.refused = true;
+        }
+    }
+
+    /// A domain has taken mail, and said so.
+    pub(super) fn answered(&mut self, now: Duration, id: EnvelopeId) {
+        if let Some(entry) = self.entries.get(&id) {
+            self.answered.insert(entry.dest.domain().into(), now);
+        }
+    }
+
+    /// A result is durable.
+    pub(super) fn settle(
+        &mut self,
+        now: Duration,
+        wall: Timestamp,
+        settlement: &Settlement,
+    ) -> Wrong {
+        let Some(entry) = self.entries.get_mut(&settlement.envelope) else {
+            return wrong("settled, but never accepted");
+        };
+        if entry.end.is_some() {
+            return Ok(());
+        }
+        let state = std::mem::replace(&mut entry.state, State::Waiting);
+        match settlement.change {
+            Change::Done => {
+                let State::Tried(verdict) = state else {
+                    return wrong(format!("it leaves the queue while it is {state:?}"));
+                };
+                if verdict == Verdict::Expired && wall < entry.expiry {
+                    return wrong("expired before its time");
+                }
+                let told = settlement.bounce.is_some();
+                let end = match verdict {
+                    Verdict::Delivered if entry.taken || entry.agent == Agent::Bounce => {
+                        End::Delivered
+                    }
+                    Verdict::Never | Verdict::Loop => End::Failed,
+                    Verdict::Expired => End::Expired,
+                    Verdict::Delivered | Verdict::Later => {
+                        return wrong(format!("it leaves the queue although it is {verdict:?}"));
+                    }
+                };
+                if end != End::Delivered && told != entry.wants_failure {
+                    return wrong(format!(
+                        "{end:?}; sender told: {told}, wants it: {}",
+                        entry.wants_failure
+                    ));
+                }
+                self.end(wall, settlement.envelope, end)
+            }
+            Change::Retry { retry, .. } if retry == entry.retry => {
+                // Only a warning, or a result that was recorded before its receipt was lost.
+                entry.state = if state == State::Tried(Verdict::Later) {
+                    State::Waiting
+                } else {
+                    state
+                };
+                Ok(())
+            }
+            Change::Retry { retry, .. } => {
+                if state != State::Tried(Verdict::Later) {
+                    return wrong(format!("it stays in the queue while it is {state:?}"));
+                }
+                if retry != entry.retry.saturating_add(1) {
+                    return wrong(format!("attempt {retry} follows attempt {}", entry.retry));
+                }
+                entry.retry = retry;
+                entry.failed = now;
+                entry.not_before = now + wait(entry, wall);
+                Ok(())
+            }
+        }
+    }
+
+    /// An envelope has left the queue.
+    pub(super) fn end(&mut self, wall: Timestamp, id: EnvelopeId, end: End) -> Wrong {
+        let Some(entry) = self.entries.get_mut(&id) else {
+            return wrong(format!("{end:?}, but never accepted"));
+        };
+        if let Some(before) = entry.end.replace(end) {
+            return wrong(format!("{end:?}, but it was {before:?} before"));
+        }
+        let late = wall.since(entry.expiry);
+        if late > GRACE {
+            return wrong(format!("{end:?} {late:?} after the end of its life"));
+        }
+        let lawful = match (entry.fate, end) {
+            (_, End::Removed | End::Reported) | (Fate::Partly, _) => true,
+            (Fate::From(from), End::Expired) => {
+                // It came back too late for this one.
+                let left = entry.since + entry.expiry.since(entry.ctime);
+                left < from + LONGEST_WAIT
+            }
+            (Fate::From(_), End::Delivered) => true,
+            (Fate::From(_), End::Failed) => false,
+            (Fate::Never, End::Expired) => true,
+            (Fate::Never, _) => false,
+            (Fate::Nowhere, end) => matches!(end, End::Failed | End::Expired),
+        };
+        if lawful {
+            Ok(())
+        } else {
+            wrong(format!(
+                "{end:?}, although its destination is {:?}",
+                entry.fate
+            ))
+        }
+    }
+
+    /// The administrator wants these tried at once.
+    pub(super) fn ask(&mut self, id: EnvelopeId) {
+        if let Some(entry) = self.entries.get_mut(&id) {
+            entry.asked = true;
+        }
+    }
+
+    pub(super) fn suspend(&mut self, id: EnvelopeId, suspended: bool) {
+        if let Some(entry) = self.entries.get_mut(&id) {
+            entry.suspended = suspended;
+        }
+    }
+
+    /// The daemon is dead: nothing is being tried, and what was taken may come again.
+    pub(super) fn crash(&mut self) {
+        for entry in self.live_mut() {
+            entry.state = State::Waiting;
+            entry.taken = false;
+        }
+    }
+
+    /// The daemon is back, and knows only what is on disk: the slots that were skipped are forgotten.
+    pub(super) fn restart(&mut self, now: Duration, wall: Timestamp) {
+        for entry in self.live_mut() {
+            let slot = base(entry.agent) * u64::from(entry.retry).pow(2);
+            let at = entry.ctime.after(Duration::from_secs(slot));
+            let left = at.since(wall).min(LONGEST) * 899 / 1000;
+            entry.not_before = now + left;
+        }
+    }
+}
+
+/// The longest wait between attempts.
+const LONGEST: Duration = Duration::from_hours(4);
+
+/// Seconds of the first slot after acceptance.
+fn base(agent: Agent) -> u64 {
+    match agent {
+        Agent::Mta => 400,
+        Agent::Mda | Agent::Bounce => 10,
+    }
+}
+
+/// Nine tenths of the time to the next slot, `ctime + base * n^2`, or of the longest wait.
+fn wait(entry: &Entry, wall: Timestamp) -> Duration {
+    let (base, age) = (base(entry.agent), wall.since(entry.ctime).as_secs());
+    let slots = u64::from(entry.retry)..;
+    let seconds = slots.map(|n| base * n * n).find(|slot| *slot > age);
+    let wait = Duration::from_secs(seconds.unwrap_or(age) - age);
+    wait.min(LONGEST) * 899 / 1000
+}

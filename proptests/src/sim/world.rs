@@ -1,0 +1,821 @@
+//! The simulated world at work: the engine, and everything it meets, in virtual time.
+//!
+//! What: carries the engine's actions out as the daemon's drivers do, with a clock, a network, a
+//! DNS, a disk and an administrator of its own.
+//! Promises: one thing happens after the other, in an order that follows from the seed; the books
+//! are checked at every step.
+
+use super::Breach;
+use super::agenda::Agenda;
+use super::bug::Bug;
+use super::disk::{Disk, Write};
+use super::ledger::{End, Ledger, Verdict};
+use super::link::Link;
+use super::plan::{Fate, Mail, Mishap, Plan, Scene, pick};
+use super::trace::Trace;
+use super::watch::Watch;
+use crate::mail;
+use bytes::Bytes;
+use redspool_core::addr::Address;
+use redspool_core::bounce::{self, Report};
+use redspool_core::engine::{
+    Action, Content, Engine, Event, Loaded, Lookup, Note, QueryId, SessionId, Unresolved,
+};
+use redspool_core::envelope::{Delivery, Dsn, Envelope, Flags, Relay};
+use redspool_core::id::{EnvelopeId, MessageId, MessageIds};
+use redspool_core::limits::Limits;
+use redspool_core::machine::Machine as _;
+use redspool_core::queue::{
+    Body, Failure, Message, Outcome, Paused, Reader as _, Receipt, Scheduled, Selector, Settlement,
+    Submission, Transition,
+};
+use redspool_core::reply::Status;
+use redspool_core::rng::Rng;
+use redspool_core::time::{Now, Timestamp};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// The date at which worlds begin.
+const DATE: u64 = 1_700_000_000;
+
+/// What we are called.
+const NAME: &str = "mx.example.org";
+
+/// Age at which senders are told that their mail is late.
+const DELAY: Duration = Duration::from_hours(4);
+
+/// After what time everything must be over, counted from the end of the faults: the life of a
+/// message, then that of the notice about it, and some hours.
+const TAIL: Duration = Duration::from_hours(96 + 96 + 24);
+
+/// Something that happens. Steps with a number are of that life of the daemon, and come to
+/// nothing in another.
+#[derive(Debug)]
+pub(super) enum Step {
+    /// The next message comes.
+    Mail,
+    /// The next mishap.
+    Mishap,
+    /// The daemon starts again.
+    Restart,
+    /// The disk writes again.
+    Mended,
+    Load(u32, Vec<EnvelopeId>),
+    /// The disk has dealt with what was written.
+    Written(u32, Write),
+    /// Results that the disk refused are written again.
+    Retry(u32),
+    Answer(u32, QueryId, Box<str>, Lookup),
+    Run(u32, Box<Envelope>),
+    Report(u32, Vec<Envelope>),
+    /// A connection is there, or is not.
+    Connected(SessionId),
+    Unconnected(SessionId, &'static str),
+    Order(SessionId, Option<Box<redspool_core::smtp::Transaction>>),
+    /// Octets have arrived at the host.
+    ToPeer(SessionId, Bytes),
+    /// Octets have arrived here, which confirm these envelopes.
+    ToClient(SessionId, Bytes, Vec<EnvelopeId>),
+    PeerClosed(SessionId),
+    ClientClosed(SessionId),
+    Deadline(SessionId),
+}
+
+/// A world.
+pub(super) struct World {
+    pub(super) plan: Plan,
+    pub(super) limits: Arc<Limits>,
+    pub(super) scene: Scene,
+    engine: Option<Engine>,
+    /// Number of the daemon's life.
+    pub(super) life: u32,
+    pub(super) agenda: Agenda<Step>,
+    pub(super) disk: Disk,
+    pub(super) ledger: Ledger,
+    pub(super) watch: Watch,
+    pub(super) trace: Trace,
+    pub(super) links: BTreeMap<SessionId, Link>,
+    pub(super) rng: Rng,
+    /// Chance of the planted bug; apart, so that a bug changes nothing else.
+    pub(super) whim: Rng,
+    ids: MessageIds,
+    zones: BTreeMap<Box<str>, usize>,
+    mail: std::vec::IntoIter<Mail>,
+    mishaps: std::vec::IntoIter<(Duration, Mishap)>,
+    paused: Paused,
+    seed: u64,
+    start: Instant,
+    pub(super) elapsed: Duration,
+    /// The first thing that was wrong.
+    breach: Option<Breach>,
+}
+
+impl World {
+    /// A world in which nothing has happened; its trace keeps the lines about one message, if any.
+    pub(super) fn new(seed: u64, plan: Plan, watched: Option<MessageId>) -> Self {
+        let mut scene = Scene::new(seed, &plan);
+        let names = scene.domains.iter().enumerate();
+        let zones = names.map(|(number, domain)| {
+            let name = match &domain.delivery {
+                Delivery::Mta(Relay {
+                    host: Some(host), ..
+                }) => host.host.clone(),
+                _ => domain.name.clone(),
+            };
+            (name, number)
+        });
+        let zones = zones.collect();
+        let mail = std::mem::take(&mut scene.mail).into_iter();
+        let mishaps = std::mem::take(&mut scene.mishaps).into_iter();
+        let mut world = Self {
+            limits: Arc::new(plan.limits.clone()),
+            plan,
+            scene,
+            engine: None,
+            life: 0,
+            agenda: Agenda::new(),
+            disk: Disk::default(),
+            ledger: Ledger::default(),
+            watch: Watch::default(),
+            trace: Trace::new(watched),
+            links: BTreeMap::new(),
+            rng: Rng::new(seed),
+            whim: Rng::new(!seed),
+            ids: MessageIds::new(1),
+            zones,
+            mail,
+            mishaps,
+            paused: Paused::default(),
+            seed,
+            start: Instant::now(),
+            elapsed: Duration::ZERO,
+            breach: None,
+        };
+        world.restart();
+        world.next_mail();
+        world.next_mishap();
+        world
+    }
+
+    /// Lets the world go on until nothing is queued and nothing will come, or something is wrong.
+    pub(super) fn live(&mut self) -> Result<(), Breach> {
+        let end = self.plan.faults + TAIL;
+        loop {
+            if let Some(breach) = self.breach.take() {
+                return Err(breach);
+            }
+            if self.is_over() {
+                return self.close();
+            }
+            let start = self.start;
+            let deadline = self.engine.as_ref().and_then(Engine::deadline);
+            let deadline = deadline.map(|at| at.saturating_duration_since(start));
+            let next = self.agenda.next();
+            let Some(at) = deadline.into_iter().chain(next).min() else {
+                return self.close();
+            };
+            if at > end {
+                return self.close();
+            }
+            self.elapsed = self.elapsed.max(at);
+            if next.is_some_and(|next| next <= self.elapsed) {
+                if let Some(step) = self.agenda.take() {
+                    self.step(step);
+                }
+            } else {
+                self.tell(Event::TimedOut);
+            }
+        }
+    }
+
+    pub(super) fn now(&self) -> Now {
+        Now {
+            mono: self.start + self.elapsed,
+            wall: Timestamp::from_secs(DATE + self.elapsed.as_secs()),
+        }
+    }
+
+    /// A point of the machines' time as time since the world began.
+    pub(super) fn since_start(&self, at: Instant) -> Duration {
+        at.saturating_duration_since(self.start)
+    }
+
+    /// Adds a step that happens within so many milliseconds.
+    pub(super) fn within(&mut self, millis: u64, step: Step) {
+        let wait = Duration::from_micros(1000 + self.rng.below(millis * 1000));
+        self.agenda.add(self.elapsed + wait, step);
+    }
+
+    /// Notes what is wrong, if anything is, about an envelope or none.
+    pub(super) fn check(&mut self, about: Option<EnvelopeId>, result: Result<(), String>) {
+        if let Err(what) = result
+            && self.breach.is_none()
+        {
+            let at = self.elapsed;
+            if let Some(id) = about {
+                self.trace.envelope(at, id, "BREACH", || what.clone());
+            }
+            self.breach = Some(Breach {
+                at,
+                envelope: about,
+                what,
+            });
+        }
+    }
+
+    /// Whether the planted bug strikes, if it is this one.
+    pub(super) fn bug(&mut self, bug: Bug, one_in: u64) -> bool {
+        self.plan.bug == Some(bug) && self.whim.below(one_in) == 0
+    }
+
+    fn is_over(&self) -> bool {
+        let engine = self.engine.as_ref();
+        self.mail.len() == 0
+            && self.mishaps.len() == 0
+            && self.elapsed > self.plan.faults
+            && engine.is_some_and(|engine| engine.is_empty() && engine.idle())
+            && self.disk.is_idle()
+    }
+
+    /// The end of the world: the books are balanced.
+    fn close(&mut self) -> Result<(), Breach> {
+        let live: Vec<_> = self.ledger.live().collect();
+        if let Some(id) = live.first().copied() {
+            let queued = self.engine.as_mut().and_then(|engine| {
+                let now = Now {
+                    mono: self.start + self.elapsed,
+                    wall: Timestamp::from_secs(DATE),
+                };
+                engine.runstate(now, id)
+            });
+            let what = format!(
+                "{} envelopes have not ended, the first one is {:?} in the schedule, {:?}",
+                live.len(),
+                queued,
+                self.ledger.get(id)
+            );
+            self.check(Some(id), Err(what));
+        }
+        let stored = self.disk.stored();
+        if let Some(id) = stored.first().copied() {
+            self.check(Some(id), Err("it has ended, but the store has it".into()));
+        }
+        let known = self.engine.as_ref().map_or(0, Engine::len);
+        if known > 0 {
+            self.check(
+                None,
+                Err(format!("the schedule has {known} that do not exist")),
+            );
+        }
+        self.breach.take().map_or(Ok(()), Err)
+    }
+
+    fn step(&mut self, step: Step) {
+        let life = self.life;
+        match step {
+            Step::Mail => self.mail_comes(),
+            Step::Mishap => self.mishap(),
+            Step::Restart => self.restart(),
+            Step::Mended => self.disk.mend(),
+            Step::Load(of, ids) if of == life => self.load(ids),
+            Step::Written(of, write) => self.written(of, write),
+            Step::Retry(of) if of == life => self.retry(),
+            Step::Answer(of, query, name, lookup) if of == life => {
+                self.answer(query, &name, lookup)
+            }
+            Step::Run(of, envelope) if of == life => self.run(&envelope),
+            Step::Report(of, envelopes) if of == life => self.report(&envelopes),
+            Step::Load(..)
+            | Step::Retry(_)
+            | Step::Answer(..)
+            | Step::Run(..)
+            | Step::Report(..) => {}
+            Step::Connected(session) => self.connected(session),
+            Step::Unconnected(session, why) => self.unconnected(session, why),
+            Step::Order(session, transaction) => self.order(session, transaction),
+            Step::ToPeer(session, octets) => self.to_peer(session, &octets),
+            Step::ToClient(session, octets, confirms) => self.to_client(session, octets, &confirms),
+            Step::PeerClosed(session) => self.peer_closed(session),
+            Step::ClientClosed(session) => self.client_closed(session),
+            Step::Deadline(session) => self.link_deadline(session),
+        }
+    }
+
+    /// Reports an event to the engine, and carries out what it wants.
+    pub(super) fn tell(&mut self, event: Event) {
+        let now = self.now();
+        if let Some(engine) = &mut self.engine {
+            engine.handle(now, event);
+            self.drain();
+        }
+    }
+
+    /// Does something with the engine, as the administrator, and carries out what it wants.
+    fn ask(&mut self, question: impl FnOnce(&mut Engine, Now)) {
+        let now = self.now();
+        if let Some(engine) = &mut self.engine {
+            question(engine, now);
+            self.drain();
+        }
+    }
+
+    fn drain(&mut self) {
+        let mut actions = 0;
+        while let Some(action) = self.engine.as_mut().and_then(Engine::poll) {
+            actions += 1;
+            if actions > 1_000_000 {
+                return self.check(None, Err(format!("the engine never stops: {action:?}")));
+            }
+            self.act(action);
+        }
+        let deadline = self.engine.as_ref().and_then(Engine::deadline);
+        if deadline.is_some_and(|at| at <= self.now().mono) {
+            self.check(
+                None,
+                Err("a deadline that is over makes a busy loop".into()),
+            );
+        }
+    }
+
+    fn act(&mut self, action: Action) {
+        let life = self.life;
+        match action {
+            Action::Load(ids) => self.within(20, Step::Load(life, ids)),
+            Action::Settle(settlements) => self.settle(settlements),
+            Action::Resolve {
+                query,
+                name,
+                lookup,
+            } => {
+                let wait =
+                    self.zone(&name, lookup).0 + Duration::from_millis(1 + self.rng.below(100));
+                self.trace.count(self.elapsed, "resolve", query.0);
+                self.agenda
+                    .add(self.elapsed + wait, Step::Answer(life, query, name, lookup));
+            }
+            Action::Connect {
+                session,
+                source,
+                target,
+                host,
+                domain,
+                relay,
+                ..
+            } => {
+                let connection = super::watch::Connection {
+                    source,
+                    target,
+                    domain,
+                    relay,
+                };
+                self.connect(session, connection, &host);
+            }
+            Action::Transfer {
+                session,
+                transaction,
+            } => self.transfer(session, transaction),
+            Action::Quit(session) => self.agenda.add(self.elapsed, Step::Order(session, None)),
+            Action::Deliver(envelope) => {
+                self.begin(envelope.id, "delivers");
+                self.within(2000, Step::Run(life, envelope));
+            }
+            Action::Notify(envelopes) => {
+                for envelope in &envelopes {
+                    self.begin(envelope.id, "reports");
+                }
+                self.within(50, Step::Report(life, envelopes));
+            }
+            Action::Log(note) => self.note(note),
+        }
+    }
+
+    /// An agent sets about an envelope: it must be lawful.
+    pub(super) fn begin(&mut self, id: EnvelopeId, word: &'static str) {
+        let (now, agent) = (self.elapsed, self.ledger.get(id).map(|entry| entry.agent));
+        self.trace.envelope(now, id, "attempt", || word.into());
+        let mut result = self.ledger.begin(now, id);
+        if result.is_ok() && self.disk.told() {
+            result = Err("tried while results cannot be recorded".into());
+        }
+        let paused = match agent {
+            Some(redspool_core::envelope::Agent::Mta) => self.paused.mta,
+            Some(redspool_core::envelope::Agent::Mda) => self.paused.mda,
+            _ => false,
+        };
+        if result.is_ok() && paused {
+            result = Err("tried while its agent is paused".into());
+        }
+        self.check(Some(id), result);
+    }
+
+    fn note(&mut self, note: Note) {
+        let (id, verdict) = match &note {
+            Note::Delivery {
+                envelope, outcome, ..
+            } => (envelope.id, Verdict::from(outcome)),
+            Note::Expired(envelope) => (envelope.id, Verdict::Expired),
+            Note::DoubleBounce(_) | Note::ClockSet(_) => return,
+        };
+        self.trace
+            .envelope(self.elapsed, id, "result", || match note {
+                Note::Delivery { relay, outcome, .. } => format!("{relay}: {outcome:?}"),
+                _ => "expired".into(),
+            });
+        let judged = self.ledger.judged(id, verdict);
+        self.check(Some(id), judged);
+    }
+
+    fn load(&mut self, ids: Vec<EnvelopeId>) {
+        let reader = self.disk.reader();
+        let failing = self.disk.failing();
+        let read = |id: EnvelopeId| {
+            if failing {
+                return Loaded::Unavailable(temporary("the disk cannot be read"));
+            }
+            let envelope = reader.envelope(id).ok().flatten();
+            let message = reader.message(id.message()).ok().flatten();
+            match envelope.zip(message) {
+                Some((envelope, message)) => {
+                    let content = Content {
+                        size: message.size,
+                        eight_bit: message.eight_bit,
+                    };
+                    Loaded::Envelope(Box::new(envelope), content)
+                }
+                None => Loaded::Gone,
+            }
+        };
+        let loaded: Vec<_> = ids.into_iter().map(|id| (id, read(id))).collect();
+        for (id, _) in &loaded {
+            self.trace
+                .envelope(self.elapsed, *id, "loaded", String::new);
+        }
+        self.tell(Event::Loaded(loaded));
+        self.start_early();
+    }
+
+    fn zone(
+        &self,
+        name: &str,
+        lookup: Lookup,
+    ) -> (
+        Duration,
+        Result<redspool_core::engine::Resolution, Unresolved>,
+    ) {
+        let domain = self
+            .zones
+            .get(name)
+            .map(|number| &self.scene.domains[*number]);
+        match domain {
+            Some(domain) => domain.zone.answer(self.elapsed, &self.scene.hosts),
+            None => {
+                let failure =
+                    Failure::new(Status::permanent(1, 2), format!("no {lookup:?} for {name}"));
+                (Duration::ZERO, Err(Unresolved::Permanent(failure)))
+            }
+        }
+    }
+
+    /// The planted bug that tries an envelope before its time.
+    fn start_early(&mut self) {
+        if !self.bug(Bug::StartedEarly, 50) {
+            return;
+        }
+        let waiting = self.ledger.waiting().next();
+        if let Some(id) = waiting {
+            self.ask(|engine, now| {
+                engine.schedule(now, Selector::Envelope(id));
+            });
+        }
+    }
+
+    fn answer(&mut self, query: QueryId, name: &str, lookup: Lookup) {
+        let answer = self.zone(name, lookup).1;
+        self.tell(Event::Resolved { query, answer });
+    }
+
+    /// A local delivery ends.
+    fn run(&mut self, envelope: &Envelope) {
+        let id = envelope.id;
+        let ill = self.elapsed < self.plan.faults && self.rng.below(5) == 0;
+        let outcome = if ill {
+            Outcome::TempFail(temporary("exited abnormally"))
+        } else {
+            Outcome::Delivered {
+                text: "Delivered".into(),
+                notifies: false,
+            }
+        };
+        if !ill {
+            let taken = self.ledger.take_envelope(self.elapsed, id, false);
+            self.check(Some(id), taken);
+            self.ledger.answered(self.elapsed, id);
+        }
+        let tried = self.ledger.tried(id, Some(&outcome), !ill);
+        self.check(Some(id), tried);
+        self.tell(Event::Ran {
+            envelope: id,
+            outcome,
+        });
+    }
+
+    /// A notice is made of these bounce envelopes, and written.
+    fn report(&mut self, group: &[Envelope]) {
+        let Some(first) = group.first() else { return };
+        let reader = self.disk.reader();
+        let facts = reader.message(first.id.message()).ok().flatten();
+        let original = crate::books::body(&reader, first.id.message()).unwrap_or_default();
+        let report = Report {
+            envelopes: group,
+            arrived: facts.map_or(first.ctime, |facts| facts.ctime),
+            original: &original,
+            complete: true,
+            now: self.now().wall,
+        };
+        let content = bounce::notice(&report, &self.limits, &mut self.rng).unwrap_or_default();
+        let domain = first.sender.domain();
+        let number = self.scene.domains.iter().position(|d| &*d.name == domain);
+        let number = number.expect("senders have domains");
+        let message = self.draw();
+        let notice = Envelope {
+            sender: Address::null(),
+            flags: Flags {
+                bounce: true,
+                ..Flags::default()
+            },
+            ..self.envelope(message, number, first.sender.clone(), super::plan::LIFE)
+        };
+        let reported = group.iter().map(|envelope| envelope.id).collect();
+        let notice = self.submission(message, content, vec![notice]);
+        self.write(Write::Notify { notice, reported });
+    }
+
+    fn draw(&mut self) -> MessageId {
+        loop {
+            if let Some(id) = self.ids.draw(&mut self.rng) {
+                return id;
+            }
+            self.ids.advance();
+        }
+    }
+
+    /// An envelope for an address of a domain.
+    fn envelope(
+        &mut self,
+        message: MessageId,
+        domain: usize,
+        dest: Address,
+        ttl: Duration,
+    ) -> Envelope {
+        Envelope {
+            id: message.draw_envelope(&mut self.rng),
+            delivery: self.scene.domains[domain].delivery.clone(),
+            rcpt: dest.clone(),
+            dest,
+            ctime: self.now().wall,
+            ttl,
+            ..mail::envelope(message, 1)
+        }
+    }
+
+    fn submission(&self, id: MessageId, content: Vec<u8>, envelopes: Vec<Envelope>) -> Submission {
+        Submission {
+            message: Message {
+                id,
+                size: content.len() as u64,
+                ctime: self.now().wall,
+                eight_bit: !content.is_ascii(),
+            },
+            body: Body::Whole(content.into()),
+            envelopes,
+        }
+    }
+
+    fn next_mail(&mut self) {
+        if let Some(mail) = self.mail.as_slice().first() {
+            self.agenda.add(mail.at.max(self.elapsed), Step::Mail);
+        }
+    }
+
+    fn mail_comes(&mut self) {
+        if self.engine.is_none() {
+            // Nobody is there: the client tries again in a minute.
+            return self
+                .agenda
+                .add(self.elapsed + Duration::from_mins(1), Step::Mail);
+        }
+        let Some(mail) = self.mail.next() else { return };
+        let message = self.draw();
+        let sender = match mail.sender {
+            Some(number) => self.address("s", number),
+            None => Address::null(),
+        };
+        let mut envelopes: Vec<Envelope> = Vec::new();
+        for (index, number) in mail.rcpts.iter().enumerate() {
+            let dest = self.address(&format!("r{index}-"), *number);
+            let envelope = Envelope {
+                sender: sender.clone(),
+                dsn: Dsn {
+                    notify: mail.notify,
+                    ..Dsn::default()
+                },
+                ..self.envelope(message, *number, dest, mail.ttl)
+            };
+            if envelopes.iter().all(|other| other.id != envelope.id) {
+                envelopes.push(envelope);
+            }
+        }
+        let content = content(message, mail.size);
+        let submission = self.submission(message, content, envelopes);
+        self.write(Write::Submit(submission));
+        self.next_mail();
+    }
+
+    fn address(&self, local: &str, domain: usize) -> Address {
+        let name = &self.scene.domains[domain].name;
+        format!("{local}{domain}@{name}")
+            .parse()
+            .expect("it is an address")
+    }
+
+    /// The fate of mail for an address.
+    pub(super) fn fate(&self, dest: &Address) -> Fate {
+        let named = |domain: &&super::plan::Domain| &*domain.name == dest.domain();
+        self.scene
+            .domains
+            .iter()
+            .find(named)
+            .map_or(Fate::Nowhere, |domain| domain.fate)
+    }
+
+    fn next_mishap(&mut self) {
+        if let Some((at, _)) = self.mishaps.as_slice().first() {
+            self.agenda.add((*at).max(self.elapsed), Step::Mishap);
+        }
+    }
+
+    fn mishap(&mut self) {
+        let Some((_, mishap)) = self.mishaps.next() else {
+            return;
+        };
+        self.next_mishap();
+        let live: Vec<_> = self.ledger.live().collect();
+        let some = (!live.is_empty()).then(|| live[pick(0, live.len(), &mut self.rng)]);
+        self.trace.all(self.elapsed, &format!("{mishap:?}"));
+        match mishap {
+            Mishap::Crash(down) if self.engine.is_some() => self.crash(down),
+            Mishap::Disk(down) => {
+                self.disk.fail();
+                self.agenda.add(self.elapsed + down, Step::Mended);
+            }
+            Mishap::Pause { mta, mda } => {
+                let smtp = false;
+                self.paused = Paused { mda, mta, smtp };
+                self.disk.command(Transition::Pause(self.paused));
+                let paused = self.paused;
+                self.ask(|engine, now| engine.pause(now, paused));
+            }
+            Mishap::Remove => {
+                if let Some(id) = some {
+                    self.remove(id.message());
+                }
+            }
+            Mishap::Suspend => {
+                if let Some(id) = some {
+                    self.suspend(Selector::Envelope(id), true);
+                }
+            }
+            Mishap::Resume => self.suspend(Selector::All, false),
+            Mishap::Schedule => {
+                if let Some(id) = some {
+                    let selector = Selector::Message(id.message());
+                    live.iter()
+                        .filter(|id| selector.matches(**id))
+                        .for_each(|id| self.ledger.ask(*id));
+                    self.ask(|engine, now| {
+                        engine.schedule(now, selector);
+                    });
+                }
+            }
+            Mishap::ResumeRoutes => self.ask(|engine, now| {
+                engine.resume_route(now, None);
+            }),
+            Mishap::Crash(_) => {}
+        }
+    }
+
+    fn remove(&mut self, message: MessageId) {
+        let receipt = self
+            .disk
+            .command(Transition::Remove(Selector::Message(message)));
+        let Receipt::Affected(ids) = receipt else {
+            return;
+        };
+        let wall = self.now().wall;
+        for id in &ids {
+            self.trace
+                .envelope(self.elapsed, *id, "removed", String::new);
+            let ended = self.ledger.end(wall, *id, End::Removed);
+            self.check(Some(*id), ended);
+        }
+        self.ask(|engine, now| {
+            engine.removed(now, &ids);
+        });
+    }
+
+    fn suspend(&mut self, selector: Selector, suspended: bool) {
+        let transition = Transition::Suspend {
+            selector,
+            suspended,
+        };
+        let Receipt::Affected(ids) = self.disk.command(transition) else {
+            return;
+        };
+        for id in &ids {
+            self.trace
+                .envelope(self.elapsed, *id, "suspended", || suspended.to_string());
+            self.ledger.suspend(*id, suspended);
+        }
+        self.ask(|engine, now| engine.suspended(now, &ids, suspended));
+    }
+
+    /// The daemon is killed.
+    fn crash(&mut self, down: Duration) {
+        self.engine = None;
+        self.life += 1;
+        self.ledger.crash();
+        self.disk.crash();
+        self.watch.crash();
+        let sessions: Vec<_> = self.links.keys().copied().collect();
+        for session in sessions {
+            self.abandon(session);
+        }
+        self.agenda.add(self.elapsed + down, Step::Restart);
+    }
+
+    /// The daemon starts with what is on disk.
+    fn restart(&mut self) {
+        let mut limits = self.plan.limits.clone();
+        if self.plan.bug == Some(Bug::LimitsDoubled) {
+            let mta = &mut limits.mta;
+            mta.connections_per_host *= 2;
+            mta.connections_per_route *= 2;
+            mta.connections_per_relay *= 2;
+            mta.connections_per_domain *= 2;
+            mta.connections_per_connector *= 2;
+        }
+        if self.plan.bug == Some(Bug::DelaysIgnored) {
+            limits.mta.connect_delay_relay = Some(Duration::ZERO);
+            limits.mta.connect_delay_route = Some(Duration::ZERO);
+            limits.mta.reconnect_delay_route = Some(Duration::ZERO);
+        }
+        let seed = self.seed.wrapping_add(u64::from(self.life));
+        let paused = self.disk.reader().paused().unwrap_or_default();
+        let engine = Engine::new(Arc::new(limits), vec![DELAY], NAME, seed, paused);
+        self.engine = Some(engine);
+        let mut queued = Vec::new();
+        let walked = self
+            .disk
+            .reader()
+            .walk(&mut |entry| queued.extend(entry.ok()));
+        self.check(None, walked.map_err(|why| why.to_string()));
+        if self.bug(Bug::RestartForgets, 1) {
+            queued.pop();
+        }
+        let wall = self.now().wall;
+        self.ledger.restart(self.elapsed, wall);
+        self.trace.all(self.elapsed, "the daemon starts");
+        self.tell(Event::Queued(queued));
+    }
+}
+
+/// Content of about so many octets that only this message has.
+fn content(message: MessageId, octets: usize) -> Vec<u8> {
+    let mut content = format!("Subject: {message}\r\n\r\n");
+    let mut number = 0;
+    while content.len() < octets {
+        let dots = ".".repeat(number % 4);
+        content.push_str(&format!("{dots}line {number} of {message}\r\n"));
+        number += 1;
+    }
+    content.into_bytes()
+}
+
+/// A failure of our own that will pass.
+pub(super) fn temporary(text: &str) -> Failure {
+    Failure::new(Status::transient(3, 0), text)
+}
+
+/// Envelopes of settlements.
+pub(super) fn ids_of(settlements: &[Settlement]) -> Vec<EnvelopeId> {
+    settlements
+        .iter()
+        .map(|settlement| settlement.envelope)
+        .collect()
+}
+
+/// What the schedule is told of envelopes.
+pub(super) fn scheduled(envelopes: &[Envelope]) -> Vec<Scheduled> {
+    envelopes.iter().map(Scheduled::from).collect()
+}
