@@ -1,4 +1,5 @@
-//! What the store costs, beside the layouts of other mail servers and beside databases.
+//! What the store costs, beside the layouts of other mail servers and beside databases; and what
+//! the engine costs.
 //!
 //! What: [`RIVALS`] are the queues that are measured, [`Mailbag`] makes their mail, `work` has the
 //! workloads, `usage`, `figures` and `table` make figures of them. `benches/store.rs` times single
