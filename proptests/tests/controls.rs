@@ -141,12 +141,18 @@ fn old_frames(options: &Options, length: usize) -> Result<(), Breach> {
     let lawful = chronicle.at(tape.len() - 1);
     let mut driver = Driver::open(&kind, Recorder::on(disk), lawful)?;
     driver.commit(&[Step::Remove(Selector::Message(first))])?;
-    // Two more segments are filled, and some checkpoints later the first one is used again.
-    for (number, length) in [(40, 26_500), (41, 20), (42, 20), (43, 26_500), (44, 20)] {
-        driver.commit(&[Step::Submit(mail::message(number), 1, length, 0)])?;
+    // More segments are filled and become empty, and in the end the first one is used again.
+    for round in 0..2 {
+        let [full, small] = [40, 41].map(|number| mail::message(number + 2 * round));
+        driver.commit(&[Step::Submit(full, 1, 26_500, 0)])?;
+        driver.tick()?;
+        driver.commit(&[Step::Submit(small, 1, 20, 0)])?;
+        driver.tick()?;
+        driver.commit(&[Step::Remove(Selector::Message(full))])?;
+        driver.commit(&[Step::Remove(Selector::Message(small))])?;
         driver.tick()?;
     }
-    driver.commit(&[Step::Submit(mail::message(50), 1, length, 0)])?;
+    driver.commit(&[Step::Submit(mail::message(90), 1, length, 0)])?;
     driver.crash(0, 0)
 }
 
@@ -162,7 +168,7 @@ fn a_sequence_number_that_is_not_proven_breaks_p2() {
         ..Controls::default()
     };
     let mut caught = Caught::new();
-    for length in 4_900..5_700 {
+    for length in 7_300..7_900 {
         if let Err(why) = old_frames(&with(controls), length) {
             old_frames(&with(Controls::default()), length).unwrap();
             note(&mut caught, why);
