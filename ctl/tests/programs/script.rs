@@ -83,6 +83,8 @@ const SCRIPT: &[&str] = &[
     "smtpctl encrypt sesame",
     "smtpctl spf walk",
     "smtpctl store check",
+    "smtpctl store export EXPORT",
+    "smtpctl store import EXPORT --dry-run",
     "smtpctl remove EVPID1 --dry-run",
     "smtpctl remove EVPID1",
     "smtpctl remove MSGID",
@@ -136,6 +138,7 @@ impl Scene {
             (first.clone(), "EVPID1"),
             (second.clone(), "EVPID2"),
             (first[..8].to_owned(), "MSGID"),
+            (rig.path().join("exported").display().to_string(), "EXPORT"),
             (rig.path().display().to_string(), "DIR"),
         ];
         (Self { rig, names }, daemon)
