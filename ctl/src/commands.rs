@@ -60,8 +60,19 @@ pub(crate) struct Question {
     pub(crate) request: fn(&Args) -> Request,
     /// What to make of the answer.
     pub(crate) render: Render,
-    /// Whether it reads the store itself when the daemon is not running.
-    pub(crate) offline: bool,
+    /// What it does when the daemon is not running.
+    pub(crate) offline: Offline,
+}
+
+/// What a command does when the daemon is not running.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Offline {
+    /// It says so.
+    Fails,
+    /// It reads the store itself.
+    Reads,
+    /// It changes the store itself.
+    Changes,
 }
 
 impl Command {
@@ -79,19 +90,20 @@ impl Command {
 
     /// Served by the daemon.
     const fn asks(self, request: fn(&Args) -> Request, render: Render) -> Self {
-        self.serves(Service::Ask(Question {
-            request,
-            render,
-            offline: false,
-        }))
+        self.asks_or(Offline::Fails, request, render)
     }
 
     /// Served by the daemon, or from the store when there is none.
-    const fn asks_or_reads(self, request: fn(&Args) -> Request, render: Render) -> Self {
+    const fn asks_or(
+        self,
+        offline: Offline,
+        request: fn(&Args) -> Request,
+        render: Render,
+    ) -> Self {
         self.serves(Service::Ask(Question {
             request,
             render,
-            offline: true,
+            offline,
         }))
     }
 
@@ -267,7 +279,11 @@ pub(crate) static COMMANDS: &[Command] = &[
          not printable is escaped as vis(3) does, a backslash is doubled. Works while smtpd is \
          not running, too.",
     )
-    .asks_or_reads(|args| Request::ShowEnvelope(args.evpid()), Render::Record)
+    .asks_or(
+        Offline::Reads,
+        |args| Request::ShowEnvelope(args.evpid()),
+        Render::Record,
+    )
     .with(&["json"]),
     Command::new(
         &["show hoststats"],
@@ -282,7 +298,11 @@ pub(crate) static COMMANDS: &[Command] = &[
         "Print the content of a message. On a terminal, what is not printable is escaped. Works \
          while smtpd is not running, too.",
     )
-    .asks_or_reads(|args| Request::ShowMessage(args.msgid()), Render::Content),
+    .asks_or(
+        Offline::Reads,
+        |args| Request::ShowMessage(args.msgid()),
+        Render::Content,
+    ),
     Command::new(
         &["show queue", "show queue <msgid>", "show queue <evpid>"],
         "List what is queued, one envelope per line, in order of ids. The fourteen fields are \
@@ -295,7 +315,11 @@ pub(crate) static COMMANDS: &[Command] = &[
          `--summary` counts what is selected by domain and by age in minutes, as qshape(1) \
          does.",
     )
-    .asks_or_reads(|args| Request::ShowQueue(args.selector()), Render::Listing)
+    .asks_or(
+        Offline::Reads,
+        |args| Request::ShowQueue(args.selector()),
+        Render::Listing,
+    )
     .with(LISTING),
     Command::new(
         &["show hosts"],
@@ -387,7 +411,14 @@ pub(crate) static COMMANDS: &[Command] = &[
     ),
     Command::new(
         &["uncorrupt <msgid>"],
-        "Bring a message back from the corrupt bucket, if it proves sound.",
+        "Bring a message back from the corrupt bucket, if all of it proves sound now, and queue it. \
+         A message gets there when something of it is found damaged. Works while smtpd is not \
+         running, too.",
+    )
+    .asks_or(
+        Offline::Changes,
+        |args| Request::Uncorrupt(args.msgid()),
+        Render::Done,
     ),
     Command::new(&["unprofile <str>"], "Stop what `profile` began."),
     Command::new(&["untrace <str>"], "Stop what `trace` began."),

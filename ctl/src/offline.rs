@@ -1,12 +1,19 @@
 //! Answers from the store itself, when no daemon is there to ask.
 //!
-//! Promises: the replies are those of a daemon, but that every run state is `offline`; nothing is
-//! written, not one octet; a damaged record is reported and the rest goes on.
+//! Promises: the replies are those of a daemon, but that every run state is `offline`; who only asks
+//! writes nothing, not one octet; a damaged record is reported and the rest goes on. Who changes
+//! something takes the lock, and leaves the store to its owner.
 //! Fails: with the store's error, when it cannot be opened or read at all.
 
-use redspool_core::control::{EnvelopeRecord, EnvelopeRow, Listing, Reply, Request, Runstate};
+use nix::unistd::{Gid, Uid, geteuid, setegid, seteuid};
+use redspool_core::control::{
+    EnvelopeRecord, EnvelopeRow, Listing, Reply, Request, Runstate, uncorrupted,
+};
 use redspool_core::id::{EnvelopeId, MessageId};
-use redspool_core::queue::{Reader, Selector, StoreError};
+use redspool_core::queue::{Reader, Selector, Store, StoreError, Transition};
+use std::fs;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::Path;
 
 /// Where replies go; gives whether more are wanted.
 type Each<'a> = &'a mut dyn FnMut(Reply) -> bool;
@@ -40,6 +47,45 @@ pub(crate) fn answer(
         each(last);
     }
     Ok(())
+}
+
+/// Carries out a request that changes the queue.
+pub(crate) fn change<S: Store>(store: &mut S, request: &Request) -> Result<Reply, StoreError> {
+    match *request {
+        Request::Uncorrupt(number) => match MessageId::new(number) {
+            Some(id) => uncorrupt(store, id),
+            None => Ok(Reply::Unknown),
+        },
+        _ => Ok(Reply::Fail {
+            reason: "not without smtpd".into(),
+        }),
+    }
+}
+
+fn uncorrupt<S: Store>(store: &mut S, id: MessageId) -> Result<Reply, StoreError> {
+    let prepared = store.prepare(Transition::Uncorrupt(id))?;
+    let receipts = store.commit(vec![prepared])?;
+    let exists = store.reader().exists(id)?;
+    let reply = receipts
+        .first()
+        .map(|receipt| uncorrupted(id, receipt, exists));
+    reply.ok_or(StoreError::Poisoned)
+}
+
+/// Goes on as the owner of the spool if we are root: its daemon has to be able to open the files
+/// that are made in it.
+pub(crate) fn as_owner(spool: &Path) -> Result<(), StoreError> {
+    // One that is not there is told by whoever opens it.
+    let Ok(found) = fs::metadata(spool) else {
+        return Ok(());
+    };
+    if !geteuid().is_root() || found.uid() == 0 {
+        return Ok(());
+    }
+    let (uid, gid) = (Uid::from_raw(found.uid()), Gid::from_raw(found.gid()));
+    setegid(gid)
+        .and_then(|()| seteuid(uid))
+        .map_err(|why| StoreError::Io(format!("cannot become its owner, uid {uid}: {why}")))
 }
 
 fn show_queue(

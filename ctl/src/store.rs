@@ -6,6 +6,7 @@
 //! Fails: with what the store says, after the place.
 
 use crate::console::Console;
+use crate::offline::as_owner;
 use crate::options::Options;
 use crate::parse::Parsed;
 use indicatif::{ProgressBar, ProgressStyle};
@@ -50,17 +51,21 @@ pub(crate) fn serve(console: &mut Console, options: &Options, parsed: &Parsed) {
     };
     let done = match parsed.path.rsplit(' ').next() {
         Some("check") => checked(console, options, &spool),
-        Some("rebuild") => rebuild(&spool).map(|findings| {
-            console.print(findings.to_string().as_bytes());
-            console.print(b"database built anew\n");
-        }),
-        _ => compact(&spool).map(|saved| {
-            let line = |what: &str, (before, after): (u64, u64)| {
-                format!("{what}: {before} octets before, {after} now\n")
-            };
-            console.print(line("segments", saved.segments).as_bytes());
-            console.print(line("database", saved.database).as_bytes());
-        }),
+        Some("rebuild") => as_owner(&spool)
+            .and_then(|()| rebuild(&spool))
+            .map(|findings| {
+                console.print(findings.to_string().as_bytes());
+                console.print(b"database built anew\n");
+            }),
+        _ => as_owner(&spool)
+            .and_then(|()| compact(&spool))
+            .map(|saved| {
+                let line = |what: &str, (before, after): (u64, u64)| {
+                    format!("{what}: {before} octets before, {after} now\n")
+                };
+                console.print(line("segments", saved.segments).as_bytes());
+                console.print(line("database", saved.database).as_bytes());
+            }),
     };
     if let Err(why) = done {
         failed(console, &spool, &why);

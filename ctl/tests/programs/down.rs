@@ -114,7 +114,6 @@ fn commands_that_are_not_served_say_so() {
     for line in [
         "profile imsg",
         "trace all",
-        "uncorrupt 8d3f01aa",
         "unprofile imsg",
         "untrace all",
         "update table aliases",
@@ -377,8 +376,8 @@ fn help_explains_every_level() {
             `bounce`, `scheduler`, `expand`, `lookup`, `stat`, `rules`, `mproc` or
             `all`. (Not served by this version.)
         uncorrupt <msgid>
-            Bring a message back from the corrupt bucket, if it proves sound. (Not
-            served by this version.)
+            Bring a message back from the corrupt bucket, if all of it proves sound
+            now, and queue it.
         unprofile <str>
             Stop what `profile` began. (Not served by this version.)
         untrace <str>

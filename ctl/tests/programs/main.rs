@@ -14,3 +14,4 @@ mod online;
 mod place;
 mod spf;
 mod store;
+mod uncorrupt;

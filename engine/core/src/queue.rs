@@ -201,14 +201,17 @@ pub enum Receipt {
 }
 
 /// Why a transition changed nothing.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Refusal {
     /// An id is in use already; draw another.
     Exists,
     /// There is no such message in the queue, or in the corrupt bucket.
     Unknown,
     /// It is still damaged.
-    StillCorrupt,
+    StillCorrupt {
+        /// What was found, for people: lower case, no full stop.
+        reason: Box<str>,
+    },
 }
 
 /// A message in the corrupt bucket.

@@ -6,7 +6,7 @@
 //! Absent on purpose: text for people (smtpctl renders).
 
 use crate::daemon::Shared;
-use crate::discover::discover;
+use crate::discover::{discover, orphans};
 use crate::drivers::set_aside;
 use crate::relaying;
 use crate::selected::{Order, select};
@@ -15,6 +15,7 @@ use bytes::{Buf as _, BytesMut};
 use parking_lot::Mutex;
 use redspool_core::control::{
     EnvelopeRecord, EnvelopeRow, Listing, Reply, Request, Runstate, Subsystem, chunks, frame,
+    uncorrupted,
 };
 use redspool_core::engine;
 use redspool_core::envelope::Envelope;
@@ -294,6 +295,10 @@ async fn answer(shared: &Arc<Shared>, peer: &mut Peer, request: Request) -> io::
             domain,
             blocked,
         } => relaying::block(shared, source, domain, blocked).await,
+        Request::Uncorrupt(id) => match MessageId::new(id) {
+            Some(id) => uncorrupt(shared, id).await,
+            None => Reply::Unknown,
+        },
     };
     peer.send(&reply).await
 }
@@ -515,6 +520,32 @@ pub(crate) async fn suspend(shared: &Arc<Shared>, selector: Selector, suspended:
         Ok(Ok(count)) => affected(shared, selector, count, 0).await,
         Ok(Err(error)) => fail(&error),
         Err(_) => ending(),
+    }
+}
+
+/// Brings a message back from the corrupt bucket, and its envelopes onto the schedule.
+async fn uncorrupt(shared: &Arc<Shared>, message: MessageId) -> Reply {
+    let (done, wait) = oneshot::channel();
+    let transition = Transition::Uncorrupt(message);
+    shared
+        .queue
+        .commit(transition, move |receipt| drop(done.send(receipt)));
+    let receipt = match wait.await {
+        Ok(Ok(receipt)) => receipt,
+        Ok(Err(error)) => return fail(&error),
+        Err(_) => return ending(),
+    };
+    if receipt != Receipt::Done {
+        return match read(shared, move |reader| reader.exists(message)).await {
+            Ok(exists) => uncorrupted(message, &receipt, exists),
+            Err(error) => fail(&error),
+        };
+    }
+    tracing::info!("message {message} came back from the corrupt bucket");
+    match orphans(shared, Selector::Message(message)).await {
+        Ok(Some(_)) => uncorrupted(message, &receipt, true),
+        Ok(None) => ending(),
+        Err(error) => fail(&error),
     }
 }
 

@@ -18,6 +18,7 @@ mod relaying;
 mod row;
 mod selection;
 pub mod submission;
+mod uncorrupt;
 
 pub use census::{Census, Tally};
 pub use explain::{Explanation, Place};
@@ -31,6 +32,7 @@ pub use row::{Agent, EnvelopeRow, Family, Row, RowFlags, Runstate, StatusCode, c
 pub use selection::{
     AddressPattern, Age, ErrorPattern, InvalidPattern, NamePattern, Selection, State,
 };
+pub use uncorrupt::uncorrupted;
 
 use crate::id::{EnvelopeId, InvalidId, MessageId};
 use crate::queue;
@@ -116,6 +118,9 @@ pub enum Request {
     /// Anybody's: hand the connection over to an SMTP session. [`Reply::Done`], behind which SMTP
     /// is spoken.
     Submit,
+    /// Bring a message back from the corrupt bucket, by its number, if it proves sound.
+    /// [`Reply::Done`], or [`Reply::Fail`]; see [`uncorrupted`].
+    Uncorrupt(u32),
 }
 
 /// What can be done to envelopes that are selected.

@@ -125,6 +125,11 @@ pub fn rebuild(spool: &Path) -> Result<Findings, StoreError> {
     Ok(store.findings().clone())
 }
 
+/// The store of a stopped daemon, to be changed.
+pub fn stopped(spool: &Path) -> Result<LogStore, StoreError> {
+    LogStore::open_locked(spool, locked(spool)?, None)
+}
+
 /// Moves messages together and gives back the disk that nothing needs.
 pub fn compact(spool: &Path) -> Result<Compacted, StoreError> {
     let lock = locked(spool)?;

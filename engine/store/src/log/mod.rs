@@ -43,7 +43,7 @@ mod table;
 #[cfg(test)]
 mod tests;
 
-pub use self::care::{Compacted, Report, check, compact, rebuild};
+pub use self::care::{Compacted, Report, check, compact, rebuild, stopped};
 pub use self::control::Controls;
 pub use self::findings::{Finding, Findings};
 pub use self::offline::Offline;

@@ -376,8 +376,9 @@ impl<'a> Plan<'a> {
         if self.draft.bucket(message).is_none() {
             return Ok(Receipt::Refused(Refusal::Unknown));
         }
-        if !self.sound(message)? {
-            return Ok(Receipt::Refused(Refusal::StillCorrupt));
+        if let Err(Damage(reason)) = self.sound(message)? {
+            let reason = reason.into();
+            return Ok(Receipt::Refused(Refusal::StillCorrupt { reason }));
         }
         self.draft.restore(message);
         let mut frame = Builder::new(64);
@@ -387,25 +388,28 @@ impl<'a> Plan<'a> {
     }
 
     /// Whether all records of a corrupt message and its content prove themselves.
-    fn sound(&self, message: MessageId) -> Result<bool, StoreError> {
+    fn sound(&self, message: MessageId) -> Result<Result<(), Damage>, StoreError> {
         let Some(bucket) = self.draft.bucket(message) else {
-            return Ok(false);
+            return Ok(Err(Damage::new("it is not in the corrupt bucket")));
         };
         let slots = &bucket.entry.slots;
+        if slots.is_empty() {
+            return Ok(Err(Damage::new("none of its envelopes is left")));
+        }
         let frame = Builder::new(0);
         for (id, _) in slots.ids(message) {
             let record = self.record(id, &frame)?;
-            if record
-                .and_then(|record| record::open_envelope(id, &record))
-                .is_err()
-            {
-                return Ok(false);
+            let envelope = record.and_then(|record| record::open_envelope(id, &record));
+            if let Err(Damage(reason)) = envelope {
+                return Ok(Err(Damage(format!("envelope {id}: {reason}"))));
             }
         }
         // A content of this very group has just been made.
         let at = bucket.entry.at;
-        let proven = at.slot == Place::STAGED || self.shared.prove(message, at)?.is_ok();
-        Ok(proven && !slots.is_empty())
+        if at.slot == Place::STAGED {
+            return Ok(Ok(()));
+        }
+        self.shared.prove(message, at)
     }
 }
 

@@ -301,7 +301,9 @@ fn a_damaged_content_is_told_set_aside_and_not_taken_back() {
         Receipt::Affected(vec![id(7, 1)])
     );
     assert_eq!(queued(&reader), [id(8, 1)]);
-    let still = Receipt::Refused(redspool_core::queue::Refusal::StillCorrupt);
+    let still = Receipt::Refused(redspool_core::queue::Refusal::StillCorrupt {
+        reason: "content record does not match its checksum".into(),
+    });
     assert_eq!(commit(&mut store, Transition::Uncorrupt(message(7))), still);
     file.write(u64::from(place.offset) + 200, &[b"x"]).unwrap();
     assert_eq!(

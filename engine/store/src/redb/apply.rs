@@ -520,8 +520,9 @@ impl<'t> Apply<'t> {
             return Ok(Receipt::Refused(Refusal::Unknown));
         }
         let records = raw(&self.corrupt_queue, all_of(message))?;
-        if !self.sound(message, &records)? {
-            return Ok(Receipt::Refused(Refusal::StillCorrupt));
+        if let Err(Damage(reason)) = self.sound(message, &records)? {
+            let reason = reason.into();
+            return Ok(Receipt::Refused(Refusal::StillCorrupt { reason }));
         }
         self.corrupt.remove(message.get()).map_err(fault)?;
         self.corrupt_queue
@@ -534,21 +535,30 @@ impl<'t> Apply<'t> {
     }
 
     /// Whether all records of a message and its content prove themselves and agree.
-    fn sound(&self, message: MessageId, records: &[Record]) -> Result<bool, StoreError> {
-        let Ok(row) = row_among(message, records) else {
-            return Ok(false);
+    fn sound(
+        &self,
+        message: MessageId,
+        records: &[Record],
+    ) -> Result<Result<(), Damage>, StoreError> {
+        let row = match row_among(message, records) {
+            Ok(row) => row,
+            Err(damage) => return Ok(Err(damage)),
         };
         let envelopes = records
             .iter()
             .filter_map(|(key, record)| Some((EnvelopeId::new(*key)?, record)));
         let mut live = 0u32;
         for (id, record) in envelopes {
-            if record::open_envelope(id, record).is_err() {
-                return Ok(false);
+            if let Err(Damage(reason)) = record::open_envelope(id, record) {
+                return Ok(Err(Damage(format!("envelope {id}: {reason}"))));
             }
             live += 1;
         }
-        Ok(live > 0 && live == row.live && prove_body(&self.bodies, &row)?.is_ok())
+        if live == 0 || live != row.live {
+            let why = format!("it has {live} envelopes, its record says {}", row.live);
+            return Ok(Err(Damage(why)));
+        }
+        prove_body(&self.bodies, &row)
     }
 }
 
