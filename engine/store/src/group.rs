@@ -13,8 +13,8 @@ use parking_lot::RwLock;
 use redspool_core::envelope::Envelope;
 use redspool_core::id::{EnvelopeId, MessageId};
 use redspool_core::queue::{
-    CorruptMessage, Message, Paused, Prepare, Reader, Receipt, Scheduled, Selector, Store,
-    StoreError, Transition, Walked,
+    CorruptMessage, Discarded, Message, Paused, Prepare, Reader, Receipt, Scheduled, Selector,
+    Store, StoreError, Transition, TrashState, Walked,
 };
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -503,6 +503,19 @@ impl Reader for Current {
 
     fn corrupt(&self) -> Result<Vec<CorruptMessage>, StoreError> {
         self.with(<dyn Reader>::corrupt)
+    }
+
+    fn discarded(
+        &self,
+        selector: Selector,
+        after: Option<EnvelopeId>,
+        limit: usize,
+    ) -> Result<Vec<Walked<Discarded>>, StoreError> {
+        self.with(|reader| reader.discarded(selector, after, limit))
+    }
+
+    fn trash(&self) -> Result<TrashState, StoreError> {
+        self.with(<dyn Reader>::trash)
     }
 }
 

@@ -9,7 +9,7 @@
 
 use redspool_core::envelope::Envelope;
 use redspool_core::id::{EnvelopeId, MessageId};
-use redspool_core::queue::{CorruptMessage, Message, Paused, Scheduled, StoreError};
+use redspool_core::queue::{CorruptMessage, Discarded, Message, Paused, Scheduled, StoreError};
 use redspool_core::time::Timestamp;
 use std::ops::Range;
 use twox_hash::XxHash3_64;
@@ -47,10 +47,20 @@ pub(crate) enum Kind {
     Segment = 12,
     /// A position in the log.
     Position = 13,
+    /// Envelopes that went to the trash.
+    Discard = 14,
+    /// Envelopes that came back from it.
+    Restore = 15,
+    /// Envelopes that left it for good.
+    Purge = 16,
+    /// A summary with the times when envelopes were discarded.
+    Trashed = 17,
+    /// An envelope in the trash, whole, with the time when it was discarded.
+    Discarded = 18,
 }
 
 impl Kind {
-    const ALL: [Self; 13] = [
+    const ALL: [Self; 18] = [
         Self::Envelope,
         Self::Message,
         Self::Body,
@@ -64,6 +74,11 @@ impl Kind {
         Self::Summary,
         Self::Segment,
         Self::Position,
+        Self::Discard,
+        Self::Restore,
+        Self::Purge,
+        Self::Trashed,
+        Self::Discarded,
     ];
 
     const fn name(self) -> &'static str {
@@ -81,6 +96,11 @@ impl Kind {
             Self::Summary => "message summary",
             Self::Segment => "segment",
             Self::Position => "position",
+            Self::Discard => "discard",
+            Self::Restore => "restore",
+            Self::Purge => "purge",
+            Self::Trashed => "message summary",
+            Self::Discarded => "discarded envelope",
         }
     }
 }
@@ -273,6 +293,30 @@ pub(crate) fn open_envelope(id: EnvelopeId, record: &[u8]) -> Result<Envelope, D
 pub(crate) fn open_scheduled(id: EnvelopeId, record: &[u8]) -> Result<Scheduled, Damage> {
     let (value, _) = open(Kind::Envelope, id.get(), record)?;
     Scheduled::decode(id, value).map_err(|why| Damage(why.to_string()))
+}
+
+/// The record of an envelope in the trash: when it was discarded, then its stored form.
+pub(crate) fn seal_discarded(discarded: &Discarded) -> Vec<u8> {
+    let mut record = begin(512);
+    record.extend_from_slice(U64::from(discarded.at.as_secs()).as_bytes());
+    discarded.envelope.encode(&mut record);
+    let key = discarded.envelope.id.get();
+    finish(&mut record, Kind::Discarded, key, false);
+    record
+}
+
+pub(crate) fn open_discarded(id: EnvelopeId, record: &[u8]) -> Result<Discarded, Damage> {
+    let (value, _) = open(Kind::Discarded, id.get(), record)?;
+    let (at, envelope) = U64::ref_from_prefix(value)
+        .map_err(|_| Damage::new("discarded envelope record is cut short"))?;
+    let envelope = Envelope::decode(id, envelope).map_err(|why| Damage(why.to_string()))?;
+    let at = Timestamp::from_secs(at.get());
+    Ok(Discarded { envelope, at })
+}
+
+/// Whether a record, unproven, says that its envelope is in the trash.
+pub(crate) fn is_discarded(record: &[u8]) -> bool {
+    Head::ref_from_prefix(record).is_ok_and(|(head, _)| head.kind == Kind::Discarded as u8)
 }
 
 /// What is kept about a message.

@@ -60,7 +60,7 @@ mod tests {
     use crate::addr::{Address, Source};
     use crate::envelope::{Delivery, Dsn, Flags, Relay};
     use crate::id::MessageId;
-    use crate::queue::{CorruptMessage, Message, Paused, Scheduled};
+    use crate::queue::{CorruptMessage, Discarded, Message, Paused, Scheduled, TrashState};
     use crate::time::Timestamp;
     use bytes::Bytes;
     use std::num::NonZeroU32;
@@ -152,6 +152,17 @@ mod tests {
         }
         fn corrupt(&self) -> Result<Vec<CorruptMessage>, StoreError> {
             Ok(Vec::new())
+        }
+        fn discarded(
+            &self,
+            _: Selector,
+            _: Option<EnvelopeId>,
+            _: usize,
+        ) -> Result<Vec<Walked<Discarded>>, StoreError> {
+            Ok(Vec::new())
+        }
+        fn trash(&self) -> Result<TrashState, StoreError> {
+            Ok(TrashState::default())
         }
     }
 

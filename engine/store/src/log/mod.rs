@@ -42,6 +42,7 @@ mod suspect;
 mod table;
 #[cfg(test)]
 mod tests;
+mod trash;
 
 pub use self::care::{Compacted, Report, check, compact, rebuild, stopped};
 pub use self::control::Controls;

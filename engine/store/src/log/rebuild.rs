@@ -220,6 +220,19 @@ fn frames(
     )
 }
 
+/// What is in the trash gets there now: should the log that said it came back have been used again,
+/// there is time to find out.
+fn keep_trash(index: &mut Index) {
+    let now = today();
+    for (id, entry) in &index.messages {
+        let trashed = entry.slots.ids(*id).filter(|(_, marks)| marks.trashed);
+        for (envelope, _) in trashed {
+            index.trash.note(envelope, now);
+        }
+    }
+    index.recount();
+}
+
 /// Marks every envelope, and sets messages aside whose own record does not prove itself where it
 /// should be: its segment has been used again.
 fn judge(index: &mut Index, table: &mut Table) {
@@ -260,6 +273,7 @@ fn judge(index: &mut Index, table: &mut Table) {
             index.corrupt.insert(id, bucket);
         }
     }
+    keep_trash(index);
     for id in index.messages.keys() {
         index.epoch = Some(epoch::later(index.epoch, MessageIds::epoch_of(*id)));
     }
