@@ -183,6 +183,20 @@ const CHANGES: &[&str] = &[
     "dry-run",
 ];
 
+/// The options of `remove`.
+const REMOVAL: &[&str] = &[
+    "sender", "rcpt", "domain", "error", "older", "newer", "state", "type", "tag", "limit",
+    "dry-run", "now",
+];
+
+const fn undo(selector: Selector, last: bool) -> Request {
+    Request::Undo {
+        selector,
+        last,
+        dry_run: false,
+    }
+}
+
 /// The commands, in the order of every list.
 pub(crate) static COMMANDS: &[Command] = &[
     Command::new(
@@ -363,6 +377,19 @@ pub(crate) static COMMANDS: &[Command] = &[
     )
     .asks(|_| Request::ShowStatus, Render::Status)
     .with(&["json"]),
+    Command::new(
+        &["show trash", "show trash <msgid>", "show trash <evpid>"],
+        "List what `remove` has taken out of the queue and `undo` can bring back, in the form of \
+         `show queue`. The run state is `trash`; the seconds are those until it is gone for good, \
+         at the latest. Works while smtpd is not running, too. Options select envelopes as for \
+         `show queue`.",
+    )
+    .asks_or(
+        Offline::Reads,
+        |args| Request::ShowTrash(args.selector()),
+        Render::Listing,
+    )
+    .with(LISTING),
     Command::new(&["log brief"], "Log what operators need to know.")
         .asks(|_| Request::Log { verbose: false }, Render::Done),
     Command::new(&["log verbose"], "Log what developers need to know, too.")
@@ -384,14 +411,17 @@ pub(crate) static COMMANDS: &[Command] = &[
     Command::new(
         &["remove <evpid>", "remove <msgid>", "remove all"],
         "Take an envelope, all envelopes of a message, or all envelopes out of the queue, \
-         without telling the sender. A running attempt goes on and may still deliver. Options \
-         narrow this down as for `show queue`; `--dry-run` shows what would go.",
+         without telling the sender. They go to the trash, where they stay for a day, or as long \
+         as `queue trash-ttl` of smtpd.conf(5) says and there is room; `undo` brings them back. \
+         With `--now` they are gone for good, and so are those of the trash that are named by an \
+         id; so is what is in the corrupt bucket. A running attempt goes on and may still deliver. \
+         Options narrow this down as for `show queue`; `--dry-run` shows what would go.",
     )
     .asks(
         |args| Request::Remove(args.selector()),
         Render::Affected("removed"),
     )
-    .with(CHANGES)
+    .with(REMOVAL)
     .wary(),
     Command::new(
         &["schedule <msgid>", "schedule <evpid>", "schedule all"],
@@ -455,6 +485,30 @@ pub(crate) static COMMANDS: &[Command] = &[
     )
     .asks(|args| Request::Explain(args.evpid()), Render::Explanation)
     .with(&["json"]),
+    Command::new(
+        &["undo", "undo last"],
+        "Bring back what was removed last: all of one `remove`, or of those within one second. It is \
+         queued as it was, with its attempts, its dates and its last error. `--dry-run` shows what \
+         would come back. Works while smtpd is not running, too.",
+    )
+    .asks_or(
+        Offline::Changes,
+        |_| undo(Selector::All, true),
+        Render::Affected("restored"),
+    )
+    .with(&["dry-run"]),
+    Command::new(
+        &["undo <evpid>", "undo <msgid>", "undo all"],
+        "Bring an envelope, all envelopes of a message, or everything back from the trash, as `undo \
+         last` does. Works while smtpd is not running, too.",
+    )
+    .asks_or(
+        Offline::Changes,
+        |args| undo(args.selector(), false),
+        Render::Affected("restored"),
+    )
+    .with(&["dry-run"])
+    .wary(),
     Command::new(
         &["store check"],
         "Read every record and every content in the spool and prove it; nothing is written, and a \

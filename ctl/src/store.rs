@@ -116,6 +116,9 @@ fn text(report: &Report) -> String {
         "{} messages, {} envelopes, {} octets",
         report.messages, report.envelopes, report.octets
     ));
+    if report.trashed > 0 {
+        lines.push(format!("{} envelopes in the trash", report.trashed));
+    }
     lines.push(format!(
         "{} octets of segments, {} needed, {} free",
         report.held.files, report.held.live, report.held.free
@@ -132,6 +135,7 @@ fn described(report: &Report) -> serde_json::Value {
         "sound": report.sound(),
         "messages": report.messages,
         "envelopes": report.envelopes,
+        "trashed": report.trashed,
         "octets": report.octets,
         "segments": {
             "octets": report.held.files,

@@ -14,4 +14,5 @@ mod online;
 mod place;
 mod spf;
 mod store;
+mod trash;
 mod uncorrupt;

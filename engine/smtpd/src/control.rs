@@ -11,6 +11,7 @@ use crate::drivers::set_aside;
 use crate::relaying;
 use crate::selected::{Order, select};
 use crate::session;
+use crate::trash;
 use bytes::{Buf as _, BytesMut};
 use parking_lot::Mutex;
 use redspool_core::control::{
@@ -250,7 +251,28 @@ async fn answer(shared: &Arc<Shared>, peer: &mut Peer, request: Request) -> io::
         // Served before authority is asked for.
         Request::Submit => Reply::Denied,
         Request::Remove(selector) => match selected(selector) {
-            Ok(selector) => remove(shared, selector).await,
+            Ok(selector) => trash::remove(shared, peer, selector).await?,
+            Err(_) => Reply::Unknown,
+        },
+        Request::RemoveNow(selector) => match selected(selector) {
+            Ok(selector) => {
+                let reply = remove_now(shared, selector).await;
+                trash::report(shared).await;
+                reply
+            }
+            Err(_) => Reply::Unknown,
+        },
+        Request::ShowTrash(selector) => match selected(selector) {
+            Ok(selector) => return trash::list(shared, peer, selector).await,
+            Err(_) => Reply::Unknown,
+        },
+        Request::Undo {
+            selector,
+            last,
+            dry_run,
+        } => match selected(selector) {
+            Ok(selector) if dry_run => trash::census(shared, peer, selector, last).await?,
+            Ok(selector) => trash::undo(shared, peer, selector, last).await?,
             Err(_) => Reply::Unknown,
         },
         Request::Suspend {
@@ -470,7 +492,8 @@ async fn affected(
     }
 }
 
-pub(crate) async fn remove(shared: &Arc<Shared>, selector: Selector) -> Reply {
+/// Takes envelopes out of queue and trash for good.
+pub(crate) async fn remove_now(shared: &Arc<Shared>, selector: Selector) -> Reply {
     let (done, wait) = oneshot::channel();
     let engine = shared.engine.clone();
     shared

@@ -18,7 +18,7 @@ use crate::resolver::Resolver;
 use crate::session::Listening;
 use crate::settle::Settler;
 use crate::users::Users;
-use crate::{clock, control};
+use crate::{clock, control, trash};
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use redspool_core::config::Config;
@@ -307,6 +307,7 @@ impl Daemon {
         // Before anything can be delivered, or a new message get the id of a claim.
         offline::settle_claims(&shared).await?;
         learn(&shared).await?;
+        trash::report(&shared).await;
         let closing = watch::Sender::new(false);
         tokio::spawn(control::run(
             Arc::clone(&shared),

@@ -42,3 +42,4 @@ mod selected;
 mod session;
 mod settle;
 mod spoolfile;
+mod trash;

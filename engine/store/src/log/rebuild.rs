@@ -137,6 +137,14 @@ pub(super) fn rebuild(
         index.merge(delta, at, &mut table, 1);
     }
     judge(&mut index, &mut table);
+    let trashed = index.trash.state().envelopes;
+    if trashed > 0 {
+        let what = format!(
+            "{trashed} envelopes are in the trash; the log cannot tell of all whether they had been \
+             brought back"
+        );
+        findings.note(what, []);
+    }
     Ok(Loaded {
         index,
         table,

@@ -236,12 +236,12 @@ fn the_trash_lasts_over_checkpoints_moves_and_a_lost_database() {
             let span = Span::all(Selector::Envelope(id(number, 2)));
             commit(&mut store, Transition::Discard { span, at });
         }
-        // A deferred message leaves the hot log, what is in the trash of it, too.
-        commit(&mut store, settle(id(number, 1), retry()));
         if number % 6 == 0 {
             let span = Span::all(Selector::Message(message(number)));
             commit(&mut store, Transition::Restore { span, at: None });
         }
+        // A deferred message leaves the hot log, what is in the trash of it, too.
+        commit(&mut store, settle(id(number, 1), retry()));
     }
     let kept = |number: &u32| number % 3 == 0 && number % 6 != 0;
     let trash: Vec<_> = (1..200).filter(kept).map(|number| id(number, 2)).collect();
