@@ -155,9 +155,8 @@ fn undo_and_final_removal_are_one_request_each() {
     );
 }
 
-/// Puts something of the store at `place` into the trash, at this time.
-fn discard(place: &Place, selector: queue::Selector, at: u64) {
-    let mut store = LogStore::open(place.path()).unwrap();
+/// Puts something of a store into the trash, at this time.
+fn discard(store: &mut LogStore, selector: queue::Selector, at: u64) {
     let span = Span::all(selector);
     let at = Timestamp::from_secs(at);
     let prepared = store.prepare(Transition::Discard { span, at }).unwrap();
@@ -167,13 +166,11 @@ fn discard(place: &Place, selector: queue::Selector, at: u64) {
 #[test]
 fn the_trash_of_a_stopped_daemon_is_shown_and_given_back() {
     let place = Place::new();
-    drop(filled(place.path()));
-    discard(
-        &place,
-        queue::Selector::Message("7c84c730".parse().unwrap()),
-        1_795_335_700,
-    );
-    discard(&place, queue::Selector::All, 1_795_335_800);
+    let mut store = filled(place.path());
+    let message = queue::Selector::Message("7c84c730".parse().unwrap());
+    discard(&mut store, message, 1_795_335_700);
+    discard(&mut store, queue::Selector::All, 1_795_335_800);
+    drop(store);
     let trash = place.smtpctl(&["show", "trash"]);
     assert_eq!(trash.matches("|trash||").count(), 3, "{trash}");
     assert_eq!(place.smtpctl(&["show", "queue"]), "[exit 0]\n");

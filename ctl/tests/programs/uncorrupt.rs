@@ -12,8 +12,8 @@ use std::fs;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
-/// A store with two messages, one of them in the corrupt bucket; nobody has it open.
-fn set_aside(spool: &Path) {
+/// A store with two messages, one of them in the corrupt bucket; open until it is dropped.
+fn set_aside(spool: &Path) -> LogStore {
     let mut store = filled(spool);
     let corrupt = Transition::Corrupt {
         message: "7c84c730".parse().unwrap(),
@@ -22,6 +22,7 @@ fn set_aside(spool: &Path) {
     };
     let prepared = store.prepare(corrupt).unwrap();
     store.commit(vec![prepared]).unwrap();
+    store
 }
 
 /// The segment files of a spool.
@@ -82,7 +83,7 @@ fn the_daemon_says_what_became_of_it() {
 #[test]
 fn a_message_comes_back_without_a_daemon() {
     let place = Place::new();
-    set_aside(place.path());
+    drop(set_aside(place.path()));
     expect![[r"
         [stderr]
         smtpctl: message 7c84c730 is in the corrupt bucket: content record does not match its checksum
@@ -115,7 +116,7 @@ fn a_message_comes_back_without_a_daemon() {
 #[test]
 fn a_message_that_is_still_damaged_stays_where_it_is() {
     let place = Place::new();
-    set_aside(place.path());
+    drop(set_aside(place.path()));
     flip(place.path());
     let still = expect![[r"
         command failed
@@ -136,8 +137,7 @@ fn a_message_that_is_still_damaged_stays_where_it_is() {
 #[test]
 fn a_store_that_is_in_use_or_missing_is_told() {
     let place = Place::new();
-    set_aside(place.path());
-    let store = LogStore::open(place.path()).unwrap();
+    let store = set_aside(place.path());
     let pid = std::process::id();
     assert_eq!(
         place.smtpctl(&["uncorrupt", "7c84c730"]),
@@ -160,7 +160,7 @@ fn a_store_that_is_in_use_or_missing_is_told() {
 #[test]
 fn files_belong_to_the_owner_of_the_spool_whoever_makes_them() {
     let place = Place::new();
-    set_aside(place.path());
+    drop(set_aside(place.path()));
     if geteuid().is_root() {
         let nobody = (Some(Uid::from_raw(65_534)), Some(Gid::from_raw(65_534)));
         for file in fs::read_dir(place.path()).unwrap() {
