@@ -20,7 +20,9 @@ impl Engine {
         let purpose = self.scheduler.inflight(id).map(|inflight| inflight.purpose);
         match (loaded, purpose) {
             (Loaded::Gone, _) => {
-                self.drop_envelope(now, id);
+                if self.drop_envelope(now, id) {
+                    self.count_removed();
+                }
                 self.at_rest(now, id);
             }
             (_, None) => self.at_rest(now, id),

@@ -96,8 +96,7 @@ impl Engine {
                 self.depart(*id, inflight.since);
             }
             if self.drop_envelope(now, *id) {
-                self.digest.removed += 1;
-                self.counters.add(Counter::SchedulerEnvelopeRemoved, 1);
+                self.count_removed();
             }
         }
         self.pump(now);
@@ -245,6 +244,12 @@ impl Engine {
             self.left_queue();
         }
         known
+    }
+
+    /// An envelope was taken out by others than its attempt.
+    pub(super) fn count_removed(&mut self) {
+        self.digest.removed += 1;
+        self.counters.add(Counter::SchedulerEnvelopeRemoved, 1);
     }
 
     /// An envelope is queued no longer.

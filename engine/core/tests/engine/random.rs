@@ -171,7 +171,10 @@ fn disturb(world: &mut World) {
         15 if selector != Selector::All => {
             world.discard(selector);
         }
-        16 | 17 => world.restore(any_discarded(world)),
+        16 | 17 => {
+            let discarded = any_discarded(world);
+            world.restore(discarded);
+        }
         14 => {
             let (source, blocked) = ([127, 0, 0, 2].into(), any(world, 2) == 0);
             let now = world.now();

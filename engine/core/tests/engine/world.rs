@@ -274,6 +274,10 @@ impl World {
     pub(crate) fn restore(&mut self, selector: Selector) {
         let restored = self.trash.extract_if(.., |id, _| selector.matches(*id));
         let restored: Vec<_> = restored.map(|(_, envelope)| envelope).collect();
+        for envelope in &restored {
+            // As after a restart: when it was to be tried next is not kept.
+            self.earliest.remove(&envelope.id);
+        }
         self.submit(restored);
     }
 
