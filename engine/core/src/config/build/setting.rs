@@ -109,13 +109,12 @@ impl Builder<'_> {
     }
 
     fn trash_share(&mut self, number: &At<i64>) {
-        match u64::try_from(number.what) {
-            Ok(share @ 0..=100) => self.config.limits.trash_share = share,
-            _ => {
-                let message = "not a share in hundredths";
-                let fault = self.report.error(number.span, message, "");
-                fault.help("write a whole number from 0 to 100");
-            }
+        if let Ok(share @ 0..=100) = u64::try_from(number.what) {
+            self.config.limits.trash_share = share;
+        } else {
+            let message = "not a share in hundredths";
+            let fault = self.report.error(number.span, message, "");
+            fault.help("write a whole number from 0 to 100");
         }
     }
 
