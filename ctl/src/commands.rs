@@ -63,8 +63,19 @@ pub(crate) struct Question {
     pub(crate) request: Asked,
     /// What to make of the answer.
     pub(crate) render: Render,
-    /// Whether it reads the store itself when the daemon is not running.
-    pub(crate) offline: bool,
+    /// What it does when the daemon is not running.
+    pub(crate) offline: Offline,
+}
+
+/// What a command does when the daemon is not running.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Offline {
+    /// It says so.
+    Fails,
+    /// It reads the store itself.
+    Reads,
+    /// It changes the store itself.
+    Changes,
 }
 
 /// How a question is made of the values of a command line.
@@ -101,11 +112,7 @@ impl Command {
 
     /// Served by the daemon.
     const fn asks(self, request: fn(&Args) -> Request, render: Render) -> Self {
-        self.serves(Service::Ask(Question {
-            request: Asked::Any(request),
-            render,
-            offline: false,
-        }))
+        self.asks_or(Offline::Fails, request, render)
     }
 
     /// Served by the daemon, if the values make sense.
@@ -113,16 +120,21 @@ impl Command {
         self.serves(Service::Ask(Question {
             request: Asked::Some(request),
             render: Render::Done,
-            offline: false,
+            offline: Offline::Fails,
         }))
     }
 
     /// Served by the daemon, or from the store when there is none.
-    const fn asks_or_reads(self, request: fn(&Args) -> Request, render: Render) -> Self {
+    const fn asks_or(
+        self,
+        offline: Offline,
+        request: fn(&Args) -> Request,
+        render: Render,
+    ) -> Self {
         self.serves(Service::Ask(Question {
             request: Asked::Any(request),
             render,
-            offline: true,
+            offline,
         }))
     }
 
@@ -235,6 +247,20 @@ const CHANGES: &[&str] = &[
     "dry-run",
 ];
 
+/// The options of `remove`.
+const REMOVAL: &[&str] = &[
+    "sender", "rcpt", "domain", "error", "older", "newer", "state", "type", "tag", "limit",
+    "dry-run", "now",
+];
+
+const fn undo(selector: Selector, last: bool) -> Request {
+    Request::Undo {
+        selector,
+        last,
+        dry_run: false,
+    }
+}
+
 /// The commands, in the order of every list.
 pub(crate) static COMMANDS: &[Command] = &[
     Command::new(
@@ -332,7 +358,11 @@ pub(crate) static COMMANDS: &[Command] = &[
          not printable is escaped as vis(3) does, a backslash is doubled. Works while smtpd is \
          not running, too.",
     )
-    .asks_or_reads(|args| Request::ShowEnvelope(args.evpid()), Render::Record)
+    .asks_or(
+        Offline::Reads,
+        |args| Request::ShowEnvelope(args.evpid()),
+        Render::Record,
+    )
     .for_operators()
     .with(&["json"]),
     Command::new(
@@ -349,7 +379,11 @@ pub(crate) static COMMANDS: &[Command] = &[
         "Print the content of a message. On a terminal, what is not printable is escaped. Works \
          while smtpd is not running, too.",
     )
-    .asks_or_reads(|args| Request::ShowMessage(args.msgid()), Render::Content),
+    .asks_or(
+        Offline::Reads,
+        |args| Request::ShowMessage(args.msgid()),
+        Render::Content,
+    ),
     Command::new(
         &["show queue", "show queue <msgid>", "show queue <evpid>"],
         "List what is queued, one envelope per line, in order of ids. The fourteen fields are \
@@ -362,7 +396,11 @@ pub(crate) static COMMANDS: &[Command] = &[
          `--summary` counts what is selected by domain and by age in minutes, as qshape(1) \
          does.",
     )
-    .asks_or_reads(|args| Request::ShowQueue(args.selector()), Render::Listing)
+    .asks_or(
+        Offline::Reads,
+        |args| Request::ShowQueue(args.selector()),
+        Render::Listing,
+    )
     .for_operators()
     .with(LISTING),
     Command::new(
@@ -412,6 +450,20 @@ pub(crate) static COMMANDS: &[Command] = &[
     .asks(|_| Request::ShowStatus, Render::Status)
     .for_operators()
     .with(&["json"]),
+    Command::new(
+        &["show trash", "show trash <msgid>", "show trash <evpid>"],
+        "List what `remove` has taken out of the queue and `undo` can bring back, in the form of \
+         `show queue`. The run state is `trash`; the seconds are those until it is gone for good, \
+         at the latest. Works while smtpd is not running, too. Options select envelopes as for \
+         `show queue`.",
+    )
+    .asks_or(
+        Offline::Reads,
+        |args| Request::ShowTrash(args.selector()),
+        Render::Listing,
+    )
+    .for_operators()
+    .with(LISTING),
     Command::new(&["log brief"], "Log what operators need to know.")
         .asks(|_| Request::Log { verbose: false }, Render::Done),
     Command::new(&["log verbose"], "Log what developers need to know, too.")
@@ -439,14 +491,17 @@ pub(crate) static COMMANDS: &[Command] = &[
     Command::new(
         &["remove <evpid>", "remove <msgid>", "remove all"],
         "Take an envelope, all envelopes of a message, or all envelopes out of the queue, \
-         without telling the sender. A running attempt goes on and may still deliver. Options \
-         narrow this down as for `show queue`; `--dry-run` shows what would go.",
+         without telling the sender. They go to the trash, where they stay for a day, or as long \
+         as `queue trash-ttl` of smtpd.conf(5) says and there is room; `undo` brings them back. \
+         With `--now` they are gone for good, and so are those of the trash that are named by an \
+         id; so is what is in the corrupt bucket. A running attempt goes on and may still deliver. \
+         Options narrow this down as for `show queue`; `--dry-run` shows what would go.",
     )
     .asks(
         |args| Request::Remove(args.selector()),
         Render::Affected("removed"),
     )
-    .with(CHANGES)
+    .with(REMOVAL)
     .wary(),
     Command::new(
         &["schedule <msgid>", "schedule <evpid>", "schedule all"],
@@ -475,7 +530,14 @@ pub(crate) static COMMANDS: &[Command] = &[
     .asks_if(|args| trace(args, true)),
     Command::new(
         &["uncorrupt <msgid>"],
-        "Bring a message back from the corrupt bucket, if it proves sound.",
+        "Bring a message back from the corrupt bucket, if all of it proves sound now, and queue it. \
+         A message gets there when something of it is found damaged. Works while smtpd is not \
+         running, too.",
+    )
+    .asks_or(
+        Offline::Changes,
+        |args| Request::Uncorrupt(args.msgid()),
+        Render::Done,
     ),
     Command::new(&["unprofile <str>"], "Stop what `profile` began.")
         .asks_if(|args| profile(args, false)),
@@ -524,6 +586,30 @@ pub(crate) static COMMANDS: &[Command] = &[
     .asks(|args| Request::Explain(args.evpid()), Render::Explanation)
     .for_operators()
     .with(&["json"]),
+    Command::new(
+        &["undo", "undo last"],
+        "Bring back what was removed last: all of one `remove`, or of those within one second. It is \
+         queued as it was, with its attempts, its dates and its last error. `--dry-run` shows what \
+         would come back. Works while smtpd is not running, too.",
+    )
+    .asks_or(
+        Offline::Changes,
+        |_| undo(Selector::All, true),
+        Render::Affected("restored"),
+    )
+    .with(&["dry-run"]),
+    Command::new(
+        &["undo <evpid>", "undo <msgid>", "undo all"],
+        "Bring an envelope, all envelopes of a message, or everything back from the trash, as `undo \
+         last` does. Works while smtpd is not running, too.",
+    )
+    .asks_or(
+        Offline::Changes,
+        |args| undo(args.selector(), false),
+        Render::Affected("restored"),
+    )
+    .with(&["dry-run"])
+    .wary(),
     Command::new(
         &["store check"],
         "Read every record and every content in the spool and prove it; nothing is written, and a \

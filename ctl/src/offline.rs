@@ -1,12 +1,19 @@
 //! Answers from the store itself, when no daemon is there to ask.
 //!
-//! Promises: the replies are those of a daemon, but that every run state is `offline`; nothing is
-//! written, not one octet; a damaged record is reported and the rest goes on.
+//! Promises: the replies are those of a daemon, but that every run state is `offline`; who only asks
+//! writes nothing, not one octet; a damaged record is reported and the rest goes on. Who changes
+//! something takes the lock, and leaves the store to its owner.
 //! Fails: with the store's error, when it cannot be opened or read at all.
 
-use redspool_core::control::{EnvelopeRecord, EnvelopeRow, Listing, Reply, Request, Runstate};
+use redspool_core::control::{
+    EnvelopeRecord, EnvelopeRow, Listing, Reply, Request, Runstate, uncorrupted,
+};
+use redspool_core::envelope::Envelope;
 use redspool_core::id::{EnvelopeId, MessageId};
-use redspool_core::queue::{Reader, Selector, StoreError};
+use redspool_core::limits::Limits;
+use redspool_core::queue::{
+    Discarded, Reader, Receipt, Selector, Span, Store, StoreError, Transition, Walked,
+};
 
 /// Where replies go; gives whether more are wanted.
 type Each<'a> = &'a mut dyn FnMut(Reply) -> bool;
@@ -22,6 +29,10 @@ pub(crate) fn answer(
     let last = match *request {
         Request::ShowQueue(selector) => match Selector::try_from(selector) {
             Ok(selector) => show_queue(reader, selector, page, each)?,
+            Err(_) => Some(Reply::Unknown),
+        },
+        Request::ShowTrash(selector) => match Selector::try_from(selector) {
+            Ok(selector) => show_trash(reader, selector, page, each)?,
             Err(_) => Some(Reply::Unknown),
         },
         Request::ShowEnvelope(number) => match EnvelopeId::new(number) {
@@ -42,20 +53,114 @@ pub(crate) fn answer(
     Ok(())
 }
 
+/// Carries out a request that changes the queue.
+pub(crate) fn change<S: Store>(store: &mut S, request: &Request) -> Result<Reply, StoreError> {
+    match *request {
+        Request::Uncorrupt(number) => match MessageId::new(number) {
+            Some(id) => uncorrupt(store, id),
+            None => Ok(Reply::Unknown),
+        },
+        Request::Undo {
+            selector,
+            last,
+            dry_run: false,
+        } => match Selector::try_from(selector) {
+            Ok(selector) => undo(store, selector, last),
+            Err(_) => Ok(Reply::Unknown),
+        },
+        _ => Ok(Reply::Fail {
+            reason: "not without smtpd".into(),
+        }),
+    }
+}
+
+fn uncorrupt<S: Store>(store: &mut S, id: MessageId) -> Result<Reply, StoreError> {
+    let prepared = store.prepare(Transition::Uncorrupt(id))?;
+    let receipts = store.commit(vec![prepared])?;
+    let exists = store.reader().exists(id)?;
+    let reply = receipts
+        .first()
+        .map(|receipt| uncorrupted(id, receipt, exists));
+    reply.ok_or(StoreError::Poisoned)
+}
+
+fn undo<S: Store>(store: &mut S, selector: Selector, last: bool) -> Result<Reply, StoreError> {
+    let latest = store.reader().trash()?.latest;
+    let at = latest.filter(|_| last);
+    let mut span = Span {
+        most: Limits::default().trash_step,
+        ..Span::all(selector)
+    };
+    let mut count = 0_u64;
+    loop {
+        let prepared = store.prepare(Transition::Restore { span, at })?;
+        let receipts = store.commit(vec![prepared])?;
+        let Some(Receipt::Affected(ids)) = receipts.first() else {
+            return Err(StoreError::Poisoned);
+        };
+        count = count.saturating_add(ids.len() as u64);
+        span.after = ids.last().copied();
+        if ids.len() < span.most {
+            break;
+        }
+    }
+    Ok(match selector {
+        Selector::Message(_) | Selector::Envelope(_) if count == 0 => Reply::Unknown,
+        _ => Reply::Affected { count, inflight: 0 },
+    })
+}
+
 fn show_queue(
     reader: &dyn Reader,
     selector: Selector,
     page: usize,
     each: Each<'_>,
 ) -> Result<Option<Reply>, StoreError> {
+    let row = |envelope: &Envelope| EnvelopeRow::new(envelope, Runstate::Offline);
     let mut listing = Listing::new(selector, page);
+    let found = match listed(&mut || listing.next(reader), row, each)? {
+        Some(found) => found,
+        None => return Ok(None),
+    };
+    match selector {
+        Selector::Message(message) if !found => absent(reader, message).map(Some),
+        Selector::Envelope(id) if !found => absent(reader, id.message()).map(Some),
+        _ => Ok(Some(Reply::End)),
+    }
+}
+
+fn show_trash(
+    reader: &dyn Reader,
+    selector: Selector,
+    page: usize,
+    each: Each<'_>,
+) -> Result<Option<Reply>, StoreError> {
+    // How long the daemon keeps it, its configuration says.
+    let row = |discarded: &Discarded| {
+        let (since, until) = (discarded.at.as_secs(), None);
+        EnvelopeRow::new(&discarded.envelope, Runstate::Trash { since, until })
+    };
+    let mut listing = Listing::new(selector, page);
+    let found = listed(&mut || listing.next_discarded(reader), row, each)?;
+    Ok(found.map(|found| match selector {
+        Selector::Message(_) | Selector::Envelope(_) if !found => Reply::Unknown,
+        _ => Reply::End,
+    }))
+}
+
+/// Gives the rows of all pages to `each`; says whether there were any, or `None` if it has enough.
+fn listed<T>(
+    next: &mut dyn FnMut() -> Result<Option<Vec<Walked<T>>>, StoreError>,
+    row: impl Fn(&T) -> EnvelopeRow,
+    each: Each<'_>,
+) -> Result<Option<bool>, StoreError> {
     let mut found = false;
-    while let Some(entries) = listing.next(reader)? {
+    while let Some(entries) = next()? {
         found = true;
         let mut rows = Vec::new();
         for entry in entries {
             match entry {
-                Ok(envelope) => rows.push(EnvelopeRow::new(&envelope, Runstate::Offline)),
+                Ok(one) => rows.push(row(&one)),
                 Err(StoreError::Corrupt { message, reason }) => {
                     // Rows first, so that everything keeps its place.
                     let message = message.get();
@@ -71,11 +176,7 @@ fn show_queue(
             return Ok(None);
         }
     }
-    match selector {
-        Selector::Message(message) if !found => absent(reader, message).map(Some),
-        Selector::Envelope(id) if !found => absent(reader, id.message()).map(Some),
-        _ => Ok(Some(Reply::End)),
-    }
+    Ok(Some(found))
 }
 
 fn show_envelope(reader: &dyn Reader, id: EnvelopeId) -> Result<Reply, StoreError> {
@@ -122,8 +223,8 @@ mod tests {
     use bytes::Bytes;
     use redspool_core::addr::{Address, Source};
     use redspool_core::control::Selector as Wire;
-    use redspool_core::envelope::{Delivery, Dsn, Envelope, Flags, Relay};
-    use redspool_core::queue::{Body, Message, Prepare as _, Store as _, Submission, Transition};
+    use redspool_core::envelope::{Delivery, Dsn, Flags, Relay};
+    use redspool_core::queue::{Body, Message, Prepare as _, Submission};
     use redspool_core::time::Timestamp;
     use redspool_store::{MemPreparer, MemStore};
     use std::num::NonZeroU32;

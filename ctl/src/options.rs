@@ -122,6 +122,10 @@ pub(crate) struct Options {
     #[arg(long, id = "dry-run")]
     pub(crate) dry_run: bool,
 
+    /// For good, and not into the trash
+    #[arg(long)]
+    now: bool,
+
     /// Ask this DNS server instead of the system's; environment: REDSPOOL_RESOLVER
     #[arg(
         long,
@@ -228,12 +232,22 @@ impl Options {
     /// The request for those envelopes only that are meant.
     pub(crate) fn narrowed(&self, request: Request) -> Request {
         let selection = self.selection();
+        let request = match request {
+            Request::Remove(selector) if self.now => Request::RemoveNow(selector),
+            Request::Undo { selector, last, .. } => Request::Undo {
+                selector,
+                last,
+                dry_run: self.dry_run,
+            },
+            other => other,
+        };
         if selection == Selection::default() && !self.dry_run {
             return request;
         }
         let (verb, selector) = match request {
             Request::Schedule(selector) => (Verb::Schedule, selector),
             Request::Remove(selector) => (Verb::Remove, selector),
+            Request::RemoveNow(selector) => (Verb::RemoveNow, selector),
             Request::Suspend {
                 selector,
                 suspended: true,

@@ -379,9 +379,10 @@ mod tests {
     }
 
     const TOP: &str = "possibilities are:\ndiscover\npause\nresume\nshow\nlog\nmonitor\nprofile\n\
-        remove\nschedule\ntrace\nuncorrupt\nunprofile\nuntrace\nupdate\nencrypt\nspf\nexplain\nstore\ncompletions\n";
+        remove\nschedule\ntrace\nuncorrupt\nunprofile\nuntrace\nupdate\nencrypt\nspf\nexplain\nundo\nstore\ncompletions\n";
     const SHOW: &str = "possibilities are:\nshow mta\nshow envelope\nshow hoststats\n\
-        show message\nshow queue\nshow hosts\nshow relays\nshow routes\nshow stats\nshow status\n";
+        show message\nshow queue\nshow hosts\nshow relays\nshow routes\nshow stats\nshow status\n\
+        show trash\n";
     const PAUSE: &str = "possibilities are:\npause mta\npause envelope\npause mda\npause smtp\n";
     const PAUSE_ENVELOPE: &str = "possibilities are:\npause envelope <evpid>\n\
         pause envelope <msgid>\npause envelope all\n";
@@ -493,6 +494,10 @@ mod tests {
         accepts("pau env 8d3f01aa", "pause envelope <msgid>");
         accepts("res e a", "resume envelope all");
         accepts("unc 12345678", "uncorrupt <msgid>");
+        accepts("und", "undo");
+        accepts("undo l", "undo last");
+        accepts("undo 12345678", "undo <msgid>");
+        accepts("sh t", "show trash");
     }
 
     #[test]

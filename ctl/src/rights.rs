@@ -6,6 +6,7 @@
 //! and keep them.
 
 use nix::unistd::{Gid, Uid, geteuid, setfsgid, setfsuid};
+use redspool_core::queue::StoreError;
 use std::io;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
@@ -33,6 +34,15 @@ impl Rights {
         let _restored = Restored(setfsuid(uid), gid);
         work()
     }
+}
+
+/// Does something to the store in a directory, with its owner's rights.
+pub(crate) fn changed<T>(
+    spool: &Path,
+    work: impl FnOnce(&Path) -> Result<T, StoreError>,
+) -> Result<T, StoreError> {
+    let rights = Rights::on(spool).map_err(|_| StoreError::Absent)?;
+    rights.used(|| work(spool))
 }
 
 /// Gives the rights back that there were before.

@@ -1,19 +1,19 @@
 //! From the command line to the exit status.
 
 use crate::client::{Client, Trouble};
-use crate::commands::{self, Question, Service};
+use crate::commands::{self, Offline, Question, Service};
 use crate::console::Console;
 use crate::help;
 use crate::offline;
 use crate::options::Options;
 use crate::parse::{self, Node, Parsed};
 use crate::render::{Render, Renderer};
-use crate::{sendmail, tables};
+use crate::{rights, sendmail, tables};
 use nix::unistd::geteuid;
 use redspool_core::control::paths::{self, Environment, Paths};
 use redspool_core::control::{Reply, Request};
 use redspool_core::limits::Limits;
-use redspool_store::Offline;
+use redspool_core::queue::StoreError;
 use std::ffi::OsString;
 use std::io::{self, IsTerminal as _, Write as _};
 use std::path::Path;
@@ -137,6 +137,12 @@ fn ask(console: &mut Console, options: &Options, parsed: &Parsed, question: &Que
     let Err(trouble) = asked else {
         return;
     };
+    if question.offline == Offline::Changes && matches!(trouble, Trouble::Down(..)) {
+        return match changed(&request, &trouble, &paths) {
+            Ok(reply) => drop(show(console, &mut renderer, reply)),
+            Err(reason) => console.fail(&reason),
+        };
+    }
     match store(console, question, &trouble, &paths) {
         Ok(store) => {
             let (reader, page) = (store.reader(), limits.listing_page);
@@ -168,16 +174,37 @@ fn show(console: &mut Console, renderer: &mut Renderer, reply: Reply) -> bool {
     !console.gone() && !written.enough
 }
 
+/// Carries a request out on the store of a stopped daemon.
+fn changed(request: &Request, trouble: &Trouble, paths: &Paths) -> Result<Reply, String> {
+    let spool = paths.spool.display();
+    if paths.spool_assumed {
+        return Err(format!(
+            "{trouble}; name its spool with --spool to change that instead"
+        ));
+    }
+    let reply = rights::changed(&paths.spool, |spool| {
+        let mut store = redspool_store::stopped(spool)?;
+        offline::change(&mut store, request)
+    });
+    reply.map_err(|error| {
+        let advice = match error {
+            StoreError::Locked { .. } => "stop that first, or name its socket with --socket",
+            _ => "name it with --spool",
+        };
+        format!("{trouble}; nor can its store be changed: {spool}: {error}; {advice}")
+    })
+}
+
 /// The store itself, if the command can do without a daemon and none answers; else the reason.
 fn store(
     console: &Console,
     question: &Question,
     trouble: &Trouble,
     paths: &Paths,
-) -> Result<Offline, String> {
+) -> Result<redspool_store::Offline, String> {
     let down = matches!(trouble, Trouble::Down(..));
     let silent = matches!(trouble, Trouble::Silent(..)) && !console.printed();
-    match (down, question.offline) {
+    match (down, question.offline == Offline::Reads) {
         (true, false) => {
             return Err(format!(
                 "{trouble}; start it, or name another with --socket or --spool"
@@ -195,7 +222,7 @@ fn store(
         }
         (false, _) => return Err(trouble.to_string()),
     }
-    Offline::open(&paths.spool).map_err(|error| {
+    redspool_store::Offline::open(&paths.spool).map_err(|error| {
         let spool = paths.spool.display();
         format!("{trouble}; nor can its store be read: {spool}: {error}; name it with --spool")
     })

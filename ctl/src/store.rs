@@ -8,7 +8,7 @@
 use crate::console::Console;
 use crate::options::Options;
 use crate::parse::Parsed;
-use crate::rights::Rights;
+use crate::rights::changed;
 use indicatif::{ProgressBar, ProgressStyle};
 use nix::unistd::geteuid;
 use redspool_core::control::paths::{self, Environment};
@@ -71,11 +71,6 @@ pub(crate) fn serve(console: &mut Console, options: &Options, parsed: &Parsed) {
 }
 
 /// Changes a store with the rights of its owner.
-fn changed<T>(spool: &Path, work: fn(&Path) -> Result<T, StoreError>) -> Result<T, StoreError> {
-    let rights = Rights::on(spool).map_err(|_| StoreError::Absent)?;
-    rights.used(|| work(spool))
-}
-
 fn checked(console: &mut Console, options: &Options, spool: &Path) -> Result<(), StoreError> {
     // Drawn on the standard error, and only if that is a terminal.
     let style = ProgressStyle::with_template("{bar:40} {pos}/{len} messages, {eta} left");
@@ -120,6 +115,9 @@ fn text(report: &Report) -> String {
         "{} messages, {} envelopes, {} octets",
         report.messages, report.envelopes, report.octets
     ));
+    if report.trashed > 0 {
+        lines.push(format!("{} envelopes in the trash", report.trashed));
+    }
     lines.push(format!(
         "{} octets of segments, {} needed, {} free",
         report.held.files, report.held.live, report.held.free
@@ -136,6 +134,7 @@ fn described(report: &Report) -> serde_json::Value {
         "sound": report.sound(),
         "messages": report.messages,
         "envelopes": report.envelopes,
+        "trashed": report.trashed,
         "octets": report.octets,
         "segments": {
             "octets": report.held.files,

@@ -2,7 +2,9 @@
 
 use redspool_core::envelope::Envelope;
 use redspool_core::id::{EnvelopeId, MessageId};
-use redspool_core::queue::{CorruptMessage, Message, Paused, Reader, Selector, StoreError};
+use redspool_core::queue::{
+    CorruptMessage, Discarded, Message, Paused, Reader, Selector, StoreError,
+};
 use std::collections::BTreeMap;
 
 /// The contents of a store.
@@ -10,7 +12,9 @@ use std::collections::BTreeMap;
 pub struct Books {
     /// Every queued envelope.
     pub envelopes: BTreeMap<EnvelopeId, Envelope>,
-    /// Every queued message with its content.
+    /// Every envelope in the trash.
+    pub trash: BTreeMap<EnvelopeId, Discarded>,
+    /// Every message that is queued or has envelopes in the trash, with its content.
     pub messages: BTreeMap<MessageId, (Message, Vec<u8>)>,
     /// The corrupt bucket.
     pub corrupt: Vec<CorruptMessage>,
@@ -58,7 +62,9 @@ impl Books {
         }
         let listed: Vec<_> = books.envelopes.values().map(Into::into).collect();
         assert_eq!(walked, listed, "the walk and the pages differ");
-        for id in books.envelopes.keys().map(|id| id.message()) {
+        books.trash = trash(reader)?;
+        let stored = books.envelopes.keys().chain(books.trash.keys());
+        for id in stored.map(|id| id.message()) {
             if books.messages.contains_key(&id) {
                 continue;
             }
@@ -69,10 +75,35 @@ impl Books {
         Ok(books)
     }
 
-    /// Whether nothing is queued or set aside.
+    /// Whether nothing is queued, in the trash or set aside.
     pub fn is_empty(&self) -> bool {
-        self.envelopes.is_empty() && self.corrupt.is_empty()
+        self.envelopes.is_empty() && self.trash.is_empty() && self.corrupt.is_empty()
     }
+}
+
+/// The whole trash, by pages of two; its sums must agree.
+fn trash(reader: &impl Reader) -> Result<BTreeMap<EnvelopeId, Discarded>, StoreError> {
+    let mut trash = BTreeMap::new();
+    let mut after = None;
+    loop {
+        let page = reader.discarded(Selector::All, after, 2)?;
+        let Some(last) = page.last() else { break };
+        after = last.as_ref().ok().map(|one| one.envelope.id);
+        for discarded in page {
+            let discarded = discarded?;
+            let id = discarded.envelope.id;
+            assert!(reader.exists(id.message())?);
+            assert_eq!(reader.envelope(id)?, None, "queued and in the trash");
+            let twice = trash.insert(id, discarded);
+            assert!(twice.is_none(), "listed twice: {twice:?}");
+        }
+    }
+    let state = reader.trash()?;
+    let times = || trash.values().map(|discarded| discarded.at);
+    assert_eq!(state.envelopes, trash.len() as u64);
+    assert_eq!((state.oldest, state.latest), (times().min(), times().max()));
+    assert!(state.octets == 0 || !trash.is_empty());
+    Ok(trash)
 }
 
 /// The whole content of a message.

@@ -8,7 +8,7 @@ use crate::books::{self, Books};
 use crate::mail::{self, envelope_id, message};
 use redspool_core::id::{EnvelopeId, MessageIds};
 use redspool_core::queue::{
-    Body, Change, Paused, Prepare, Reader, Receipt, Refusal, Selector, Settlement, Store,
+    Body, Change, Paused, Prepare, Reader, Receipt, Refusal, Selector, Settlement, Span, Store,
     StoreError, Transition,
 };
 use redspool_core::reply::Status;
@@ -30,7 +30,7 @@ pub trait Place {
 
 /// Runs every case.
 pub fn conformance<P: Place>() {
-    let cases: [fn(&mut Bench<P>); 14] = [
+    let cases: [fn(&mut Bench<P>); 18] = [
         an_empty_store_has_nothing,
         a_submission_is_there_whole,
         contents_of_any_length_come_back,
@@ -45,6 +45,10 @@ pub fn conformance<P: Place>() {
         pauses_last,
         the_corrupt_bucket_holds_whole_messages,
         pages_show_every_envelope_once,
+        what_is_discarded_comes_back_as_it_was,
+        the_trash_is_emptied_by_age_and_by_name,
+        settlements_reach_into_the_trash,
+        a_message_is_set_aside_with_what_is_in_the_trash,
     ];
     for case in cases {
         let (place, store) = P::fresh();
@@ -449,4 +453,145 @@ fn pages_show_every_envelope_once<P: Place>(bench: &mut Bench<P>) {
             assert_eq!(times, 1, "{}", id(number, low));
         }
     }
+}
+
+fn time(number: u64) -> Timestamp {
+    Timestamp::from_secs(1_700_000_600 + number)
+}
+
+fn discard(selector: Selector, number: u64) -> Transition {
+    Transition::Discard {
+        span: Span::all(selector),
+        at: time(number),
+    }
+}
+
+fn restore(selector: Selector) -> Transition {
+    Transition::Restore {
+        span: Span::all(selector),
+        at: None,
+    }
+}
+
+fn purge(number: u64) -> Transition {
+    Transition::Purge {
+        span: Span::all(Selector::All),
+        until: time(number),
+    }
+}
+
+fn what_is_discarded_comes_back_as_it_was<P: Place>(bench: &mut Bench<P>) {
+    (1..=3).for_each(|number| bench.submit(number, 2));
+    bench.settle(vec![retry(id(1, 2), Some(time(0)))]);
+    bench.commit(Transition::Suspend {
+        selector: Selector::Message(message(2)),
+        suspended: true,
+    });
+    let before = bench.books();
+    let one = bench.commit(discard(Selector::Envelope(id(1, 2)), 1));
+    assert_eq!(one, Receipt::Affected(vec![id(1, 2)]));
+    let again = bench.commit(discard(Selector::Envelope(id(1, 2)), 2));
+    assert_eq!(again, Receipt::Affected(vec![]), "it is there already");
+    // Step by step, each behind the last one of the step before.
+    let step = |after| Transition::Discard {
+        span: Span {
+            selector: Selector::All,
+            after,
+            most: 2,
+        },
+        at: time(3),
+    };
+    let first = bench.commit(step(None));
+    assert_eq!(first, Receipt::Affected(vec![id(1, 1), id(2, 1)]));
+    let second = bench.commit(step(Some(id(2, 1))));
+    assert_eq!(second, Receipt::Affected(vec![id(2, 2), id(3, 1)]));
+    assert_eq!(bench.queued(), [id(3, 2)]);
+    let reader = bench.reader();
+    assert_eq!(reader.exists(message(1)), Ok(true));
+    assert_eq!(books::body(&reader, message(1)).unwrap().len(), 700);
+    let state = reader.trash().expect("nothing is damaged");
+    assert_eq!((state.envelopes, state.oldest), (5, Some(time(1))));
+    assert_eq!(state.latest, Some(time(3)));
+    assert!(state.octets >= 1400, "two messages are in the trash whole");
+    // Their ids stay taken, and no verb but their own reaches them.
+    bench.refused(submit(1, 1), Refusal::Exists);
+    let resumed = bench.commit(Transition::Suspend {
+        selector: Selector::All,
+        suspended: false,
+    });
+    assert_eq!(resumed, Receipt::Affected(vec![]));
+    let last = bench.commit(Transition::Restore {
+        span: Span::all(Selector::All),
+        at: Some(time(3)),
+    });
+    let want = vec![id(1, 1), id(2, 1), id(2, 2), id(3, 1)];
+    assert_eq!(last, Receipt::Affected(want));
+    let rest = bench.commit(restore(Selector::Message(message(1))));
+    assert_eq!(rest, Receipt::Affected(vec![id(1, 2)]));
+    assert_eq!(bench.books(), before);
+}
+
+fn the_trash_is_emptied_by_age_and_by_name<P: Place>(bench: &mut Bench<P>) {
+    (1..=4).for_each(|number| bench.submit(number, 2));
+    bench.commit(discard(Selector::Message(message(1)), 1));
+    bench.commit(discard(Selector::Envelope(id(2, 1)), 2));
+    bench.commit(discard(Selector::Message(message(3)), 3));
+    assert_eq!(bench.commit(purge(0)), Receipt::Affected(vec![]));
+    let old = bench.commit(purge(2));
+    assert_eq!(old, Receipt::Affected(vec![id(1, 1), id(1, 2), id(2, 1)]));
+    assert_eq!(bench.reader().exists(message(1)), Ok(false));
+    assert_eq!(bench.queued(), [id(2, 2), id(4, 1), id(4, 2)]);
+    // `all` means the queue, an id means the envelope wherever it is.
+    let all = bench.commit(Transition::Remove(Selector::All));
+    let want = vec![id(2, 2), id(4, 1), id(4, 2)];
+    assert_eq!(all, Receipt::Affected(want));
+    assert_eq!(bench.books().trash.len(), 2);
+    let one = bench.commit(Transition::Remove(Selector::Envelope(id(3, 1))));
+    assert_eq!(one, Receipt::Affected(vec![id(3, 1)]));
+    let rest = bench.commit(Transition::Remove(Selector::Message(message(3))));
+    assert_eq!(rest, Receipt::Affected(vec![id(3, 2)]));
+    assert!(bench.books().is_empty());
+    bench.submit(3, 1);
+}
+
+fn settlements_reach_into_the_trash<P: Place>(bench: &mut Bench<P>) {
+    bench.submit(1, 3);
+    bench.commit(discard(Selector::Message(message(1)), 1));
+    let before = bench.books();
+    assert_eq!(bench.settle(vec![retry(id(1, 1), None)]), Receipt::Done);
+    assert_eq!(bench.books(), before, "it comes back as it was");
+    // The attempt that was running has delivered it, or told the sender: it must not come back.
+    assert_eq!(bench.settle(vec![bounced(id(1, 1), 9)]), Receipt::Done);
+    assert_eq!(bench.books().trash.len(), 2);
+    assert_eq!(bench.queued(), []);
+    // The id of an envelope in the trash is in use.
+    let back = bench.commit(restore(Selector::Envelope(id(1, 3))));
+    assert_eq!(back, Receipt::Affected(vec![id(1, 3)]));
+    let clash = Transition::Settle(vec![bounced(id(1, 3), 2)]);
+    bench.refused(clash, Refusal::Exists);
+    bench.settle(vec![done(id(1, 2)), done(id(1, 3))]);
+    assert!(bench.books().is_empty());
+}
+
+fn a_message_is_set_aside_with_what_is_in_the_trash<P: Place>(bench: &mut Bench<P>) {
+    bench.submit(1, 3);
+    bench.submit(2, 1);
+    bench.commit(discard(Selector::Envelope(id(1, 2)), 1));
+    let before = bench.books();
+    let moved = bench.commit(corrupt(1));
+    let all = vec![id(1, 1), id(1, 2), id(1, 3)];
+    assert_eq!(moved, Receipt::Affected(all.clone()));
+    assert_eq!(bench.books().corrupt[0].envelopes, 3);
+    for transition in [restore(Selector::All), purge(9)] {
+        assert_eq!(bench.commit(transition), Receipt::Affected(vec![]));
+    }
+    let back = bench.commit(Transition::Uncorrupt(message(1)));
+    assert_eq!(back, Receipt::Done);
+    assert_eq!(bench.books(), before);
+    // Discarding what is in the bucket removes it.
+    bench.commit(corrupt(1));
+    let gone = bench.commit(discard(Selector::Message(message(1)), 2));
+    assert_eq!(gone, Receipt::Affected(all));
+    assert_eq!(bench.queued(), [id(2, 1)]);
+    assert_eq!(bench.reader().exists(message(1)), Ok(false));
 }

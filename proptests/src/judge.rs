@@ -149,6 +149,12 @@ fn difference(lawful: &[Arc<Books>], found: &Books) -> String {
             other => return format!("envelope {id} is {other:?}, not {envelope:?}"),
         }
     }
+    for (id, discarded) in &want.trash {
+        match found.trash.get(id) {
+            Some(same) if same == discarded => {}
+            other => return format!("in the trash {id} is {other:?}, not {discarded:?}"),
+        }
+    }
     let rest = |books: &Books| (books.corrupt.clone(), books.paused, books.epoch);
     format!("{:?}, not {:?}", rest(found), rest(want))
 }

@@ -9,7 +9,7 @@ use proptest::strategy::ValueTree as _;
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 use redspool_core::envelope::Envelope;
 use redspool_core::id::{EnvelopeId, MessageId};
-use redspool_core::queue::{Body, Change, Paused, Selector, Settlement, Transition};
+use redspool_core::queue::{Body, Change, Paused, Selector, Settlement, Span, Transition};
 use redspool_core::reply::Status;
 use redspool_core::time::Timestamp;
 
@@ -32,6 +32,12 @@ pub enum Step {
     Corrupt(MessageId),
     /// See the transition of the same name.
     Uncorrupt(MessageId),
+    /// See the transition of the same name.
+    Discard(Span, Timestamp),
+    /// See the transition of the same name.
+    Restore(Span, Option<Timestamp>),
+    /// See the transition of the same name.
+    Purge(Span, Timestamp),
 }
 
 impl Step {
@@ -66,6 +72,18 @@ impl Step {
                 at: Timestamp::from_secs(1_700_000_123),
             },
             Self::Uncorrupt(message) => Transition::Uncorrupt(*message),
+            Self::Discard(span, at) => Transition::Discard {
+                span: *span,
+                at: *at,
+            },
+            Self::Restore(span, at) => Transition::Restore {
+                span: *span,
+                at: *at,
+            },
+            Self::Purge(span, until) => Transition::Purge {
+                span: *span,
+                until: *until,
+            },
         }
     }
 }
@@ -93,6 +111,9 @@ pub fn any_step() -> impl Strategy<Value = Step> {
         1 => any::<[bool; 3]>().prop_map(|[mda, mta, smtp]| Step::Pause(Paused { mda, mta, smtp })),
         2 => any_message().prop_map(Step::Corrupt),
         2 => any_message().prop_map(Step::Uncorrupt),
+        3 => (any_span(), any_time()).prop_map(|(span, at)| Step::Discard(span, at)),
+        2 => (any_span(), option::of(any_time())).prop_map(|(span, at)| Step::Restore(span, at)),
+        1 => (any_span(), any_time()).prop_map(|(span, until)| Step::Purge(span, until)),
     ]
 }
 
@@ -155,8 +176,54 @@ pub fn tour() -> Vec<Vec<Step>> {
             Step::Corrupt(mail::message(3)),
             Step::Remove(Selector::Message(mail::message(3))),
         ],
+        vec![
+            Step::Discard(Span::all(Selector::Message(mail::message(1))), time(1)),
+            submit(6, 3, 800),
+        ],
+        vec![Step::Discard(
+            Span {
+                most: 2,
+                ..Span::all(Selector::Message(mail::message(6)))
+            },
+            time(2),
+        )],
+        vec![
+            Step::Suspend(Selector::All, true),
+            Step::Corrupt(mail::message(6)),
+        ],
+        vec![Step::Uncorrupt(mail::message(6))],
+        vec![
+            Step::Restore(Span::all(Selector::All), Some(time(2))),
+            Step::Settle(vec![settlement(id(1, 1), Change::Done, Some(5))]),
+        ],
+        vec![Step::Discard(Span::all(Selector::All), time(3))],
+        vec![Step::Purge(Span::all(Selector::All), time(1))],
+        vec![Step::Restore(Span::all(Selector::Envelope(id(6, 2))), None)],
+        vec![
+            Step::Discard(Span::all(Selector::Envelope(id(6, 2))), time(4)),
+            submit(7, 2, 100),
+        ],
         vec![Step::Pause(Paused::default()), Step::Remove(Selector::All)],
     ]
+}
+
+/// A time at which something is discarded.
+fn time(number: u64) -> Timestamp {
+    Timestamp::from_secs(1_700_000_200 + number)
+}
+
+fn any_time() -> impl Strategy<Value = Timestamp> {
+    (0..4u64).prop_map(time)
+}
+
+fn any_span() -> impl Strategy<Value = Span> {
+    let most = prop_oneof![2 => Just(usize::MAX), 1 => 0..4usize];
+    let after = option::weighted(0.2, any_envelope_id());
+    (any_selector(), after, most).prop_map(|(selector, after, most)| Span {
+        selector,
+        after,
+        most,
+    })
 }
 
 fn any_message() -> impl Strategy<Value = MessageId> {

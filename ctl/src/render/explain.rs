@@ -59,7 +59,7 @@ pub(super) fn cells(explanation: &Explanation, now: u64) -> Record {
     let (due, since) = match row.runstate {
         Runstate::Pending { due, .. } => (Cell::from(due), Cell::None),
         Runstate::Inflight { since } => (Cell::None, Cell::from(since)),
-        Runstate::Offline => (Cell::None, Cell::None),
+        Runstate::Offline | Runstate::Trash { .. } => (Cell::None, Cell::None),
     };
     let relay = explanation.relay.iter();
     let relay = relay.map(|row| relaying::cells(&MtaRow::Relay(row.clone())));
@@ -167,6 +167,7 @@ fn state(explanation: &Explanation, now: u64) -> String {
         Runstate::Pending { due, .. } => format!("pending, due since {}", ago(Some(due), now)),
         Runstate::Inflight { since } => format!("in flight for {}", ago(Some(since), now)),
         Runstate::Offline => "offline".into(),
+        Runstate::Trash { .. } => "in the trash".into(),
     };
     let marks = [
         (row.flags.suspend, ", paused"),

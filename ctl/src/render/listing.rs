@@ -17,7 +17,7 @@ pub(super) fn row(row: &EnvelopeRow, now: u64, out: &mut Vec<u8>) {
     }
     let last_try = match row.runstate {
         Runstate::Inflight { since } => since,
-        Runstate::Pending { .. } | Runstate::Offline => row.last_try,
+        Runstate::Pending { .. } | Runstate::Offline | Runstate::Trash { .. } => row.last_try,
     };
     put(
         out,
@@ -27,6 +27,10 @@ pub(super) fn row(row: &EnvelopeRow, now: u64, out: &mut Vec<u8>) {
         Runstate::Pending { due, .. } => put(out, format_args!("pending|{}|", wait(now, due))),
         Runstate::Inflight { since } => put(out, format_args!("inflight|{}|", wait(since, now))),
         Runstate::Offline => out.extend_from_slice(b"offline||"),
+        Runstate::Trash {
+            until: Some(until), ..
+        } => put(out, format_args!("trash|{}|", wait(now, until))),
+        Runstate::Trash { .. } => out.extend_from_slice(b"trash||"),
     }
     escape::vis(&row.errorline, out);
     out.push(b'\n');
@@ -89,27 +93,33 @@ pub(crate) static FIELDS: &[Field] = &[
     Field::new("retry", "attempts that failed for now", |row| {
         u64::from(row.retry).into()
     }),
-    Field::new("state", "`pending`, `inflight` or `offline`", |row| {
-        match row.runstate {
-            Runstate::Pending { .. } => "pending",
-            Runstate::Inflight { .. } => "inflight",
-            Runstate::Offline => "offline",
-        }
-        .into()
-    }),
+    Field::new(
+        "state",
+        "`pending`, `inflight`, `offline` or `trash`",
+        |row| {
+            match row.runstate {
+                Runstate::Pending { .. } => "pending",
+                Runstate::Inflight { .. } => "inflight",
+                Runstate::Offline => "offline",
+                Runstate::Trash { .. } => "trash",
+            }
+            .into()
+        },
+    ),
     Field::new(
         "due",
-        "when the next attempt is due, if it is pending",
+        "when the next attempt is due, if it is pending, or it leaves the trash",
         |row| match row.runstate {
             Runstate::Pending { due, .. } => due.into(),
+            Runstate::Trash { until, .. } => until.map_or(Cell::None, Cell::from),
             _ => Cell::None,
         },
     ),
     Field::new(
         "since",
-        "when the attempt began, if it is in flight",
+        "when the attempt began, if it is in flight, or it was removed",
         |row| match row.runstate {
-            Runstate::Inflight { since } => since.into(),
+            Runstate::Inflight { since } | Runstate::Trash { since, .. } => since.into(),
             _ => Cell::None,
         },
     ),

@@ -357,6 +357,11 @@ fn help_explains_every_level() {
             Print the counters, one `key=value` per line, in order of keys.
         show status
             Print which subsystems are running and which are paused.
+        show trash
+        show trash <msgid>
+        show trash <evpid>
+            List what `remove` has taken out of the queue and `undo` can bring back, in
+            the form of `show queue`.
         log brief
             Log what operators need to know.
         log verbose
@@ -380,8 +385,8 @@ fn help_explains_every_level() {
         trace <str>
             Log what a subsystem does, one event per line, until `untrace`.
         uncorrupt <msgid>
-            Bring a message back from the corrupt bucket, if it proves sound. (Not
-            served by this version.)
+            Bring a message back from the corrupt bucket, if all of it proves sound
+            now, and queue it.
         unprofile <str>
             Stop what `profile` began.
         untrace <str>
@@ -398,6 +403,15 @@ fn help_explains_every_level() {
             or its agent is paused, whether it is held, when its next attempt is due,
             how many failed and of what; and for mail to other hosts the relay with the
             limit in force, and its routes with their penalties and when they end.
+        undo
+        undo last
+            Bring back what was removed last: all of one `remove`, or of those within
+            one second.
+        undo <evpid>
+        undo <msgid>
+        undo all
+            Bring an envelope, all envelopes of a message, or everything back from the
+            trash, as `undo last` does.
         store check
             Read every record and every content in the spool and prove it; nothing is
             written, and a daemon may run.

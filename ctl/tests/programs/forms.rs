@@ -127,12 +127,12 @@ fn patterns_of_nothing_and_forms_that_exclude_each_other_are_refused() {
     }
     expect![[r"
         [stderr]
-        smtpctl: show status: --dry-run is not for this command, but for pause envelope, resume envelope, remove, schedule, store import; try --help
+        smtpctl: show status: --dry-run is not for this command, but for pause envelope, resume envelope, remove, schedule, undo, undo; try --help
         [exit 255]
     "]].assert_eq(&place.smtpctl(&["show", "status", "--dry-run"]));
     expect![[r"
         [stderr]
-        smtpctl: show status: --csv is not for this command, but for show queue, show stats, monitor; try --help
+        smtpctl: show status: --csv is not for this command, but for show queue, show stats, show trash, monitor; try --help
         [exit 255]
     "]].assert_eq(&place.smtpctl(&["show", "status", "--csv"]));
 }

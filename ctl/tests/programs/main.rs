@@ -17,3 +17,5 @@ mod place;
 mod script;
 mod spf;
 mod store;
+mod trash;
+mod uncorrupt;

@@ -83,6 +83,19 @@ impl EnvelopeId {
         self.0.get()
     }
 
+    /// The smallest id that is larger; `None` behind the last.
+    pub fn next(self) -> Option<Self> {
+        let next = self.get().checked_add(1)?;
+        // Behind the last envelope of a message comes the first of the next.
+        Self::new(next).or_else(|| Self::new(next.checked_add(1)?))
+    }
+
+    /// The largest id that is smaller; `None` before the first.
+    pub fn previous(self) -> Option<Self> {
+        let previous = self.get().checked_sub(1)?;
+        Self::new(previous).or_else(|| Self::new(previous.checked_sub(1)?))
+    }
+
     /// The message this envelope belongs to.
     pub fn message(self) -> MessageId {
         let high = u32::try_from(self.get() >> 32)

@@ -73,6 +73,17 @@ pub struct Limits {
     pub queue_ttl: Duration,
     /// Life of a bounce.
     pub bounce_ttl: Duration,
+    /// How long what the administrator has removed stays in the trash; `queue trash-ttl`.
+    pub trash_ttl: Duration,
+    /// Octets of messages in the trash; `queue trash-size`. Beyond it the oldest leave; 0 for no
+    /// trash.
+    pub trash_size: u64,
+    /// The same as hundredths of the file system of the spool; `queue trash-share`.
+    pub trash_share: u64,
+    /// Time between two looks at the trash while something is in it.
+    pub trash_interval: Duration,
+    /// Envelopes that go into the trash, or leave it, in one transition: other commits go between.
+    pub trash_step: usize,
     /// Envelopes of a listing read and sent at a time.
     pub listing_page: usize,
     /// Space of the queue's file system below which new mail waits; `queue limit`.
@@ -394,6 +405,11 @@ impl Default for Limits {
             restart_spread: Duration::from_mins(1),
             queue_ttl: Duration::from_hours(96),
             bounce_ttl: Duration::from_hours(168),
+            trash_ttl: Duration::from_hours(24),
+            trash_size: 16 << 30,
+            trash_share: 10,
+            trash_interval: Duration::from_secs(5),
+            trash_step: 16_384,
             listing_page: 1024,
             space: SpaceLimits {
                 octets: 64 << 20,

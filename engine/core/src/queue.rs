@@ -134,6 +134,39 @@ impl Selector {
     }
 }
 
+/// The first so many envelopes of a selection, in order of ids: a large selection is changed step by
+/// step, each behind the last one of the step before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Span {
+    /// Of these envelopes.
+    pub selector: Selector,
+    /// Only those behind this one.
+    pub after: Option<EnvelopeId>,
+    /// No more than this.
+    pub most: usize,
+}
+
+impl Span {
+    /// All envelopes of a selection.
+    pub fn all(selector: Selector) -> Self {
+        Self {
+            selector,
+            after: None,
+            most: usize::MAX,
+        }
+    }
+
+    /// The envelope-ids meant, from the first to the last; `None` if there can be none.
+    pub fn range(&self) -> Option<RangeInclusive<EnvelopeId>> {
+        let (start, end) = self.selector.range().into_inner();
+        let start = match self.after {
+            Some(after) if after >= start => after.next()?,
+            _ => start,
+        };
+        (start <= end).then_some(start..=end)
+    }
+}
+
 /// Which subsystems the administrator has paused. Durable.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Paused {
@@ -162,8 +195,8 @@ pub enum Transition {
         /// The bounce envelopes it replaces.
         reported: Vec<EnvelopeId>,
     },
-    /// The administrator takes envelopes out of the queue, without a notice. A message named by
-    /// its id leaves the corrupt bucket, too.
+    /// The administrator takes envelopes out of the queue for good, without a notice. Those named by
+    /// their id or that of their message leave the trash, a message so named the corrupt bucket, too.
     Remove(Selector),
     /// The administrator pauses or resumes envelopes; those already so are left alone.
     Suspend {
@@ -186,6 +219,31 @@ pub enum Transition {
     },
     /// A message comes back from the corrupt bucket, if all of it proves sound now.
     Uncorrupt(MessageId),
+    /// The administrator takes envelopes out of the queue and into the trash, without a notice. In
+    /// the trash an envelope keeps all it had, its message keeps its content and its id, and nothing
+    /// happens to it but by [`Restore`](Self::Restore), [`Purge`](Self::Purge), a removal that
+    /// names it, and a settlement: one that is done leaves the trash, without its bounce; a retry
+    /// changes nothing. A message named by its id leaves the corrupt bucket for good.
+    Discard {
+        /// Which envelopes of the queue.
+        span: Span,
+        /// When.
+        at: Timestamp,
+    },
+    /// Envelopes come back from the trash, as they were.
+    Restore {
+        /// Which envelopes of the trash.
+        span: Span,
+        /// Only those that were discarded at this time.
+        at: Option<Timestamp>,
+    },
+    /// Envelopes leave the trash for good; the last one takes its message along.
+    Purge {
+        /// Which envelopes of the trash.
+        span: Span,
+        /// Only those that were discarded then or before.
+        until: Timestamp,
+    },
 }
 
 /// What a transition did, handed out once it is durable.
@@ -193,8 +251,8 @@ pub enum Transition {
 pub enum Receipt {
     /// It is done.
     Done,
-    /// These envelopes were affected, in order: removed, suspended, resumed, or dropped along
-    /// with a corrupt message. Any transition may meet a damaged record; the message concerned is
+    /// These envelopes were affected, in order: removed, discarded, restored, purged, suspended,
+    /// resumed, or dropped along with a corrupt message. Any transition may meet a damaged record; the message concerned is
     /// then set aside within the transition, and a settlement, too, names what was dropped.
     Affected(Vec<EnvelopeId>),
     /// It was refused and changed nothing.
@@ -202,14 +260,17 @@ pub enum Receipt {
 }
 
 /// Why a transition changed nothing.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Refusal {
     /// An id is in use already; draw another.
     Exists,
     /// There is no such message in the queue, or in the corrupt bucket.
     Unknown,
     /// It is still damaged.
-    StillCorrupt,
+    StillCorrupt {
+        /// What was found, for people: lower case, no full stop.
+        reason: Box<str>,
+    },
 }
 
 /// A message in the corrupt bucket.
@@ -223,6 +284,28 @@ pub struct CorruptMessage {
     pub at: Timestamp,
     /// Envelopes that went along.
     pub envelopes: u32,
+}
+
+/// An envelope in the trash.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Discarded {
+    /// As it was.
+    pub envelope: Envelope,
+    /// When it was discarded.
+    pub at: Timestamp,
+}
+
+/// What the trash holds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct TrashState {
+    /// Envelopes.
+    pub envelopes: u64,
+    /// Octets of messages of which nothing else is queued, as this store counts them.
+    pub octets: u64,
+    /// When the first of them was discarded.
+    pub oldest: Option<Timestamp>,
+    /// When the last of them was discarded.
+    pub latest: Option<Timestamp>,
 }
 
 /// What the schedule needs to know of an envelope; small, and read without decoding the rest.
@@ -359,13 +442,14 @@ pub trait Prepare: Send + Sync + 'static {
 ///
 /// Every read verifies the record's proof and gives [`StoreError::Corrupt`] if it fails.
 pub trait Reader: Send + Sync + 'static {
-    /// Whether any envelope of the message is queued, or the message is in the corrupt bucket.
+    /// Whether any envelope of the message is queued or in the trash, or the message is in the
+    /// corrupt bucket.
     fn exists(&self, message: MessageId) -> Result<bool, StoreError>;
 
     /// One envelope.
     fn envelope(&self, id: EnvelopeId) -> Result<Option<Envelope>, StoreError>;
 
-    /// Facts about a queued message.
+    /// Facts about a message that is queued or has envelopes in the trash.
     fn message(&self, id: MessageId) -> Result<Option<Message>, StoreError>;
 
     /// Piece `index` (from 0) of a message's content; `None` after the last one. Pieces are at
@@ -384,7 +468,7 @@ pub trait Reader: Send + Sync + 'static {
     /// Shows every queued envelope to `visit`, in order of ids, for the schedule at start-up.
     fn walk(&self, visit: &mut dyn FnMut(Walked<Scheduled>)) -> Result<(), StoreError>;
 
-    /// The messages of an id epoch that are queued or corrupt
+    /// The messages of an id epoch that are queued, in the trash or corrupt
     /// (see [`MessageIds`](crate::id::MessageIds)).
     fn live(&self, epoch: u16) -> Result<Vec<MessageId>, StoreError>;
 
@@ -396,6 +480,17 @@ pub trait Reader: Send + Sync + 'static {
 
     /// The corrupt bucket, in order of ids.
     fn corrupt(&self) -> Result<Vec<CorruptMessage>, StoreError>;
+
+    /// Up to `limit` envelopes of the trash, as [`page`](Self::page) gives those of the queue.
+    fn discarded(
+        &self,
+        selector: Selector,
+        after: Option<EnvelopeId>,
+        limit: usize,
+    ) -> Result<Vec<Walked<Discarded>>, StoreError>;
+
+    /// What the trash holds, messages of the corrupt bucket apart.
+    fn trash(&self) -> Result<TrashState, StoreError>;
 }
 
 /// Why the store could not do it.

@@ -8,16 +8,16 @@
 
 use crate::access::Caller;
 use crate::daemon::Shared;
-use crate::discover::discover;
+use crate::discover::{discover, orphans};
 use crate::drivers::set_aside;
 use crate::log::Brief;
 use crate::peer::{Peer, Users};
 use crate::selected::{Order, select};
 use crate::session;
 use crate::timing::Stopwatch;
-use crate::{relaying, renewal};
+use crate::{relaying, renewal, trash};
 use redspool_core::control::{
-    EnvelopeRecord, EnvelopeRow, Listing, Reply, Request, Runstate, Subsystem, chunks,
+    EnvelopeRecord, EnvelopeRow, Listing, Reply, Request, Runstate, Subsystem, chunks, uncorrupted,
 };
 use redspool_core::engine;
 use redspool_core::envelope::Envelope;
@@ -190,7 +190,28 @@ async fn answer(shared: &Arc<Shared>, peer: &mut Peer, request: Request) -> io::
         // Not answered here: the connection is handed over.
         Request::Submit => Reply::Unknown,
         Request::Remove(selector) => match selected(selector) {
-            Ok(selector) => peer.patiently(SIGN, remove(shared, selector)).await?,
+            Ok(selector) => trash::remove(shared, peer, selector).await?,
+            Err(_) => Reply::Unknown,
+        },
+        Request::RemoveNow(selector) => match selected(selector) {
+            Ok(selector) => {
+                let reply = remove_now(shared, selector).await;
+                trash::report(shared).await;
+                reply
+            }
+            Err(_) => Reply::Unknown,
+        },
+        Request::ShowTrash(selector) => match selected(selector) {
+            Ok(selector) => return trash::list(shared, peer, selector).await,
+            Err(_) => Reply::Unknown,
+        },
+        Request::Undo {
+            selector,
+            last,
+            dry_run,
+        } => match selected(selector) {
+            Ok(selector) if dry_run => trash::census(shared, peer, selector, last).await?,
+            Ok(selector) => trash::undo(shared, peer, selector, last).await?,
             Err(_) => Reply::Unknown,
         },
         Request::Suspend {
@@ -251,6 +272,10 @@ async fn answer(shared: &Arc<Shared>, peer: &mut Peer, request: Request) -> io::
             Reply::Done
         }
         Request::UpdateTable(name) => renewal::update(shared, name).await,
+        Request::Uncorrupt(id) => match MessageId::new(id) {
+            Some(id) => uncorrupt(shared, id).await,
+            None => Reply::Unknown,
+        },
     };
     peer.send(&reply).await
 }
@@ -422,7 +447,8 @@ async fn affected(
     }
 }
 
-pub(crate) async fn remove(shared: &Arc<Shared>, selector: Selector) -> Reply {
+/// Takes envelopes out of queue and trash for good.
+pub(crate) async fn remove_now(shared: &Arc<Shared>, selector: Selector) -> Reply {
     let (done, wait) = oneshot::channel();
     let engine = shared.engine.clone();
     shared
@@ -472,6 +498,32 @@ pub(crate) async fn suspend(shared: &Arc<Shared>, selector: Selector, suspended:
         Ok(Ok(count)) => affected(shared, selector, count, 0).await,
         Ok(Err(error)) => fail(&error),
         Err(_) => ending(),
+    }
+}
+
+/// Brings a message back from the corrupt bucket, and its envelopes onto the schedule.
+async fn uncorrupt(shared: &Arc<Shared>, message: MessageId) -> Reply {
+    let (done, wait) = oneshot::channel();
+    let transition = Transition::Uncorrupt(message);
+    shared
+        .queue
+        .commit(transition, move |receipt| drop(done.send(receipt)));
+    let receipt = match wait.await {
+        Ok(Ok(receipt)) => receipt,
+        Ok(Err(error)) => return fail(&error),
+        Err(_) => return ending(),
+    };
+    if receipt != Receipt::Done {
+        return match read(shared, move |reader| reader.exists(message)).await {
+            Ok(exists) => uncorrupted(message, &receipt, exists),
+            Err(error) => fail(&error),
+        };
+    }
+    tracing::info!("message {message} came back from the corrupt bucket");
+    match orphans(shared, Selector::Message(message)).await {
+        Ok(Some(_)) => uncorrupted(message, &receipt, true),
+        Ok(None) => ending(),
+        Err(error) => fail(&error),
     }
 }
 

@@ -21,7 +21,7 @@ use crate::session::Listening;
 use crate::settle::Settler;
 use crate::store::Opening;
 use crate::users::Users;
-use crate::{clock, control, suspects};
+use crate::{clock, control, suspects, trash};
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use redspool_core::config::Config;
@@ -358,6 +358,7 @@ impl Daemon {
         offline::settle_claims(&shared).await?;
         confine(&shared).await?;
         learn(&shared).await?;
+        trash::report(&shared).await;
         let closing = watch::Sender::new(false);
         tokio::spawn(control::run(
             Arc::clone(&shared),

@@ -8,6 +8,7 @@ use crate::daemon::Shared;
 use crate::deliver;
 use crate::notices;
 use crate::settle::Settler;
+use crate::trash;
 use redspool_core::engine::{Action, Content, Event, Loaded, SessionId};
 use redspool_core::id::EnvelopeId;
 use redspool_core::queue::{Failure, Reader, Receipt, StoreError, Transition};
@@ -90,6 +91,14 @@ impl Drivers {
             }
             Action::Notify(group) => {
                 self.runtime.spawn(notices::run(shared, group));
+            }
+            Action::Weigh => {
+                self.runtime
+                    .spawn(async move { trash::report(&shared).await });
+            }
+            Action::Purge { until } => {
+                self.runtime
+                    .spawn(async move { trash::purge(&shared, until).await });
             }
             Action::Log(note) => crate::notes::write(&note),
         }

@@ -50,3 +50,4 @@ mod spoolfile;
 mod suspects;
 mod timing;
 mod trace;
+mod trash;

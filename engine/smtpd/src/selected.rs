@@ -10,9 +10,11 @@ use crate::control::{self, ending, fail, read, rows, sorted_out};
 use crate::daemon::Shared;
 use crate::drivers::set_aside;
 use crate::peer::Peer;
+use crate::trash;
 use redspool_core::control::{EnvelopeRow, Listing, Reply, Selection, Tally, Verb};
 use redspool_core::id::{EnvelopeId, MessageId};
 use redspool_core::queue::{Selector, StoreError};
+use redspool_core::time::Timestamp;
 use std::io;
 use std::sync::Arc;
 use tokio::task::JoinSet;
@@ -46,7 +48,8 @@ pub(crate) async fn select(
     let limits = shared.limits();
     let mut listing = Listing::new(order.selector, limits.listing_page);
     let mut left = order.selection.limit.unwrap_or(u64::MAX);
-    let now = crate::clock::now().wall.as_secs();
+    let wall = crate::clock::now().wall;
+    let now = wall.as_secs();
     let mut tally = Tally::new(limits.census_texts);
     let mut affected = Affected::default();
     let mut any = false;
@@ -79,13 +82,16 @@ pub(crate) async fn select(
             fits
         });
         let done = match order.verb {
-            Some(verb) => act(shared, verb, &rows, &mut affected).await,
+            Some(verb) => act(shared, verb, wall, &rows, &mut affected).await,
             None => count(shared, &rows, &mut tally).await,
         };
         if let Err(reply) = done {
             return Ok(Err(reply));
         }
         peer.send(&Reply::Working).await?;
+    }
+    if let Some(Verb::Remove | Verb::RemoveNow) = order.verb {
+        trash::report(shared).await;
     }
     if !any && order.selector != Selector::All {
         return Ok(Ok(Reply::Unknown));
@@ -118,15 +124,16 @@ async fn count(shared: &Arc<Shared>, rows: &[EnvelopeRow], tally: &mut Tally) ->
     Ok(())
 }
 
-/// Does it to the envelopes of these rows.
+/// Does it to the envelopes of these rows; `at` is the time of the order.
 async fn act(
     shared: &Arc<Shared>,
     verb: Verb,
+    at: Timestamp,
     rows: &[EnvelopeRow],
     affected: &mut Affected,
 ) -> Result<(), Reply> {
     let ids = rows.iter().filter_map(|row| EnvelopeId::new(row.id));
-    let mut ids = ids.map(Selector::Envelope).collect::<Vec<_>>().into_iter();
+    let mut ids = ids.collect::<Vec<_>>().into_iter();
     let mut running = JoinSet::new();
     loop {
         while running.len() < TOGETHER
@@ -135,10 +142,11 @@ async fn act(
             let shared = Arc::clone(shared);
             running.spawn(async move {
                 match verb {
-                    Verb::Remove => control::remove(&shared, id).await,
-                    Verb::Suspend => control::suspend(&shared, id, true).await,
-                    Verb::Resume => control::suspend(&shared, id, false).await,
-                    Verb::Schedule => control::schedule(&shared, id).await,
+                    Verb::Remove => trash::remove_one(&shared, id, at).await,
+                    Verb::RemoveNow => control::remove_now(&shared, Selector::Envelope(id)).await,
+                    Verb::Suspend => control::suspend(&shared, Selector::Envelope(id), true).await,
+                    Verb::Resume => control::suspend(&shared, Selector::Envelope(id), false).await,
+                    Verb::Schedule => control::schedule(&shared, Selector::Envelope(id)).await,
                 }
             });
         }

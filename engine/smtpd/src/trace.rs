@@ -26,6 +26,7 @@ pub(crate) const fn name(event: &Event) -> (&'static str, &'static str) {
         Event::Disconnected { .. } => ("mta", "Disconnected"),
         Event::Ran { .. } => ("mda", "Ran"),
         Event::Notified { .. } => ("bounce", "Notified"),
+        Event::Trash(_) => ("queue", "Trash"),
         Event::Stopping => ("smtpd", "Stopping"),
         Event::TimedOut => ("clock", "TimedOut"),
     }
@@ -60,6 +61,9 @@ pub(crate) fn event(event: &Event) {
         ),
         Event::StoreFailed | Event::StoreRecovered | Event::Stopping | Event::TimedOut => {
             tracing::trace!(target: "trace::scheduler", "<- {message}");
+        }
+        Event::Trash(weighed) => {
+            tracing::trace!(target: "trace::scheduler", "<- trash {}", Brief(weighed));
         }
         Event::Resolved { query, answer } => tracing::trace!(
             target: "trace::mta", "<- resolved query={} answer={}", query.0, Brief(answer)
@@ -132,6 +136,10 @@ pub(crate) fn action(action: &Action) {
             transaction.message,
             ids(&transaction.recipients, |recipient| recipient.envelope)
         ),
+        Action::Weigh => tracing::trace!(target: "trace::scheduler", "-> weigh trash"),
+        Action::Purge { until } => {
+            tracing::trace!(target: "trace::scheduler", "-> purge trash until={until}");
+        }
         Action::Quit(session) => {
             tracing::trace!(target: "trace::mta", "{:016x} -> quit", session.0);
         }

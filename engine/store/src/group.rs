@@ -17,8 +17,8 @@ use redspool_core::envelope::Envelope;
 use redspool_core::id::{EnvelopeId, MessageId};
 use redspool_core::limits::SpaceLimits;
 use redspool_core::queue::{
-    CorruptMessage, Message, Paused, Prepare, Reader, Receipt, Scheduled, Selector, Store,
-    StoreError, Transition, Walked,
+    CorruptMessage, Discarded, Message, Paused, Prepare, Reader, Receipt, Scheduled, Selector,
+    Store, StoreError, Transition, TrashState, Walked,
 };
 use redspool_core::space::Space;
 use std::fmt;
@@ -617,6 +617,19 @@ impl Reader for Current {
 
     fn corrupt(&self) -> Result<Vec<CorruptMessage>, StoreError> {
         self.timed("corrupt", <dyn Reader>::corrupt)
+    }
+
+    fn discarded(
+        &self,
+        selector: Selector,
+        after: Option<EnvelopeId>,
+        limit: usize,
+    ) -> Result<Vec<Walked<Discarded>>, StoreError> {
+        self.with(|reader| reader.discarded(selector, after, limit))
+    }
+
+    fn trash(&self) -> Result<TrashState, StoreError> {
+        self.with(<dyn Reader>::trash)
     }
 }
 

@@ -23,7 +23,7 @@ mod wary;
 
 pub use ::redb::StorageBackend;
 pub use group::{GroupCommit, Health, QueueHandle, State};
-pub use log::{Compacted, Report, check, compact, rebuild, watch};
+pub use log::{Compacted, Report, check, compact, rebuild, stopped, watch};
 pub use log::{ContentDigest, Imported, Importer, Incoming, Ready};
 pub use log::{
     Controls, Finding, Findings, Held, LogPrepared, LogPreparer, LogReader, LogStore, Offline,

@@ -12,8 +12,9 @@ use parking_lot::RwLock;
 use redspool_core::envelope::Envelope;
 use redspool_core::id::{EnvelopeId, MessageId, MessageIds};
 use redspool_core::queue::{
-    Body, Change, CorruptMessage, Message, Paused, Prepare, Reader, Receipt, Refusal, Scheduled,
-    Selector, Settlement, Store, StoreError, Submission, Transition, Walked,
+    Body, Change, CorruptMessage, Discarded, Message, Paused, Prepare, Reader, Receipt, Refusal,
+    Scheduled, Selector, Settlement, Span, Store, StoreError, Submission, Transition, TrashState,
+    Walked,
 };
 use redspool_core::time::Timestamp;
 use std::collections::{BTreeMap, BTreeSet};
@@ -35,6 +36,7 @@ pub struct MemReader {
 #[derive(Clone, Debug, Default)]
 struct Maps {
     envelopes: BTreeMap<EnvelopeId, Envelope>,
+    trash: BTreeMap<EnvelopeId, Discarded>,
     messages: BTreeMap<MessageId, (Message, Bytes)>,
     corrupt: BTreeMap<MessageId, Corrupt>,
     paused: Paused,
@@ -47,6 +49,17 @@ struct Corrupt {
     at: Timestamp,
     message: (Message, Bytes),
     envelopes: Vec<Envelope>,
+    trash: Vec<Discarded>,
+}
+
+impl Corrupt {
+    fn ids(&self) -> Vec<EnvelopeId> {
+        let queued = self.envelopes.iter().map(|envelope| envelope.id);
+        let trash = self.trash.iter().map(|discarded| discarded.envelope.id);
+        let mut ids: Vec<_> = queued.chain(trash).collect();
+        ids.sort_unstable();
+        ids
+    }
 }
 
 impl MemStore {
@@ -155,6 +168,9 @@ impl Maps {
                 at,
             } => self.corrupt(message, reason, at),
             Transition::Uncorrupt(message) => self.uncorrupt(message),
+            Transition::Discard { span, at } => self.discard(span, at),
+            Transition::Restore { span, at } => self.restore(span, at),
+            Transition::Purge { span, until } => self.purge(span, until),
         }
     }
 
@@ -190,12 +206,17 @@ impl Maps {
             .collect();
         bounces.sort_unstable();
         let twice = bounces.windows(2).any(|pair| pair[0] == pair[1]);
-        if twice || bounces.iter().any(|id| self.envelopes.contains_key(id)) {
+        let taken =
+            |id: &EnvelopeId| self.envelopes.contains_key(id) || self.trash.contains_key(id);
+        if twice || bounces.iter().any(taken) {
             return Receipt::Refused(Refusal::Exists);
         }
         let messages = messages_of(settlements.iter().map(|settlement| settlement.envelope));
         for settlement in settlements {
             let Some(envelope) = self.envelopes.get_mut(&settlement.envelope) else {
+                if let Change::Done = settlement.change {
+                    self.trash.remove(&settlement.envelope);
+                }
                 continue;
             };
             match settlement.change {
@@ -233,16 +254,69 @@ impl Maps {
 
     fn remove(&mut self, selector: Selector) -> Receipt {
         let mut gone: Vec<_> = self.selected(selector).collect();
+        if selector != Selector::All {
+            gone.extend(self.trash.range(selector.range()).map(|(id, _)| *id));
+        }
         for id in &gone {
             self.envelopes.remove(id);
+            self.trash.remove(id);
         }
         self.drop_finished(&messages_of(gone.iter().copied()));
         if let Selector::Message(message) = selector
             && let Some(corrupt) = self.corrupt.remove(&message)
         {
-            gone.extend(corrupt.envelopes.iter().map(|envelope| envelope.id));
+            gone.extend(corrupt.ids());
         }
+        gone.sort_unstable();
         Receipt::Affected(gone)
+    }
+
+    fn discard(&mut self, span: Span, at: Timestamp) -> Receipt {
+        if let Selector::Message(message) = span.selector
+            && self.corrupt.contains_key(&message)
+        {
+            return self.remove(span.selector);
+        }
+        let ids = span.range().into_iter().flat_map(|range| {
+            let queued = self.envelopes.range(range);
+            queued.map(|(id, _)| *id).take(span.most)
+        });
+        let ids: Vec<_> = ids.collect();
+        for id in &ids {
+            if let Some(envelope) = self.envelopes.remove(id) {
+                self.trash.insert(*id, Discarded { envelope, at });
+            }
+        }
+        Receipt::Affected(ids)
+    }
+
+    fn restore(&mut self, span: Span, at: Option<Timestamp>) -> Receipt {
+        let ids = self.swept(span, |when| at.is_none_or(|at| when == at));
+        for id in &ids {
+            if let Some(Discarded { envelope, .. }) = self.trash.remove(id) {
+                self.envelopes.insert(*id, envelope);
+            }
+        }
+        Receipt::Affected(ids)
+    }
+
+    fn purge(&mut self, span: Span, until: Timestamp) -> Receipt {
+        let ids = self.swept(span, |when| when <= until);
+        for id in &ids {
+            self.trash.remove(id);
+        }
+        self.drop_finished(&messages_of(ids.iter().copied()));
+        Receipt::Affected(ids)
+    }
+
+    /// The envelopes of the trash in a span that were discarded at a fitting time.
+    fn swept(&self, span: Span, fits: impl Fn(Timestamp) -> bool) -> Vec<EnvelopeId> {
+        let Some(range) = span.range() else {
+            return Vec::new();
+        };
+        let found = self.trash.range(range);
+        let found = found.filter(|(_, discarded)| fits(discarded.at));
+        found.map(|(id, _)| *id).take(span.most).collect()
     }
 
     fn suspend(&mut self, selector: Selector, suspended: bool) -> Receipt {
@@ -261,12 +335,17 @@ impl Maps {
         };
         let ids: Vec<_> = self.selected(Selector::Message(id)).collect();
         let envelopes = ids.iter().filter_map(|id| self.envelopes.remove(id));
+        let envelopes = envelopes.collect();
+        let discarded = self.trash.extract_if(id.envelopes(), |_, _| true);
+        let trash = discarded.map(|(_, discarded)| discarded).collect();
         let corrupt = Corrupt {
             reason,
             at,
             message,
-            envelopes: envelopes.collect(),
+            envelopes,
+            trash,
         };
+        let ids = corrupt.ids();
         self.corrupt.insert(id, corrupt);
         Receipt::Affected(ids)
     }
@@ -279,6 +358,9 @@ impl Maps {
         let envelopes = corrupt.envelopes.into_iter();
         self.envelopes
             .extend(envelopes.map(|envelope| (envelope.id, envelope)));
+        let trash = corrupt.trash.into_iter();
+        self.trash
+            .extend(trash.map(|discarded| (discarded.envelope.id, discarded)));
         Receipt::Done
     }
 
@@ -293,7 +375,8 @@ impl Maps {
     /// A message without envelopes is gone.
     fn drop_finished(&mut self, messages: &BTreeSet<MessageId>) {
         for id in messages {
-            if self.envelopes.range(id.envelopes()).next().is_none() {
+            let queued = self.envelopes.range(id.envelopes()).next().is_some();
+            if !queued && self.trash.range(id.envelopes()).next().is_none() {
                 self.messages.remove(id);
             }
         }
@@ -406,8 +489,43 @@ impl Reader for MemReader {
             message: *id,
             reason: corrupt.reason.clone(),
             at: corrupt.at,
-            envelopes: corrupt.envelopes.len().try_into().unwrap_or(u32::MAX),
+            envelopes: corrupt.ids().len().try_into().unwrap_or(u32::MAX),
         };
         Ok(state.corrupt.iter().map(entry).collect())
+    }
+
+    fn discarded(
+        &self,
+        selector: Selector,
+        after: Option<EnvelopeId>,
+        limit: usize,
+    ) -> Result<Vec<Walked<Discarded>>, StoreError> {
+        let span = Span {
+            selector,
+            after,
+            most: limit,
+        };
+        let Some(range) = span.range() else {
+            return Ok(Vec::new());
+        };
+        let state = self.state.read();
+        let discarded = state.trash.range(range).take(limit);
+        Ok(discarded.map(|(_, one)| Ok(one.clone())).collect())
+    }
+
+    fn trash(&self) -> Result<TrashState, StoreError> {
+        let state = self.state.read();
+        let messages = messages_of(state.trash.keys().copied());
+        let alone = messages
+            .iter()
+            .filter(|id| state.envelopes.range(id.envelopes()).next().is_none());
+        let sizes = alone.filter_map(|id| state.messages.get(id));
+        let times = || state.trash.values().map(|discarded| discarded.at);
+        Ok(TrashState {
+            envelopes: state.trash.len() as u64,
+            octets: sizes.map(|(message, _)| message.size).sum(),
+            oldest: times().min(),
+            latest: times().max(),
+        })
     }
 }

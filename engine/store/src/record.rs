@@ -9,7 +9,7 @@
 
 use redspool_core::envelope::Envelope;
 use redspool_core::id::{EnvelopeId, MessageId};
-use redspool_core::queue::{CorruptMessage, Message, Paused, Scheduled, StoreError};
+use redspool_core::queue::{CorruptMessage, Discarded, Message, Paused, Scheduled, StoreError};
 use redspool_core::time::Timestamp;
 use std::ops::Range;
 use twox_hash::XxHash3_64;
@@ -47,12 +47,22 @@ pub(crate) enum Kind {
     Segment = 12,
     /// A position in the log.
     Position = 13,
+    /// Envelopes that went to the trash.
+    Discard = 14,
+    /// Envelopes that came back from it.
+    Restore = 15,
+    /// Envelopes that left it for good.
+    Purge = 16,
+    /// A summary with the times when envelopes were discarded.
+    Trashed = 17,
+    /// An envelope in the trash, whole, with the time when it was discarded.
+    Discarded = 18,
     /// An envelope that came from another spool.
-    Import = 14,
+    Import = 19,
 }
 
 impl Kind {
-    const ALL: [Self; 14] = [
+    const ALL: [Self; 19] = [
         Self::Envelope,
         Self::Message,
         Self::Body,
@@ -66,6 +76,11 @@ impl Kind {
         Self::Summary,
         Self::Segment,
         Self::Position,
+        Self::Discard,
+        Self::Restore,
+        Self::Purge,
+        Self::Trashed,
+        Self::Discarded,
         Self::Import,
     ];
 
@@ -85,6 +100,11 @@ impl Kind {
             Self::Segment => "segment",
             Self::Position => "position",
             Self::Import => "import",
+            Self::Discard => "discard",
+            Self::Restore => "restore",
+            Self::Purge => "purge",
+            Self::Trashed => "message summary",
+            Self::Discarded => "discarded envelope",
         }
     }
 }
@@ -277,6 +297,30 @@ pub(crate) fn open_envelope(id: EnvelopeId, record: &[u8]) -> Result<Envelope, D
 pub(crate) fn open_scheduled(id: EnvelopeId, record: &[u8]) -> Result<Scheduled, Damage> {
     let (value, _) = open(Kind::Envelope, id.get(), record)?;
     Scheduled::decode(id, value).map_err(|why| Damage(why.to_string()))
+}
+
+/// The record of an envelope in the trash: when it was discarded, then its stored form.
+pub(crate) fn seal_discarded(discarded: &Discarded) -> Vec<u8> {
+    let mut record = begin(512);
+    record.extend_from_slice(U64::from(discarded.at.as_secs()).as_bytes());
+    discarded.envelope.encode(&mut record);
+    let key = discarded.envelope.id.get();
+    finish(&mut record, Kind::Discarded, key, false);
+    record
+}
+
+pub(crate) fn open_discarded(id: EnvelopeId, record: &[u8]) -> Result<Discarded, Damage> {
+    let (value, _) = open(Kind::Discarded, id.get(), record)?;
+    let (at, envelope) = U64::ref_from_prefix(value)
+        .map_err(|_| Damage::new("discarded envelope record is cut short"))?;
+    let envelope = Envelope::decode(id, envelope).map_err(|why| Damage(why.to_string()))?;
+    let at = Timestamp::from_secs(at.get());
+    Ok(Discarded { envelope, at })
+}
+
+/// Whether a record, unproven, says that its envelope is in the trash.
+pub(crate) fn is_discarded(record: &[u8]) -> bool {
+    Head::ref_from_prefix(record).is_ok_and(|(head, _)| head.kind == Kind::Discarded as u8)
 }
 
 /// What is kept about a message.

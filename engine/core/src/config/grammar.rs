@@ -32,6 +32,9 @@ pub(super) enum Directive {
     MessageSize(Span, Word),
     SubaddressDelimiter(Word),
     QueueTtl(Span, Word),
+    TrashTtl(Span, Word),
+    TrashSize(Span, Word),
+    TrashShare(Span, At<i64>),
     MaxDeferred(Span, At<i64>),
     /// With the domain of `mta limit for domain`.
     Limits(Scope, Option<Word>, Vec<Limit>),
@@ -219,6 +222,15 @@ fn settings<'t, I: Tokens<'t>>() -> Grammar<'t, I, Directive> {
             .then(delay())
             .map(|(span, delay)| Directive::QueueTtl(span, delay)),
         limits(Scope::Queue),
+        word("trash-ttl")
+            .then(delay())
+            .map(|(span, delay)| Directive::TrashTtl(span, delay)),
+        word("trash-size")
+            .then(size())
+            .map(|(span, size)| Directive::TrashSize(span, size)),
+        word("trash-share")
+            .then(number())
+            .map(|(span, share)| Directive::TrashShare(span, share)),
         refused("compression", empty()).map(Directive::Unserved),
         refused("encryption", text("a key").or_not().ignored()).map(Directive::Unserved),
     )));

@@ -1,11 +1,11 @@
-//! A listing of the queue, read page by page.
+//! A listing of the queue or the trash, read page by page.
 //!
 //! Promises: every envelope that is queued all the while comes once, in order of ids, and so does
 //! every damaged record; a page is held in memory, never the listing.
 
 use crate::envelope::Envelope;
 use crate::id::EnvelopeId;
-use crate::queue::{Reader, Selector, StoreError, Walked};
+use crate::queue::{Discarded, Reader, Selector, StoreError, Walked};
 
 /// Where a listing stands.
 #[derive(Clone, Debug)]
@@ -32,9 +32,31 @@ impl Listing {
         &mut self,
         reader: &R,
     ) -> Result<Option<Vec<Walked<Envelope>>>, StoreError> {
+        self.next_of(
+            |selector, after, limit| reader.page(selector, after, limit),
+            |envelope| envelope.id,
+        )
+    }
+
+    /// The same of the trash.
+    pub fn next_discarded<R: Reader + ?Sized>(
+        &mut self,
+        reader: &R,
+    ) -> Result<Option<Vec<Walked<Discarded>>>, StoreError> {
+        self.next_of(
+            |selector, after, limit| reader.discarded(selector, after, limit),
+            |discarded| discarded.envelope.id,
+        )
+    }
+
+    fn next_of<T>(
+        &mut self,
+        page: impl Fn(Selector, Option<EnvelopeId>, usize) -> Result<Vec<Walked<T>>, StoreError>,
+        id: impl Fn(&T) -> EnvelopeId,
+    ) -> Result<Option<Vec<Walked<T>>>, StoreError> {
         let mut limit = self.page;
         while !self.done {
-            let mut entries = reader.page(self.selector, self.after, limit)?;
+            let mut entries = page(self.selector, self.after, limit)?;
             if entries.len() < limit {
                 self.done = true;
                 return Ok((!entries.is_empty()).then_some(entries));
@@ -43,8 +65,8 @@ impl Listing {
             // after the last sound one is read again with that page.
             if let Some(last) = entries.iter().rposition(Result::is_ok) {
                 entries.truncate(last.saturating_add(1));
-                if let Some(Ok(envelope)) = entries.last() {
-                    self.after = Some(envelope.id);
+                if let Some(Ok(last)) = entries.last() {
+                    self.after = Some(id(last));
                 }
                 return Ok(Some(entries));
             }
@@ -60,7 +82,7 @@ mod tests {
     use crate::addr::{Address, Source};
     use crate::envelope::{Delivery, Dsn, Flags, Relay};
     use crate::id::MessageId;
-    use crate::queue::{CorruptMessage, Message, Paused, Scheduled};
+    use crate::queue::{CorruptMessage, Message, Paused, Scheduled, TrashState};
     use crate::time::Timestamp;
     use bytes::Bytes;
     use std::num::NonZeroU32;
@@ -152,6 +174,17 @@ mod tests {
         }
         fn corrupt(&self) -> Result<Vec<CorruptMessage>, StoreError> {
             Ok(Vec::new())
+        }
+        fn discarded(
+            &self,
+            _: Selector,
+            _: Option<EnvelopeId>,
+            _: usize,
+        ) -> Result<Vec<Walked<Discarded>>, StoreError> {
+            Ok(Vec::new())
+        }
+        fn trash(&self) -> Result<TrashState, StoreError> {
+            Ok(TrashState::default())
         }
     }
 

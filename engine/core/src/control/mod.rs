@@ -21,6 +21,7 @@ mod selection;
 mod status;
 pub mod submission;
 mod topic;
+mod uncorrupt;
 
 pub use census::{Census, Tally};
 pub use explain::{Explanation, Place};
@@ -37,6 +38,7 @@ pub use selection::{
 };
 pub use status::{OpeningRow, QueueState, SpaceRow, StatusRow};
 pub use topic::{ProfileTopic, TraceTopic};
+pub use uncorrupt::uncorrupted;
 
 use crate::id::{EnvelopeId, InvalidId, MessageId};
 use crate::queue;
@@ -64,6 +66,9 @@ pub enum Request {
     Schedule(Selector),
     /// Take envelopes out of the queue. [`Reply::Working`] while it takes, then
     /// [`Reply::Affected`] or [`Reply::Unknown`].
+    /// Take envelopes out of the queue and into the trash, if there is one; a message named by its
+    /// number leaves the corrupt bucket for good. [`Reply::Working`] while it takes, then
+    /// [`Reply::Affected`]; or [`Reply::Unknown`].
     Remove(Selector),
     /// Pause or resume envelopes; those already so do not count. [`Reply::Working`] while it takes,
     /// then [`Reply::Affected`] or [`Reply::Unknown`].
@@ -142,6 +147,24 @@ pub enum Request {
     /// Read a table of smtpd.conf(5) again, by its name. [`Reply::Done`], or [`Reply::Fail`] with
     /// file, line and reason; the old contents stay then.
     UpdateTable(String),
+    /// Bring a message back from the corrupt bucket, by its number, if it proves sound.
+    /// [`Reply::Done`], or [`Reply::Fail`]; see [`uncorrupted`].
+    Uncorrupt(u32),
+    /// Take envelopes out of the queue, the trash and, by a message's number, the corrupt bucket, for
+    /// good. [`Reply::Affected`] or [`Reply::Unknown`].
+    RemoveNow(Selector),
+    /// The trash, as [`ShowQueue`](Self::ShowQueue) gives the queue.
+    ShowTrash(Selector),
+    /// Bring envelopes back from the trash. [`Reply::Working`] while it takes, then
+    /// [`Reply::Affected`], or [`Reply::Census`] if nothing is to be done; or [`Reply::Unknown`].
+    Undo {
+        /// Which envelopes.
+        selector: Selector,
+        /// Only those that were removed last, at one time.
+        last: bool,
+        /// Say what would come back, and do nothing.
+        dry_run: bool,
+    },
 }
 
 /// What can be done to envelopes that are selected.
@@ -155,6 +178,8 @@ pub enum Verb {
     Suspend,
     /// Resume, as [`Request::Suspend`].
     Resume,
+    /// As [`Request::RemoveNow`].
+    RemoveNow,
 }
 
 /// What smtpd answers. Any request may also get [`Denied`](Reply::Denied) or

@@ -57,6 +57,7 @@ impl Request {
             | Self::ShowStatus
             | Self::ShowStats
             | Self::ShowMta(_)
+            | Self::ShowTrash(_)
             | Self::Explain(_)
             | Self::Monitor
             // It counts what would be hit, and hits nothing.
@@ -65,11 +66,15 @@ impl Request {
             Self::ShowMessage(_)
             | Self::Schedule(_)
             | Self::Remove(_)
+            | Self::RemoveNow(_)
+            | Self::Undo { .. }
+            | Self::Uncorrupt(_)
             | Self::Suspend { .. }
             | Self::Pause { .. }
             | Self::Log { .. }
             | Self::Select {
-                verb: Verb::Schedule | Verb::Remove | Verb::Suspend | Verb::Resume,
+                verb:
+                    Verb::Schedule | Verb::Remove | Verb::RemoveNow | Verb::Suspend | Verb::Resume,
                 ..
             }
             | Self::ResumeRoute(_)

@@ -98,6 +98,14 @@ pub enum Runstate {
     },
     /// There is no schedule: the daemon is not running.
     Offline,
+    /// In the trash.
+    Trash {
+        /// When it was removed, in seconds since the epoch.
+        since: u64,
+        /// When it leaves at the latest, in seconds since the epoch; `None` if no daemon is there
+        /// to know.
+        until: Option<u64>,
+    },
 }
 
 /// An enhanced status (RFC 3463) as three numbers.

@@ -20,9 +20,12 @@ impl Engine {
         let purpose = self.scheduler.inflight(id).map(|inflight| inflight.purpose);
         match (loaded, purpose) {
             (Loaded::Gone, _) => {
-                self.drop_envelope(now, id);
+                if self.drop_envelope(now, id) {
+                    self.count_removed();
+                }
+                self.at_rest(now, id);
             }
-            (_, None) => {}
+            (_, None) => self.at_rest(now, id),
             (Loaded::Unavailable(_), Some(_)) => self.scheduler.postpone(id),
             (Loaded::Envelope(envelope, _), Some(Purpose::Expire)) => self.expire(now, envelope),
             (Loaded::Envelope(envelope, _), Some(Purpose::Warn)) => self.warn(now, &envelope),
@@ -73,6 +76,7 @@ impl Engine {
                         self.count(Counted::Delivered);
                         self.left_queue();
                     }
+                    self.at_rest(now, envelope.id);
                 }
                 Err(failure) if is_permanent(failure) => {
                     let outcome = Outcome::PermFail(failure.clone());
@@ -116,6 +120,9 @@ impl Engine {
     /// What the end of an attempt leaves behind; nothing if the envelope was removed meanwhile.
     fn settle(&mut self, now: Now, envelope: &Envelope, outcome: Outcome) {
         let id = envelope.id;
+        if self.scheduler.inflight(id).is_none() && !self.came_back(now, id, &outcome) {
+            return;
+        }
         let Some(inflight) = self.scheduler.inflight(id) else {
             return;
         };

@@ -9,12 +9,14 @@
 
 mod attempts;
 mod bounces;
+mod departing;
 mod explain;
 mod listing;
 mod run;
 mod settling;
 #[cfg(test)]
 pub(crate) mod tests;
+mod trash;
 
 pub use crate::mta::{
     Content, Exchange, Flag, HostRow, HostStat, Lookup, QueryId, RelayRow, Resolution, Route,
@@ -25,8 +27,9 @@ pub use run::Engine;
 
 use crate::envelope::{Envelope, Relay};
 use crate::id::EnvelopeId;
-use crate::queue::{Failure, Outcome, Scheduled, Settlement};
+use crate::queue::{Failure, Outcome, Scheduled, Settlement, TrashState};
 use crate::smtp::Transaction;
+use crate::time::Timestamp;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
@@ -88,10 +91,23 @@ pub enum Event {
         /// On success the envelopes are gone already; else they are tried again later.
         result: Result<(), Failure>,
     },
+    /// The trash was looked at, or has changed; `None` if it could not be read or changed.
+    Trash(Option<Weighed>),
     /// The daemon is stopping: start no attempt, let the running ones end.
     Stopping,
     /// The deadline has passed.
     TimedOut,
+}
+
+/// The trash and the room for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Weighed {
+    /// What it holds.
+    pub state: TrashState,
+    /// Octets of the file system of the spool, used ones included.
+    pub disk: u64,
+    /// Whether space is so short that new mail waits.
+    pub short: bool,
 }
 
 /// An envelope read back for delivery.
@@ -150,6 +166,14 @@ pub enum Action {
     /// Tell the sender of these bounce envelopes, which are all of one message and kind, in one
     /// notice; answered with [`Event::Notified`].
     Notify(Vec<Envelope>),
+    /// Look at the trash; answered with [`Event::Trash`].
+    Weigh,
+    /// Drop a step of what was removed then or before for good, and look at the trash; answered with
+    /// [`Event::Trash`].
+    Purge {
+        /// When.
+        until: Timestamp,
+    },
     /// Write a log line.
     Log(Note),
 }

@@ -1,7 +1,9 @@
 //! The engine itself: events in, actions out, and the administrator's verbs.
 
 use super::bounces::Bounces;
+use super::departing;
 use super::settling::Settling;
+use super::trash::Trash;
 use super::{Action, Event, HostRow, HostStat, Note, RelayRow, Route, RouteId, Runstate, Sources};
 use crate::id::EnvelopeId;
 use crate::limits::Limits;
@@ -32,6 +34,8 @@ pub struct Engine {
     pub(super) mda: mda::Queues,
     pub(super) bounces: Bounces,
     pub(super) settling: Settling,
+    pub(super) departing: departing::All,
+    pub(super) trash: Trash,
     pub(super) paused: Paused,
     pub(super) store_failed: bool,
     stopping: bool,
@@ -58,6 +62,8 @@ impl Engine {
             mda: mda::Queues::new(limits.clone()),
             bounces: Bounces::new(limits.clone()),
             settling: Settling::default(),
+            departing: departing::All::new(),
+            trash: Trash::default(),
             limits,
             delays,
             rng,
@@ -83,12 +89,14 @@ impl Engine {
         self.advance(now);
         let mut running = 0;
         for id in ids {
-            if self.scheduler.inflight(*id).is_some() && !self.withdraw(now, *id) {
+            if let Some(inflight) = self.scheduler.inflight(*id)
+                && !self.withdraw(now, *id)
+            {
                 running += 1;
+                self.depart(*id, inflight.since);
             }
             if self.drop_envelope(now, *id) {
-                self.digest.removed += 1;
-                self.counters.add(Counter::SchedulerEnvelopeRemoved, 1);
+                self.count_removed();
             }
         }
         self.pump(now);
@@ -216,6 +224,9 @@ impl Engine {
 
     /// A new envelope is queued.
     pub(super) fn entered_queue(&mut self, now: Now, envelope: &Scheduled) -> bool {
+        if self.waits(envelope) {
+            return false;
+        }
         let new = self.scheduler.insert(now, envelope);
         if new {
             self.digest.enqueued += 1;
@@ -233,6 +244,12 @@ impl Engine {
             self.left_queue();
         }
         known
+    }
+
+    /// An envelope was taken out by others than its attempt.
+    pub(super) fn count_removed(&mut self) {
+        self.digest.removed += 1;
+        self.counters.add(Counter::SchedulerEnvelopeRemoved, 1);
     }
 
     /// An envelope is queued no longer.
@@ -348,6 +365,9 @@ impl Engine {
             self.actions
                 .extend(self.settling.batch().map(Action::Settle));
         }
+        if !self.stopping {
+            self.actions.extend(self.trash.poll(now));
+        }
         if self.may_start() {
             self.actions
                 .extend(self.bounces.start(now).map(Action::Notify));
@@ -439,6 +459,7 @@ impl Machine for Engine {
             }
             Event::Ran { envelope, outcome } => self.ran(now, envelope, outcome),
             Event::Notified { reported, result } => self.notified(now, &reported, &result),
+            Event::Trash(weighed) => self.trash.weighed(now, weighed, &self.limits),
             Event::Stopping => {
                 self.stopping = true;
                 self.retract(now, true, true, true);
@@ -469,9 +490,10 @@ impl Machine for Engine {
         } else {
             [None, None]
         };
+        let trash = self.trash.deadline().filter(|_| !self.stopping);
         schedule
             .into_iter()
-            .chain([self.mta.deadline()])
+            .chain([self.mta.deadline(), trash])
             .flatten()
             .min()
     }

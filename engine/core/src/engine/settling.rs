@@ -20,6 +20,8 @@ pub(super) enum Counted {
     Expired,
     /// Not an outcome: only a notice that it is late.
     Warned,
+    /// It was removed before.
+    Removed,
 }
 
 /// Settlements of one transition: as many as the store's writer takes in one go.
@@ -103,6 +105,12 @@ impl Engine {
             self.digest.bounce += 1;
             self.counters.add(Counter::QueueBounce, 1);
         }
+        if stays {
+            self.at_rest(now, id);
+        } else {
+            // Whether it came back before or not: it is gone now.
+            self.departing.remove(&id);
+        }
     }
 
     /// Counts an outcome.
@@ -119,7 +127,7 @@ impl Engine {
             ),
             Counted::Loop => (Counter::SchedulerDeliveryLoop, &mut self.digest.loops),
             Counted::Expired => (Counter::SchedulerEnvelopeExpired, &mut self.digest.expired),
-            Counted::Warned => return,
+            Counted::Warned | Counted::Removed => return,
         };
         *total += 1;
         self.counters.add(counter, 1);

@@ -251,6 +251,19 @@ impl Scheduler {
         });
     }
 
+    /// One that has just come back is being tried: the attempt began before it left.
+    pub fn resume(&mut self, id: EnvelopeId, since: Timestamp) {
+        let known = self.change(id, |record| record.state = State::Inflight);
+        if known.is_some() {
+            let inflight = Inflight {
+                since,
+                purpose: Purpose::Attempt,
+                forced: false,
+            };
+            self.inflight.insert(id, inflight);
+        }
+    }
+
     /// It was handed out for nothing; it is due as before.
     pub fn give_back(&mut self, id: EnvelopeId) {
         self.change(id, |record| record.state = State::Pending);

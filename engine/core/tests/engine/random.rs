@@ -127,9 +127,17 @@ fn any_selector(world: &mut World) -> Selector {
     }
 }
 
+/// One envelope of the trash, or all of it.
+fn any_discarded(world: &mut World) -> Selector {
+    let count = u64::try_from(world.trash.len()).unwrap();
+    let pick = usize::try_from(any(world, count + 1)).unwrap();
+    let id = world.trash.keys().nth(pick).copied();
+    id.map_or(Selector::All, Selector::Envelope)
+}
+
 fn disturb(world: &mut World) {
     let selector = any_selector(world);
-    match any(world, 15) {
+    match any(world, 18) {
         0 => {
             world.schedule(selector);
         }
@@ -159,6 +167,13 @@ fn disturb(world: &mut World) {
                 1 => Outcome::TempFail(failure("exited abnormally")),
                 _ => Outcome::PermFail(failure("no")),
             };
+        }
+        15 if selector != Selector::All => {
+            world.discard(selector);
+        }
+        16 | 17 => {
+            let discarded = any_discarded(world);
+            world.restore(discarded);
         }
         14 => {
             let (source, blocked) = ([127, 0, 0, 2].into(), any(world, 2) == 0);
@@ -225,6 +240,7 @@ fn live(seed: u64) {
         world.recover_store();
     }
     world.pause(false, false);
+    world.restore(Selector::All);
     world.suspend(Selector::All, false);
     world.run_out(Duration::from_hours(14 * 24));
 

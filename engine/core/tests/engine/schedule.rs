@@ -457,3 +457,49 @@ fn stopping_lets_running_deliveries_end_and_starts_none() {
     world.run(HOUR);
     assert_eq!(world.diary.attempts.len(), begun);
 }
+
+/// A local delivery that is running, removed meanwhile.
+fn removed_while_it_runs(outcome: Outcome) -> (World, redspool_core::id::EnvelopeId) {
+    let mut world = World::new(7, Limits::default());
+    world.local = outcome;
+    world.latency = Duration::from_secs(10);
+    let id = world.send(local("alice"), "alice@example.org");
+    while world.tries_of(id).is_empty() {
+        assert!(world.step(HOUR));
+    }
+    assert_eq!(world.discard(Selector::All), 1);
+    assert!(world.engine.is_empty());
+    (world, id)
+}
+
+#[test]
+fn what_comes_back_while_its_attempt_runs_is_not_tried_twice() {
+    for outcome in [delivered(), Outcome::TempFail(failure("451 later"))] {
+        let (mut world, id) = removed_while_it_runs(outcome.clone());
+        world.restore(Selector::All);
+        while world.retries(id) == 0 && world.store.contains_key(&id) {
+            assert!(world.step(HOUR));
+        }
+        assert_eq!(world.tries_of(id).len(), 1, "{outcome:?}");
+        assert_eq!(world.store.contains_key(&id), outcome != delivered());
+        world.local = delivered();
+        world.run_out(HOUR);
+        assert_eq!(world.diary.delivered, [id]);
+    }
+}
+
+#[test]
+fn what_was_delivered_after_its_removal_does_not_come_back() {
+    let (mut world, id) = removed_while_it_runs(delivered());
+    world.run(HOUR);
+    world.restore(Selector::All);
+    world.run_out(HOUR);
+    assert_eq!(world.diary.delivered, [id]);
+    let (mut world, id) = removed_while_it_runs(Outcome::TempFail(failure("451 later")));
+    world.run(HOUR);
+    assert_eq!(world.tries_of(id).len(), 1, "it is in the trash");
+    world.local = delivered();
+    world.restore(Selector::All);
+    world.run_out(HOUR);
+    assert_eq!(world.tries_of(id).len(), 2);
+}

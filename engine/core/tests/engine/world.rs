@@ -110,6 +110,7 @@ pub(crate) struct World {
     /// How local deliveries end.
     pub(crate) local: Outcome,
     pub(crate) store: BTreeMap<EnvelopeId, Envelope>,
+    pub(crate) trash: BTreeMap<EnvelopeId, Envelope>,
     pub(crate) store_failed: bool,
     pub(crate) diary: Diary,
     /// Longest time a step takes.
@@ -145,6 +146,7 @@ impl World {
             exchanges: BTreeMap::new(),
             local: delivered(),
             store: BTreeMap::new(),
+            trash: BTreeMap::new(),
             store_failed: false,
             diary: Diary::default(),
             latency: Duration::from_millis(20),
@@ -255,6 +257,28 @@ impl World {
         self.engine.removed(self.now(), &ids);
         self.drain();
         ids.len()
+    }
+
+    /// Removes what is selected, into the trash.
+    pub(crate) fn discard(&mut self, selector: Selector) -> usize {
+        let discarded = self.store.extract_if(.., |id, _| selector.matches(*id));
+        let discarded: Vec<_> = discarded.collect();
+        let ids: Vec<_> = discarded.iter().map(|(id, _)| *id).collect();
+        self.trash.extend(discarded);
+        let running = self.engine.removed(self.now(), &ids);
+        self.drain();
+        running
+    }
+
+    /// Brings back what is selected.
+    pub(crate) fn restore(&mut self, selector: Selector) {
+        let restored = self.trash.extract_if(.., |id, _| selector.matches(*id));
+        let restored: Vec<_> = restored.map(|(_, envelope)| envelope).collect();
+        for envelope in &restored {
+            // As after a restart: when it was to be tried next is not kept.
+            self.earliest.remove(&envelope.id);
+        }
+        self.submit(restored);
     }
 
     pub(crate) fn suspend(&mut self, selector: Selector, suspended: bool) -> usize {
@@ -422,6 +446,7 @@ impl World {
                 self.notices += 1;
                 self.later(Step::Report(envelopes));
             }
+            Action::Weigh | Action::Purge { .. } => panic!("nobody spoke of the trash"),
             Action::Log(note) => match note {
                 Note::Expired(envelope) => self.diary.expired.push(envelope.id),
                 Note::DoubleBounce(_) => self.diary.double_bounces += 1,
@@ -516,6 +541,9 @@ impl World {
     fn settle(&mut self, settlement: Settlement) {
         let id = settlement.envelope;
         let Some(envelope) = self.store.get_mut(&id) else {
+            if let Change::Done = settlement.change {
+                self.trash.remove(&id);
+            }
             return;
         };
         match settlement.change {

@@ -1,6 +1,9 @@
 //! What smtpctl shows and steers while the daemon runs.
 
 use super::setup::{field, fields, mailbox, queued, send, started};
+use redspool_core::queue::{Store as _, Transition};
+use redspool_core::time::Timestamp;
+use redspool_store::LogStore;
 use redspool_tools::rig::{Rig, Sink, until};
 
 #[test]
@@ -191,6 +194,40 @@ fn words_that_are_no_command_list_what_is_possible() {
         (Some(255), "invalid command\n")
     );
     assert_eq!(rig.queue().len(), 1);
+}
+
+#[test]
+fn a_message_comes_back_from_the_corrupt_bucket_and_goes_out() {
+    let (sink, rig, daemon) = started();
+    rig.show(&["pause", "mta"]);
+    let id = queued(&daemon, "b@far.example", "set aside");
+    let output = rig.smtpctl(&["uncorrupt", &id]);
+    let want = format!("smtpctl: message {id} is not in the corrupt bucket, but queued\n");
+    assert_eq!(
+        (output.status, output.stdout.as_str(), output.stderr),
+        (Some(1), "command failed\n", want)
+    );
+    daemon.stop();
+    // A child of another test may have the lock for a moment, until it becomes its program.
+    let mut store = until("the store is free", || LogStore::open(rig.spool()).ok());
+    let corrupt = Transition::Corrupt {
+        message: id.parse().unwrap(),
+        reason: "it was asked for".into(),
+        at: Timestamp::from_secs(1),
+    };
+    let prepared = store.prepare(corrupt).unwrap();
+    store.commit(vec![prepared]).unwrap();
+    drop(store);
+    let _daemon = rig.start();
+    assert_eq!(rig.show(&["show", "queue"]), "");
+    rig.show(&["resume", "mta"]);
+    assert_eq!(rig.show(&["uncorrupt", &id]), "command succeeded\n");
+    sink.next();
+    let output = rig.smtpctl(&["uncorrupt", "11223344"]);
+    assert_eq!(
+        output.stderr,
+        "smtpctl: no message 11223344 in the corrupt bucket\n"
+    );
 }
 
 #[test]

@@ -21,3 +21,4 @@ mod submission;
 mod suspects;
 mod tables;
 mod traces;
+mod trash;

@@ -29,10 +29,12 @@ const PAGE: usize = 1024;
 /// What a check has found.
 #[derive(Clone, Debug, Default)]
 pub struct Report {
-    /// Messages queued.
+    /// Messages queued or in the trash.
     pub messages: u64,
     /// Their envelopes.
     pub envelopes: u64,
+    /// Envelopes of theirs that are in the trash.
+    pub trashed: u64,
     /// Octets of their records and contents.
     pub octets: u64,
     /// Messages that are damaged, with the reason.
@@ -89,7 +91,9 @@ pub fn check(spool: &Path, progress: &mut dyn FnMut(u64, u64)) -> Result<Report,
         after = Bound::Excluded(*last);
         for (id, entry) in page {
             report.messages += 1;
-            report.envelopes += entry.slots.len() as u64;
+            let trashed = entry.slots.trashed().len() as u64;
+            report.envelopes += entry.slots.len() as u64 - trashed;
+            report.trashed += trashed;
             report.octets += u64::from(entry.octets);
             let reason = match shared.prove(id, entry.at)? {
                 Err(damage) => Some(damage.0),
@@ -108,7 +112,7 @@ fn unreadable(
     entry: &Entry,
 ) -> Result<Option<String>, StoreError> {
     for (envelope, _) in entry.slots.ids(id) {
-        match offline.shared.envelope(envelope) {
+        match offline.shared.stored(envelope) {
             Ok(_) => {}
             Err(StoreError::Corrupt { reason, .. }) => return Ok(Some(reason)),
             Err(why) => return Err(why),
@@ -123,6 +127,11 @@ pub fn rebuild(spool: &Path) -> Result<Findings, StoreError> {
     let lock = locked(spool)?;
     let store = LogStore::open_locked(spool, lock, Some("it was asked for"))?;
     Ok(store.findings().clone())
+}
+
+/// The store of a stopped daemon, to be changed.
+pub fn stopped(spool: &Path) -> Result<LogStore, StoreError> {
+    LogStore::open_locked(spool, locked(spool)?, None)
 }
 
 /// Moves messages together and gives back the disk that nothing needs.

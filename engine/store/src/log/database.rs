@@ -362,7 +362,12 @@ impl<'t> Writer<'t> {
                 Change::Marked(_) => {}
             }
         }
-        let Some(Filed { location, slots }) = filed else {
+        let Some(Filed {
+            location,
+            slots,
+            discarded,
+        }) = filed
+        else {
             self.messages.remove(message.get()).map_err(fault)?;
             return Ok(());
         };
@@ -391,7 +396,7 @@ impl<'t> Writer<'t> {
                 None => Head::unknown(slot.low),
             });
         }
-        let record = Summary::seal(message, *location, &sealed);
+        let record = Summary::seal(message, *location, &sealed, discarded);
         self.messages
             .insert(message.get(), record.as_slice())
             .map_err(fault)?;

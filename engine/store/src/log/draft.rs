@@ -11,7 +11,9 @@ use super::place::Place;
 use super::slots::{Marks, Slot, Slots, low};
 use redspool_core::id::{EnvelopeId, MessageId, MessageIds};
 use redspool_core::queue::{CorruptMessage, Paused, Selector};
+use redspool_core::time::Timestamp;
 use std::collections::BTreeSet;
+use std::ops::RangeInclusive;
 
 /// A draft.
 #[derive(Debug)]
@@ -64,6 +66,11 @@ impl<'a> Draft<'a> {
 
     /// The marks of a queued envelope.
     pub(super) fn marks(&self, id: EnvelopeId) -> Option<Marks> {
+        self.stored(id).filter(|marks| !marks.trashed)
+    }
+
+    /// The marks of an envelope that is queued or in the trash.
+    pub(super) fn stored(&self, id: EnvelopeId) -> Option<Marks> {
         let entry = self.entry(id.message())?;
         Some(entry.slots.find(low(id))?.marks)
     }
@@ -125,9 +132,9 @@ impl<'a> Draft<'a> {
         }
     }
 
-    /// An envelope leaves; whether it was there.
+    /// An envelope leaves the queue, or the trash; whether it was there.
     pub(super) fn take(&mut self, id: EnvelopeId) -> bool {
-        if !self.has(id) {
+        if self.stored(id).is_none() {
             return false;
         }
         if let Some(entry) = self.touch(id.message()) {
@@ -147,7 +154,8 @@ impl<'a> Draft<'a> {
         }
     }
 
-    /// Removes what is selected; a message named by its id leaves the corrupt bucket, too.
+    /// Removes what is selected of the queue; what is named by its id leaves the trash, a message the
+    /// corrupt bucket, too.
     pub(super) fn remove(&mut self, selector: Selector) -> Vec<EnvelopeId> {
         let mut gone = Vec::new();
         match selector {
@@ -168,10 +176,21 @@ impl<'a> Draft<'a> {
             }
             Selector::All => {
                 for message in self.queued() {
-                    if let Some(entry) = self.entry(message) {
-                        gone.extend(entry.slots.ids(message).map(|(id, _)| id));
-                    }
-                    self.delta.messages.insert(message, State::Absent);
+                    let Some(entry) = self.entry(message) else {
+                        continue;
+                    };
+                    let queued = entry.slots.ids(message).filter(|(_, marks)| !marks.trashed);
+                    gone.extend(queued.map(|(id, _)| id));
+                    let slots = entry.slots.trashed();
+                    let state = if slots.is_empty() {
+                        State::Absent
+                    } else {
+                        State::Queued(Entry {
+                            slots,
+                            ..entry.clone()
+                        })
+                    };
+                    self.delta.messages.insert(message, state);
                 }
             }
         }
@@ -193,8 +212,9 @@ impl<'a> Draft<'a> {
                 continue;
             };
             let other = entry.slots.ids(message);
-            let other =
-                other.filter(|(id, marks)| selector.matches(*id) && marks.suspended != suspended);
+            let other = other.filter(|(id, marks)| {
+                selector.matches(*id) && !marks.trashed && marks.suspended != suspended
+            });
             let other: Vec<_> = other.collect();
             for (id, marks) in &other {
                 self.mark(
@@ -210,7 +230,106 @@ impl<'a> Draft<'a> {
         changed
     }
 
-    /// Changes the marks of a queued envelope.
+    /// Queued envelopes go to the trash.
+    pub(super) fn discard(
+        &mut self,
+        range: RangeInclusive<EnvelopeId>,
+        most: usize,
+        at: Timestamp,
+    ) -> Vec<EnvelopeId> {
+        let ids = self.within(range, most, |_, marks| !marks.trashed);
+        for id in &ids {
+            self.set_trashed(*id, true);
+            self.delta.discarded.insert(*id, at);
+        }
+        ids
+    }
+
+    /// Envelopes come back from the trash, all or those that were discarded at a time.
+    pub(super) fn recover(
+        &mut self,
+        range: RangeInclusive<EnvelopeId>,
+        most: usize,
+        at: Option<Timestamp>,
+    ) -> Vec<EnvelopeId> {
+        let fits = |id, marks: Marks| {
+            marks.trashed && at.is_none_or(|at| self.discarded_at(id) == Some(at))
+        };
+        let ids = self.within(range, most, fits);
+        for id in &ids {
+            self.set_trashed(*id, false);
+            self.delta.discarded.remove(id);
+        }
+        ids
+    }
+
+    /// Envelopes that were discarded at a time or before leave the trash for good.
+    pub(super) fn purge(
+        &mut self,
+        range: RangeInclusive<EnvelopeId>,
+        most: usize,
+        until: Timestamp,
+    ) -> Vec<EnvelopeId> {
+        let fits =
+            |id, marks: Marks| marks.trashed && self.discarded_at(id).is_none_or(|at| at <= until);
+        let ids = self.within(range, most, fits);
+        for id in &ids {
+            self.take(*id);
+            self.delta.discarded.remove(id);
+        }
+        for message in ids.iter().map(|id| id.message()).collect::<BTreeSet<_>>() {
+            self.settle(message);
+        }
+        ids
+    }
+
+    /// When an envelope in the trash was discarded.
+    fn discarded_at(&self, id: EnvelopeId) -> Option<Timestamp> {
+        let now = self.delta.discarded.get(&id).copied();
+        now.or_else(|| self.index.trash.at(id))
+    }
+
+    fn set_trashed(&mut self, id: EnvelopeId, trashed: bool) {
+        if let Some(marks) = self.stored(id) {
+            self.mark(id, Marks { trashed, ..marks });
+        }
+    }
+
+    /// The first of the envelopes in a range that fit, queued or in the trash.
+    fn within(
+        &self,
+        range: RangeInclusive<EnvelopeId>,
+        most: usize,
+        fits: impl Fn(EnvelopeId, Marks) -> bool,
+    ) -> Vec<EnvelopeId> {
+        let messages = range.start().message()..=range.end().message();
+        let mut changed: Vec<_> = self.delta.messages.keys().copied().collect();
+        changed.retain(|message| messages.contains(message));
+        changed.sort_unstable();
+        let mut changed = changed.into_iter().peekable();
+        let mut stored = self.index.messages.range(messages).peekable();
+        let mut found = Vec::new();
+        while found.len() < most {
+            let next = match (stored.peek(), changed.peek()) {
+                (None, None) => break,
+                (Some((stored, _)), Some(changed)) => **stored.min(&changed),
+                (Some((stored, _)), None) => **stored,
+                (None, Some(changed)) => *changed,
+            };
+            stored.next_if(|(message, _)| **message == next);
+            changed.next_if_eq(&next);
+            let Some(entry) = self.entry(next) else {
+                continue;
+            };
+            let fitting = entry.slots.ids(next);
+            let fitting = fitting.filter(|(id, marks)| range.contains(id) && fits(*id, *marks));
+            let left = most - found.len();
+            found.extend(fitting.map(|(id, _)| id).take(left));
+        }
+        found
+    }
+
+    /// Changes the marks of an envelope that is queued or in the trash.
     pub(super) fn mark(&mut self, id: EnvelopeId, marks: Marks) {
         let change = match self.delta.envelopes.get(&id) {
             Some(Change::At { place, .. }) => at(*place, marks),

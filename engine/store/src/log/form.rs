@@ -1,4 +1,4 @@
-//! The records that only the log has: settlements, removals and marks.
+//! The records that only the log has: settlements, removals, marks, and what the trash took and gave.
 //!
 //! Promises: what is sealed here opens here, or is damage.
 //! Absent on purpose: messages and envelopes, whose forms all stores share (`record.rs`).
@@ -7,6 +7,9 @@
 use crate::record::{self, Damage, Kind};
 use redspool_core::id::{EnvelopeId, MessageId};
 use redspool_core::queue::Selector;
+use redspool_core::time::Timestamp;
+use zerocopy::little_endian::U64;
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 /// Envelopes that leave.
 pub(super) fn gone(envelopes: &[EnvelopeId]) -> Vec<u8> {
@@ -63,6 +66,57 @@ impl Marked {
             _ => Err(Damage::new("mark record makes no sense")),
         }
     }
+}
+
+/// What a step did to the trash: to all that fits in a range of ids.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Swept {
+    pub(super) first: EnvelopeId,
+    pub(super) last: EnvelopeId,
+    /// [`Kind::Discard`]: when it was. [`Kind::Restore`]: only what was discarded then.
+    /// [`Kind::Purge`]: only what was discarded then or before.
+    pub(super) at: Option<Timestamp>,
+}
+
+#[derive(FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+struct SweptValue {
+    first: U64,
+    last: U64,
+    at: U64,
+}
+
+impl Swept {
+    /// Seals it as one of these kinds.
+    pub(super) fn seal(self, kind: Kind) -> Vec<u8> {
+        let value = SweptValue {
+            first: self.first.get().into(),
+            last: self.last.get().into(),
+            at: time_number(self.at).into(),
+        };
+        record::seal(kind, 0, value.as_bytes())
+    }
+
+    pub(super) fn open(value: &[u8]) -> Result<Self, Damage> {
+        let wrong = || Damage::new("trash record makes no sense");
+        let value = SweptValue::ref_from_bytes(value).map_err(|_| wrong())?;
+        let id = |number: U64| EnvelopeId::new(number.get()).ok_or_else(wrong);
+        Ok(Self {
+            first: id(value.first)?,
+            last: id(value.last)?,
+            at: number_time(value.at.get()),
+        })
+    }
+}
+
+/// A time that may be missing as a number: zero for none, else seconds since the epoch and one.
+pub(super) fn time_number(at: Option<Timestamp>) -> u64 {
+    at.map_or(0, |at| at.as_secs().saturating_add(1))
+}
+
+/// See [`time_number`].
+pub(super) fn number_time(number: u64) -> Option<Timestamp> {
+    number.checked_sub(1).map(Timestamp::from_secs)
 }
 
 /// A selector: a tag and a number.
@@ -122,6 +176,12 @@ mod tests {
                 assert_eq!(Marked::open(value(&marked.seal())), Ok(marked));
             }
         }
+        for at in [None, Some(Timestamp::EPOCH), Some(Timestamp::from_secs(9))] {
+            let [first, last] = all;
+            let swept = Swept { first, last, at };
+            assert_eq!(Swept::open(value(&swept.seal(Kind::Purge))), Ok(swept));
+        }
+        assert!(Swept::open(&[0; 24]).is_err());
         assert!(Marked::open(&[]).is_err());
         assert!(open_removed(&[9; 9]).is_err());
     }

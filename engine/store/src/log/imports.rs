@@ -18,7 +18,7 @@ use crate::record::{self, HEAD, Kind};
 use redspool_core::id::{EnvelopeId, MessageId};
 use redspool_core::limits::Limits;
 use redspool_core::queue::{
-    Prepare as _, Reader, Receipt, Refusal, Store as _, StoreError, Submission, Transition,
+    Prepare as _, Reader, Receipt, Store as _, StoreError, Submission, Transition,
 };
 use redspool_core::space::Space;
 use std::collections::BTreeSet;
@@ -382,9 +382,7 @@ impl Importer {
         }
         for receipt in self.store.commit(prepared)? {
             // Ids are drawn with the store locked, so this is an id that was given twice.
-            if let Receipt::Refused(Refusal::Exists | Refusal::Unknown | Refusal::StillCorrupt) =
-                receipt
-            {
+            if let Receipt::Refused(_) = receipt {
                 return Err(StoreError::Io("an id is in use already".into()));
             }
         }

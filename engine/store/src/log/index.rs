@@ -10,6 +10,7 @@
 use super::place::{Location, Place};
 use super::slots::{Marks, Slots, low};
 use super::table::Table;
+use super::trash::Trash;
 use crate::epoch;
 use redspool_core::id::{EnvelopeId, MessageId};
 use redspool_core::queue::{CorruptMessage, Paused};
@@ -115,6 +116,8 @@ pub(super) enum Whereabouts {
 pub(super) struct Delta {
     pub(super) messages: HashMap<MessageId, State>,
     pub(super) envelopes: HashMap<EnvelopeId, Change>,
+    /// When envelopes were discarded, if they still are.
+    pub(super) discarded: HashMap<EnvelopeId, Timestamp>,
     pub(super) paused: Option<Paused>,
     pub(super) epoch: Option<u16>,
 }
@@ -124,6 +127,7 @@ pub(super) struct Delta {
 pub(super) struct Index {
     pub(super) messages: BTreeMap<MessageId, Entry>,
     pub(super) corrupt: BTreeMap<MessageId, Bucket>,
+    pub(super) trash: Trash,
     pub(super) changes: Changes,
     /// What a checkpoint that runs now is writing.
     pub(super) frozen: Option<Arc<Changes>>,
@@ -165,9 +169,19 @@ impl Index {
 
     /// A queued envelope: its marks and where its record is.
     pub(super) fn envelope(&self, id: EnvelopeId) -> Option<(Marks, Whereabouts)> {
+        self.stored(id).filter(|(marks, _)| !marks.trashed)
+    }
+
+    /// The same, or an envelope in the trash.
+    pub(super) fn stored(&self, id: EnvelopeId) -> Option<(Marks, Whereabouts)> {
         let entry = self.messages.get(&id.message())?;
         let slot = entry.slots.find(low(id))?;
         Some((slot.marks, self.whereabouts(id)))
+    }
+
+    /// Counts the trash anew, for messages were put here by hand.
+    pub(super) fn recount(&mut self) {
+        self.trash.recount(self.messages.iter());
     }
 
     /// Takes over a group, whose staged places lie from `base` on. `generation` is the first
@@ -178,7 +192,7 @@ impl Index {
             self.change(id, change, base);
         }
         for (message, state) in delta.messages {
-            self.put(message, state, base, table, generation);
+            self.put(message, state, &delta.discarded, base, table, generation);
         }
         if let Some(paused) = delta.paused {
             self.paused = paused;
@@ -236,6 +250,7 @@ impl Index {
         &mut self,
         message: MessageId,
         mut state: State,
+        discarded: &HashMap<EnvelopeId, Timestamp>,
         base: Place,
         table: &mut Table,
         generation: u64,
@@ -249,6 +264,14 @@ impl Index {
         };
         if let State::Queued(entry) | State::Corrupt(Bucket { entry, .. }) = &mut state {
             entry.at = entry.at.settled(base);
+        }
+        if let State::Queued(entry) = &before {
+            self.trash.subtract(message, entry);
+        }
+        self.trash
+            .follow(message, before.entry(), state.entry(), discarded);
+        if let State::Queued(entry) = &state {
+            self.trash.add(message, entry);
         }
         let place = |state: &State| state.entry().map(|entry| (entry.at, entry.octets));
         let (old, new) = (place(&before), place(&state));
@@ -316,6 +339,7 @@ impl Index {
                 Filed {
                     location: location(entry),
                     slots: entry.slots.clone(),
+                    discarded: self.trash.times(id, entry),
                 }
             });
             (id, filed)
@@ -371,6 +395,8 @@ impl Index {
 pub(super) struct Filed {
     pub(super) location: Location,
     pub(super) slots: Slots,
+    /// When each was discarded; empty if none was.
+    pub(super) discarded: Vec<Option<Timestamp>>,
 }
 
 /// What a checkpoint writes.

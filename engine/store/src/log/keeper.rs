@@ -9,6 +9,7 @@
 
 use super::control::Controls;
 use super::database::{self, Database};
+use super::form::Swept;
 use super::frame::{Builder, Kind, Stamp};
 use super::index::{Entry, Frozen};
 use super::open::{CACHE, DATABASE, SIDE, settle};
@@ -23,6 +24,7 @@ use crate::timing::timed;
 use parking_lot::Mutex;
 use redspool_core::id::MessageId;
 use redspool_core::queue::StoreError;
+use redspool_core::time::Timestamp;
 use std::collections::VecDeque;
 use std::ops::Bound;
 use std::sync::Arc;
@@ -376,14 +378,21 @@ impl Copier<'_> {
     }
 
     fn one(&mut self, message: MessageId) -> Result<(), StoreError> {
-        let entry = self.shared.index.read().messages.get(&message).cloned();
+        let (entry, discarded) = {
+            let index = self.shared.index.read();
+            let entry = index.messages.get(&message).cloned();
+            let times = entry
+                .as_ref()
+                .map(|entry| index.trash.times(message, entry));
+            (entry, times.unwrap_or_default())
+        };
         let Some(entry) = entry.filter(|entry| entry.at.slot != self.to.slot) else {
             return Ok(());
         };
         if self.full {
             return Ok(());
         }
-        let Some(mut frame) = self.frame(message, &entry)? else {
+        let Some(mut frame) = self.frame(message, &entry, &discarded)? else {
             return Ok(());
         };
         let length = u32::try_from(frame.len()).unwrap_or(u32::MAX);
@@ -417,7 +426,12 @@ impl Copier<'_> {
     }
 
     /// A message as it is now, with its envelopes; `None` if it is damaged or has left meanwhile.
-    fn frame(&mut self, message: MessageId, entry: &Entry) -> Result<Option<Builder>, StoreError> {
+    fn frame(
+        &mut self,
+        message: MessageId,
+        entry: &Entry,
+        discarded: &[Option<Timestamp>],
+    ) -> Result<Option<Builder>, StoreError> {
         let row = match self.shared.row(message, entry.at)? {
             Ok(row) => row,
             Err(damage) => return Ok(self.damage(message, entry, damage)),
@@ -439,7 +453,7 @@ impl Copier<'_> {
             }
         }
         for (id, _) in entry.slots.ids(message) {
-            match self.shared.envelope(id) {
+            match self.shared.stored(id) {
                 Ok(Some(envelope)) => {
                     frame.push_with(|out| record::append_envelope(out, &envelope));
                 }
@@ -448,6 +462,12 @@ impl Copier<'_> {
                     return Ok(self.damage(message, entry, Damage(reason)));
                 }
                 Err(why) => return Err(why),
+            }
+        }
+        for ((id, _), at) in entry.slots.ids(message).zip(discarded) {
+            if at.is_some() {
+                let (first, last, at) = (id, id, *at);
+                frame.push(&Swept { first, last, at }.seal(record::Kind::Discard));
             }
         }
         Ok(Some(frame))

@@ -42,8 +42,9 @@ mod suspect;
 mod table;
 #[cfg(test)]
 mod tests;
+mod trash;
 
-pub use self::care::{Compacted, Report, check, compact, rebuild};
+pub use self::care::{Compacted, Report, check, compact, rebuild, stopped};
 pub use self::control::Controls;
 pub use self::findings::{Finding, Findings};
 pub use self::imports::{ContentDigest, Imported, Importer, Incoming, Ready};

@@ -8,7 +8,7 @@
 
 use super::draft::Draft;
 use super::extent::Reservation;
-use super::form::{self, Marked};
+use super::form::{self, Marked, Swept};
 use super::frame::Builder;
 use super::index::{Delta, Index, Whereabouts};
 use super::place::Place;
@@ -19,7 +19,7 @@ use crate::mem::retried;
 use crate::record::{self, Damage, Kind, Meta, row_key};
 use redspool_core::id::{EnvelopeId, MessageId};
 use redspool_core::queue::{
-    Change, CorruptMessage, Paused, Receipt, Refusal, Selector, StoreError, Transition,
+    Change, CorruptMessage, Paused, Receipt, Refusal, Selector, Span, StoreError, Transition,
 };
 use redspool_core::time::Timestamp;
 use std::collections::{BTreeMap, BTreeSet};
@@ -98,6 +98,9 @@ impl<'a> Plan<'a> {
                 at,
             } => self.corrupt(message, reason, at),
             Transition::Uncorrupt(message) => self.uncorrupt(message)?,
+            Transition::Discard { span, at } => self.discard(span, at),
+            Transition::Restore { span, at } => self.restore(span, at),
+            Transition::Purge { span, until } => self.purge(span, until),
             Transition::Submit(_) | Transition::Settle(_) | Transition::Notify { .. } => {
                 unreachable!("these are prepared as steps of their own")
             }
@@ -192,10 +195,17 @@ impl<'a> Plan<'a> {
         } in settlements
         {
             let message = envelope.message();
-            let Some(marks) = self.draft.marks(envelope) else {
+            let Some(marks) = self.draft.stored(envelope) else {
                 continue;
             };
             touched.insert(message);
+            if marks.trashed {
+                if let Change::Done = change {
+                    self.draft.take(envelope);
+                    gone.push(envelope);
+                }
+                continue;
+            }
             if let Change::Done = change {
                 self.draft.take(envelope);
                 gone.push(envelope);
@@ -246,7 +256,7 @@ impl<'a> Plan<'a> {
         settlements.iter().any(|settlement| {
             settlement.bounce.as_ref().is_some_and(|(bounce, _, _)| {
                 self.draft.has(settlement.envelope)
-                    && (!new.insert(*bounce) || self.draft.has(*bounce))
+                    && (!new.insert(*bounce) || self.draft.stored(*bounce).is_some())
             })
         })
     }
@@ -317,7 +327,7 @@ impl<'a> Plan<'a> {
     fn remove(&mut self, selector: Selector) -> Receipt {
         let known = match selector {
             Selector::Message(message) => self.draft.exists(message),
-            Selector::Envelope(id) => self.draft.has(id),
+            Selector::Envelope(id) => self.draft.stored(id).is_some(),
             Selector::All => true,
         };
         let gone = self.draft.remove(selector);
@@ -330,6 +340,42 @@ impl<'a> Plan<'a> {
             self.add(frame);
         }
         Receipt::Affected(gone)
+    }
+
+    fn discard(&mut self, span: Span, at: Timestamp) -> Receipt {
+        if let Selector::Message(message) = span.selector
+            && self.draft.bucket(message).is_some()
+        {
+            return self.remove(span.selector);
+        }
+        let ids = span
+            .range()
+            .map(|range| self.draft.discard(range, span.most, at));
+        self.swept(Kind::Discard, ids.unwrap_or_default(), Some(at))
+    }
+
+    fn restore(&mut self, span: Span, at: Option<Timestamp>) -> Receipt {
+        let ids = span
+            .range()
+            .map(|range| self.draft.recover(range, span.most, at));
+        self.swept(Kind::Restore, ids.unwrap_or_default(), at)
+    }
+
+    fn purge(&mut self, span: Span, until: Timestamp) -> Receipt {
+        let ids = span
+            .range()
+            .map(|range| self.draft.purge(range, span.most, until));
+        self.swept(Kind::Purge, ids.unwrap_or_default(), Some(until))
+    }
+
+    /// A step of the trash: between the first and the last it took all that fits.
+    fn swept(&mut self, kind: Kind, ids: Vec<EnvelopeId>, at: Option<Timestamp>) -> Receipt {
+        if let (Some(&first), Some(&last)) = (ids.first(), ids.last()) {
+            let mut frame = Builder::new(64);
+            frame.push(&Swept { first, last, at }.seal(kind));
+            self.add(frame);
+        }
+        Receipt::Affected(ids)
     }
 
     fn suspend(&mut self, selector: Selector, suspended: bool) -> Receipt {
@@ -376,8 +422,9 @@ impl<'a> Plan<'a> {
         if self.draft.bucket(message).is_none() {
             return Ok(Receipt::Refused(Refusal::Unknown));
         }
-        if !self.sound(message)? {
-            return Ok(Receipt::Refused(Refusal::StillCorrupt));
+        if let Err(Damage(reason)) = self.sound(message)? {
+            let reason = reason.into();
+            return Ok(Receipt::Refused(Refusal::StillCorrupt { reason }));
         }
         self.draft.restore(message);
         let mut frame = Builder::new(64);
@@ -387,25 +434,28 @@ impl<'a> Plan<'a> {
     }
 
     /// Whether all records of a corrupt message and its content prove themselves.
-    fn sound(&self, message: MessageId) -> Result<bool, StoreError> {
+    fn sound(&self, message: MessageId) -> Result<Result<(), Damage>, StoreError> {
         let Some(bucket) = self.draft.bucket(message) else {
-            return Ok(false);
+            return Ok(Err(Damage::new("it is not in the corrupt bucket")));
         };
         let slots = &bucket.entry.slots;
+        if slots.is_empty() {
+            return Ok(Err(Damage::new("none of its envelopes is left")));
+        }
         let frame = Builder::new(0);
         for (id, _) in slots.ids(message) {
             let record = self.record(id, &frame)?;
-            if record
-                .and_then(|record| record::open_envelope(id, &record))
-                .is_err()
-            {
-                return Ok(false);
+            let envelope = record.and_then(|record| record::open_envelope(id, &record));
+            if let Err(Damage(reason)) = envelope {
+                return Ok(Err(Damage(format!("envelope {id}: {reason}"))));
             }
         }
         // A content of this very group has just been made.
         let at = bucket.entry.at;
-        let proven = at.slot == Place::STAGED || self.shared.prove(message, at)?.is_ok();
-        Ok(proven && !slots.is_empty())
+        if at.slot == Place::STAGED {
+            return Ok(Ok(()));
+        }
+        self.shared.prove(message, at)
     }
 }
 

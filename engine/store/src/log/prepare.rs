@@ -128,7 +128,7 @@ impl Prepared {
 fn marks(envelope: &Envelope) -> Marks {
     Marks {
         suspended: envelope.flags.suspended,
-        duplicated: false,
+        ..Marks::default()
     }
 }
 

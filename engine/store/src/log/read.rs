@@ -17,8 +17,10 @@ use bytes::Bytes;
 use redspool_core::envelope::Envelope;
 use redspool_core::id::{EnvelopeId, MessageId};
 use redspool_core::queue::{
-    CorruptMessage, Message, Paused, Reader, Scheduled, Selector, StoreError, Walked,
+    CorruptMessage, Discarded, Message, Paused, Reader, Scheduled, Selector, Span, StoreError,
+    TrashState, Walked,
 };
+use redspool_core::time::Timestamp;
 use std::borrow::Cow;
 use std::sync::Arc;
 
@@ -41,18 +43,18 @@ impl LogReader {
 type Listed = (EnvelopeId, Marks, Whereabouts);
 
 impl LogReader {
-    /// The next envelopes of a selection, and where they are.
-    fn listed(&self, selector: Selector, after: Option<EnvelopeId>, limit: usize) -> Vec<Listed> {
-        let (start, end) = selector.range().into_inner();
-        let from = after.map_or(start, |after| after.max(start));
-        if from > end {
+    /// The next envelopes of a span, of the queue or of the trash, and where they are.
+    fn listed(&self, span: Span, trashed: bool) -> Vec<Listed> {
+        let limit = span.most;
+        let Some(range) = span.range() else {
             return Vec::new();
-        }
+        };
+        let (start, end) = range.into_inner();
         let index = self.shared.index.read();
         let mut listed = Vec::with_capacity(limit.min(WALK));
-        for (message, entry) in index.messages.range(from.message()..=end.message()) {
+        for (message, entry) in index.messages.range(start.message()..=end.message()) {
             for (id, marks) in entry.slots.ids(*message) {
-                if id < start || id > end || after.is_some_and(|after| id <= after) {
+                if id < start || id > end || marks.trashed != trashed {
                     continue;
                 }
                 if listed.len() == limit {
@@ -62,6 +64,22 @@ impl LogReader {
             }
         }
         listed
+    }
+
+    /// The next envelopes of a span, read.
+    fn paged(&self, span: Span, trashed: bool) -> Result<Vec<Walked<Envelope>>, StoreError> {
+        let mut page = Vec::new();
+        let mut span = span;
+        // What left between listing and reading must not look like the end.
+        while page.is_empty() {
+            let listed = self.listed(span, trashed);
+            let Some((last, ..)) = listed.last() else {
+                break;
+            };
+            span.after = Some(*last);
+            self.envelopes(&listed, |entry| page.push(entry))?;
+        }
+        Ok(page)
     }
 
     /// Reads envelopes. What is gone by then is left out.
@@ -135,7 +153,7 @@ impl LogReader {
     /// listed, and is looked up again.
     fn shown<T>(
         &self,
-        (id, ..): &Listed,
+        (id, listed, _): &Listed,
         found: Option<T>,
         open: &impl Fn(EnvelopeId, Marks, &[u8]) -> Result<T, record::Damage>,
         visit: &mut impl FnMut(Walked<T>),
@@ -146,7 +164,10 @@ impl LogReader {
         }
         let again = self.shared.settled(
             id.message(),
-            |index| index.envelope(*id),
+            |index| {
+                let now = index.stored(*id);
+                now.filter(|(marks, _)| marks.trashed == listed.trashed)
+            },
             |(marks, whereabouts)| {
                 let record = self.shared.envelope_record(*id, *whereabouts)?;
                 Ok(record.and_then(|record| open(*id, *marks, &record)))
@@ -257,28 +278,25 @@ impl Reader for LogReader {
         after: Option<EnvelopeId>,
         limit: usize,
     ) -> Result<Vec<Walked<Envelope>>, StoreError> {
-        let mut page = Vec::new();
-        let mut after = after;
-        // What left between listing and reading must not look like the end.
-        while page.is_empty() {
-            let listed = self.listed(selector, after, limit);
-            let Some((last, ..)) = listed.last() else {
-                break;
-            };
-            after = Some(*last);
-            self.envelopes(&listed, |entry| page.push(entry))?;
-        }
-        Ok(page)
+        let span = Span {
+            selector,
+            after,
+            most: limit,
+        };
+        self.paged(span, false)
     }
 
     fn walk(&self, visit: &mut dyn FnMut(Walked<Scheduled>)) -> Result<(), StoreError> {
-        let mut after = None;
+        let mut span = Span {
+            most: WALK,
+            ..Span::all(Selector::All)
+        };
         loop {
-            let listed = self.listed(Selector::All, after, WALK);
+            let listed = self.listed(span, false);
             let Some((last, ..)) = listed.last() else {
                 return Ok(());
             };
-            after = Some(*last);
+            span.after = Some(*last);
             self.heads(&listed, &mut *visit)?;
         }
     }
@@ -307,5 +325,32 @@ impl Reader for LogReader {
         let index = self.shared.index.read();
         let bucket = index.corrupt.iter();
         Ok(bucket.map(|(id, bucket)| bucket.shown(*id)).collect())
+    }
+
+    fn discarded(
+        &self,
+        selector: Selector,
+        after: Option<EnvelopeId>,
+        limit: usize,
+    ) -> Result<Vec<Walked<Discarded>>, StoreError> {
+        let span = Span {
+            selector,
+            after,
+            most: limit,
+        };
+        let page = self.paged(span, true)?;
+        let index = self.shared.index.read();
+        let discarded = page.into_iter().map(|entry| {
+            entry.map(|envelope| Discarded {
+                // One that came back meanwhile was there when it was listed.
+                at: index.trash.at(envelope.id).unwrap_or(Timestamp::EPOCH),
+                envelope,
+            })
+        });
+        Ok(discarded.collect())
+    }
+
+    fn trash(&self) -> Result<TrashState, StoreError> {
+        Ok(self.shared.index.read().trash.state())
     }
 }

@@ -137,6 +137,14 @@ pub(super) fn rebuild(
         index.merge(delta, at, &mut table, 1);
     }
     judge(&mut index, &mut table);
+    let trashed = index.trash.state().envelopes;
+    if trashed > 0 {
+        let what = format!(
+            "{trashed} envelopes are in the trash; the log cannot tell of all whether they had been \
+             brought back"
+        );
+        findings.note(what, []);
+    }
     Ok(Loaded {
         index,
         table,
@@ -220,6 +228,19 @@ fn frames(
     )
 }
 
+/// What is in the trash gets there now: should the log that said it came back have been used again,
+/// there is time to find out.
+fn keep_trash(index: &mut Index) {
+    let now = today();
+    for (id, entry) in &index.messages {
+        let trashed = entry.slots.ids(*id).filter(|(_, marks)| marks.trashed);
+        for (envelope, _) in trashed {
+            index.trash.note(envelope, now);
+        }
+    }
+    index.recount();
+}
+
 /// Marks every envelope, and sets messages aside whose own record does not prove itself where it
 /// should be: its segment has been used again.
 fn judge(index: &mut Index, table: &mut Table) {
@@ -260,6 +281,7 @@ fn judge(index: &mut Index, table: &mut Table) {
             index.corrupt.insert(id, bucket);
         }
     }
+    keep_trash(index);
     for id in index.messages.keys() {
         index.epoch = Some(epoch::later(index.epoch, MessageIds::epoch_of(*id)));
     }

@@ -8,7 +8,7 @@
 //! Fails: never; what cannot be tied to a message is a finding.
 
 use super::draft::Draft;
-use super::form::{self, Marked};
+use super::form::{self, Marked, Swept};
 use super::frame::{Frame, Kind as FrameKind};
 use super::index::{Delta, Index};
 use super::place::{Location, Place};
@@ -119,9 +119,13 @@ impl<'a> Replay<'a> {
         else {
             return;
         };
-        // A copy of a message that is there already says where it lies now, and no more.
+        // A copy of a message that is there already says where it lies now, which of its envelopes
+        // are in the trash (in the records behind it), and no more.
         if self.kind == FrameKind::Copy && self.draft.entry(id).is_some() {
             self.draft.relocate(id, at, octets);
+            for (id, ..) in envelopes {
+                self.draft.recover(id..=id, 1, None);
+            }
             return;
         }
         self.draft.enter(id, at, octets);
@@ -168,6 +172,20 @@ impl<'a> Replay<'a> {
             Kind::Removed => {
                 self.draft.remove(form::open_removed(found.value)?);
             }
+            Kind::Discard => {
+                let Swept { first, last, at } = Swept::open(found.value)?;
+                let at = at.unwrap_or(Timestamp::EPOCH);
+                self.draft.discard(first..=last, usize::MAX, at);
+            }
+            Kind::Restore => {
+                let Swept { first, last, at } = Swept::open(found.value)?;
+                self.draft.recover(first..=last, usize::MAX, at);
+            }
+            Kind::Purge => {
+                let Swept { first, last, at } = Swept::open(found.value)?;
+                let until = at.unwrap_or(Timestamp::EPOCH);
+                self.draft.purge(first..=last, usize::MAX, until);
+            }
             Kind::Corrupt => {
                 if let Some(message) = message_of(found.key) {
                     let entry = record::open_corrupt(message, found.record)?;
@@ -188,7 +206,9 @@ impl<'a> Replay<'a> {
             | Kind::Summary
             | Kind::Segment
             | Kind::Position
-            | Kind::Import => {}
+            | Kind::Import
+            | Kind::Trashed
+            | Kind::Discarded => {}
         }
         Ok(())
     }
@@ -214,13 +234,13 @@ impl<'a> Replay<'a> {
             Some(current) if current.id == id.message() => {
                 let marks = Marks {
                     suspended,
-                    duplicated: false,
+                    ..Marks::default()
                 };
                 current.envelopes.push((id, at, marks));
             }
             _ => {
                 self.complete();
-                let before = self.draft.marks(id).unwrap_or_default();
+                let before = self.draft.stored(id).unwrap_or_default();
                 self.draft.put(
                     id,
                     at,

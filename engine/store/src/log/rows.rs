@@ -12,8 +12,9 @@ use super::index::{Bucket, Entry, Index};
 use super::open::{Loaded, today};
 use super::place::{Location, Place};
 use super::slots::{Marks, Slot, Slots, low};
-use super::summary::{Head, Summary};
+use super::summary::Summary;
 use super::table::Table;
+use super::trash::Trash;
 use crate::record::Damage;
 use redspool_core::id::MessageId;
 use redspool_core::queue::{CorruptMessage, StoreError};
@@ -25,6 +26,7 @@ pub(super) fn rows(database: &Database, loaded: &mut Loaded) -> Result<(), Store
     let room = usize::try_from(expected).unwrap_or(0).min(MANY);
     let mut reading = Reading {
         entries: Vec::with_capacity(room),
+        trash: &mut loaded.index.trash,
         damaged: BTreeMap::new(),
         table: &mut loaded.table,
     };
@@ -32,7 +34,7 @@ pub(super) fn rows(database: &Database, loaded: &mut Loaded) -> Result<(), Store
     let Reading {
         entries,
         mut damaged,
-        table: _,
+        ..
     } = reading;
     let sound = entries.len();
     // From a sorted list the tree is built at once, and full.
@@ -53,6 +55,7 @@ pub(super) fn rows(database: &Database, loaded: &mut Loaded) -> Result<(), Store
     for found in corrupt {
         bucket(index, found);
     }
+    index.recount();
     Ok(())
 }
 
@@ -103,6 +106,7 @@ impl Left {
 struct Reading<'a> {
     entries: Vec<(MessageId, Entry)>,
     damaged: BTreeMap<MessageId, Left>,
+    trash: &'a mut Trash,
     table: &'a mut Table,
 }
 
@@ -121,7 +125,7 @@ impl Reading<'_> {
             at,
             octets,
             stored: true,
-            slots: slots(message, summary.heads),
+            slots: self.slots(message, &summary),
         };
         self.table.claim(at, octets);
         match damage {
@@ -130,6 +134,21 @@ impl Reading<'_> {
                 let left = Left::new(Some(entry), damage);
                 self.damaged.insert(message, left);
             }
+        }
+    }
+
+    fn slots(&mut self, message: MessageId, summary: &Summary<'_>) -> Slots {
+        let trash = &mut *self.trash;
+        let mut slots = summary.slots(message).map(|(slot, at)| {
+            if let Some(at) = at {
+                trash.note(message.envelope(slot.low), at);
+            }
+            slot
+        });
+        // Of most messages there is one, and no list need be made.
+        match summary.heads {
+            [_] => slots.next().map_or_else(Slots::none, Slots::One),
+            _ => Slots::new(slots.collect()),
         }
     }
 
@@ -144,15 +163,6 @@ impl Reading<'_> {
             return Some(Damage::new("its log segment is missing or was used again"));
         }
         None
-    }
-}
-
-fn slots(message: MessageId, heads: &[Head]) -> Slots {
-    let slots = heads.iter().filter_map(|head| head.slot(message));
-    // Of most messages there is one, and no list need be made.
-    match heads {
-        [_] => slots.map(Slots::One).next().unwrap_or_else(Slots::none),
-        _ => Slots::new(slots.collect()),
     }
 }
 

@@ -169,15 +169,24 @@ impl Shared {
 
     /// One queued envelope.
     pub(super) fn envelope(&self, id: EnvelopeId) -> Result<Option<Envelope>, StoreError> {
-        self.settled(
-            id.message(),
-            |index| index.envelope(id),
-            |(marks, whereabouts)| {
-                let record = self.envelope_record(id, *whereabouts)?;
-                let envelope = record.and_then(|record| record::open_envelope(id, &record));
-                Ok(envelope.map(|envelope| marked(envelope, *marks)))
-            },
-        )
+        self.found(id, |index| index.envelope(id))
+    }
+
+    /// One envelope, queued or in the trash.
+    pub(super) fn stored(&self, id: EnvelopeId) -> Result<Option<Envelope>, StoreError> {
+        self.found(id, |index| index.stored(id))
+    }
+
+    fn found(
+        &self,
+        id: EnvelopeId,
+        look: impl Fn(&Index) -> Option<(Marks, Whereabouts)>,
+    ) -> Result<Option<Envelope>, StoreError> {
+        self.settled(id.message(), look, |(marks, whereabouts)| {
+            let record = self.envelope_record(id, *whereabouts)?;
+            let envelope = record.and_then(|record| record::open_envelope(id, &record));
+            Ok(envelope.map(|envelope| marked(envelope, *marks)))
+        })
     }
 
     /// What is kept about a message, read where it lies.

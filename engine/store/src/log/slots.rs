@@ -14,6 +14,8 @@ pub(super) struct Marks {
     pub(super) suspended: bool,
     /// It came back with an older state of the queue, and may have been delivered before.
     pub(super) duplicated: bool,
+    /// It is in the trash.
+    pub(super) trashed: bool,
 }
 
 /// One envelope.
@@ -94,6 +96,17 @@ impl Slots {
             *self = Self::new(left);
         }
         taken
+    }
+
+    /// Whether one of them is in the trash.
+    pub(super) fn any_trashed(&self) -> bool {
+        self.all().iter().any(|slot| slot.marks.trashed)
+    }
+
+    /// Those of them that are in the trash.
+    pub(super) fn trashed(&self) -> Self {
+        let slots = self.all().iter().filter(|slot| slot.marks.trashed);
+        Self::new(slots.copied().collect())
     }
 
     /// Their ids, in order.

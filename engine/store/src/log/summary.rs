@@ -6,13 +6,16 @@
 //! Absent on purpose: the rest of the envelopes, which lie in a table of their own.
 //! Fails: with [`Damage`].
 
+use super::form::{number_time, time_number};
 use super::place::Location;
 use super::slots::{Marks, Slot};
 use crate::record::{self, Damage, Kind, row_key};
 use redspool_core::id::MessageId;
 use redspool_core::queue::Scheduled;
+use redspool_core::time::Timestamp;
+use std::iter;
 use std::num::NonZeroU32;
-use zerocopy::little_endian::U32;
+use zerocopy::little_endian::{U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 /// The head of an envelope: the start of its stored form.
@@ -62,8 +65,9 @@ impl Head {
         scheduled.map_err(|why| Damage(why.to_string()))
     }
 
-    /// The envelope in the index. The marks of one that is not known are none.
-    pub(super) fn slot(&self, message: MessageId) -> Option<Slot> {
+    /// The envelope in the index, as if it were queued. The marks of one that is not known are
+    /// none.
+    fn slot(&self, message: MessageId) -> Option<Slot> {
         let flags = self.scheduled(message).map(|scheduled| scheduled.flags);
         let flags = flags.unwrap_or_default();
         Some(Slot {
@@ -71,6 +75,7 @@ impl Head {
             marks: Marks {
                 suspended: flags.suspended,
                 duplicated: flags.maybe_duplicated,
+                trashed: false,
             },
         })
     }
@@ -86,27 +91,75 @@ pub(super) struct Summary<'a> {
     pub(super) location: Location,
     /// In order of their ids, each once.
     pub(super) heads: &'a [Head],
+    /// When each was discarded, see [`number_time`]; empty if none was.
+    discarded: &'a [U64],
 }
 
 impl<'a> Summary<'a> {
-    /// The record of a summary. `location.live` is the number of heads.
-    pub(super) fn seal(message: MessageId, location: Location, heads: &[Head]) -> Vec<u8> {
+    /// The record of a summary. `location.live` is the number of heads, and of times when they were
+    /// discarded, if one was.
+    pub(super) fn seal(
+        message: MessageId,
+        location: Location,
+        heads: &[Head],
+        discarded: &[Option<Timestamp>],
+    ) -> Vec<u8> {
         let mut value = location.value();
         value.extend_from_slice(heads.as_bytes());
-        record::seal(Kind::Summary, row_key(message), &value)
+        for at in discarded {
+            value.extend_from_slice(U64::from(time_number(*at)).as_bytes());
+        }
+        let kind = if discarded.is_empty() {
+            Kind::Summary
+        } else {
+            Kind::Trashed
+        };
+        record::seal(kind, row_key(message), &value)
     }
 
     pub(super) fn open(message: MessageId, record: &'a [u8]) -> Result<Self, Damage> {
-        let value = record::value_of(Kind::Summary, row_key(message), record)?;
-        let (location, heads) = Location::from_prefix(value)?;
-        let heads = <[Head]>::ref_from_bytes(heads).map_err(|_| unfit())?;
+        let trashed = record::first(record).is_ok_and(|found| found.kind == Kind::Trashed);
+        let kind = if trashed {
+            Kind::Trashed
+        } else {
+            Kind::Summary
+        };
+        let value = record::value_of(kind, row_key(message), record)?;
+        let (location, rest) = Location::from_prefix(value)?;
+        let live = usize::try_from(location.live).map_err(|_| unfit())?;
+        let (heads, rest) =
+            <[Head]>::ref_from_prefix_with_elems(rest, live).map_err(|_| unfit())?;
+        let times = if trashed { live } else { 0 };
+        let discarded = <[U64]>::ref_from_bytes_with_elems(rest, times).map_err(|_| unfit())?;
         let lows = heads.iter().map(|head| head.low.get());
         let ordered = lows.clone().zip(lows.skip(1)).all(|(one, next)| one < next);
         let zero = heads.first().is_some_and(|head| head.low.get() == 0);
-        if !ordered || zero || u32::try_from(heads.len()) != Ok(location.live) {
+        if !ordered || zero {
             return Err(unfit());
         }
-        Ok(Self { location, heads })
+        Ok(Self {
+            location,
+            heads,
+            discarded,
+        })
+    }
+
+    /// Its envelopes in the index, and when each was discarded, in order.
+    pub(super) fn slots(
+        &self,
+        message: MessageId,
+    ) -> impl Iterator<Item = (Slot, Option<Timestamp>)> {
+        let times = self
+            .discarded
+            .iter()
+            .map(|number| number_time(number.get()));
+        let times = times.chain(iter::repeat(None));
+        let slots = self.heads.iter().map(move |head| head.slot(message));
+        slots.zip(times).filter_map(|(slot, at)| {
+            let mut slot = slot?;
+            slot.marks.trashed = at.is_some();
+            Some((slot, at))
+        })
     }
 
     /// The head of one envelope.
@@ -154,13 +207,28 @@ mod tests {
         let marks = Marks {
             suspended: true,
             duplicated: true,
+            trashed: true,
         };
         let heads = [Head::new(scheduled, low(4), marks), Head::unknown(low(9))];
-        let record = Summary::seal(message, location(2), &heads);
+        let at = Some(Timestamp::from_secs(77));
+        let record = Summary::seal(message, location(2), &heads, &[at, None]);
         let summary = Summary::open(message, &record).unwrap();
         assert_eq!(summary.location, location(2));
         let found = summary.head(low(4)).unwrap();
-        assert_eq!(found.slot(message), Some(Slot { low: low(4), marks }));
+        let slots: Vec<_> = summary.slots(message).collect();
+        let none = Marks::default();
+        let want = [(low(4), marks, at), (low(9), none, None)];
+        assert_eq!(
+            slots,
+            want.map(|(low, marks, at)| (Slot { low, marks }, at))
+        );
+        let plain = Summary::seal(message, location(2), &heads, &[]);
+        let plain = Summary::open(message, &plain).unwrap();
+        assert!(
+            plain
+                .slots(message)
+                .all(|(slot, at)| at.is_none() && !slot.marks.trashed)
+        );
         assert_eq!(found.scheduled(message).unwrap().retry, 4);
         assert!(summary.head(low(9)).unwrap().scheduled(message).is_err());
         assert!(summary.head(low(5)).is_none());
@@ -170,9 +238,9 @@ mod tests {
     fn heads_out_of_order_or_number_are_damage() {
         let message = MessageId::new(7).unwrap();
         let heads = [Head::unknown(low(9)), Head::unknown(low(4))];
-        let record = Summary::seal(message, location(2), &heads);
+        let record = Summary::seal(message, location(2), &heads, &[]);
         assert!(Summary::open(message, &record).is_err());
-        let record = Summary::seal(message, location(2), &heads[..1]);
+        let record = Summary::seal(message, location(2), &heads[..1], &[]);
         assert!(Summary::open(message, &record).is_err());
     }
 }

@@ -7,8 +7,8 @@ use redspool_core::addr::Source;
 use redspool_core::envelope::{Delivery, Dsn, Envelope, Flags, Relay};
 use redspool_core::id::{EnvelopeId, MessageId};
 use redspool_core::queue::{
-    Body, Change, Message, Reader, Receipt, Selector, Settlement, Store, StoreError, Submission,
-    Transition,
+    Body, Change, Message, Reader, Receipt, Selector, Settlement, Span, Store, StoreError,
+    Submission, Transition,
 };
 use redspool_core::time::Timestamp;
 use std::collections::BTreeMap;
@@ -225,6 +225,52 @@ fn a_lost_database_is_built_anew_and_says_so() {
     }
 }
 
+#[test]
+fn the_trash_lasts_over_checkpoints_moves_and_a_lost_database() {
+    let spool = tempfile::tempdir().unwrap();
+    let mut store = small(spool.path());
+    let at = Timestamp::from_secs(1_795_000_200);
+    for number in 1..200 {
+        commit(&mut store, submit(number, 2, 900));
+        if number % 3 == 0 {
+            let span = Span::all(Selector::Envelope(id(number, 2)));
+            commit(&mut store, Transition::Discard { span, at });
+        }
+        if number % 6 == 0 {
+            let span = Span::all(Selector::Message(message(number)));
+            commit(&mut store, Transition::Restore { span, at: None });
+        }
+        // A deferred message leaves the hot log, what is in the trash of it, too.
+        commit(&mut store, settle(id(number, 1), retry()));
+    }
+    let kept = |number: &u32| number % 3 == 0 && number % 6 != 0;
+    let trash: Vec<_> = (1..200).filter(kept).map(|number| id(number, 2)).collect();
+    let all = |number| [id(number, 1), id(number, 2)];
+    let mut want: Vec<_> = (1..200).flat_map(all).collect();
+    want.retain(|id| !trash.contains(id));
+    let shown = |reader: &LogReader, now: bool| {
+        assert_eq!(queued(reader), want);
+        let page = reader.discarded(Selector::All, None, 1_000).unwrap();
+        let page: Vec<_> = page.into_iter().map(Result::unwrap).collect();
+        let ids: Vec<_> = page.iter().map(|one| one.envelope.id).collect();
+        assert_eq!(ids, trash);
+        assert!(page.iter().all(|one| (one.at > at) == now), "{page:?}");
+        assert_eq!(reader.trash().unwrap().envelopes, trash.len() as u64);
+    };
+    shown(&store.reader(), false);
+    drop(store);
+    shown(&Offline::open(spool.path()).unwrap().reader(), false);
+    shown(&small(spool.path()).reader(), false);
+    let report = check(spool.path(), &mut |_, _| {}).unwrap();
+    assert!(report.sound());
+    let counts = (report.envelopes, report.trashed);
+    assert_eq!(counts, (want.len() as u64, trash.len() as u64));
+    // When it was discarded is a matter of the old database: it stays its time from now on.
+    std::fs::remove_file(spool.path().join(FILE_NAME)).unwrap();
+    drop(small(spool.path()));
+    shown(&small(spool.path()).reader(), true);
+}
+
 /// The error of an envelope in the test above: the first of each message was deferred.
 fn envelope_error(id: EnvelopeId) -> Box<str> {
     match id.get() & 0xffff_ffff {
@@ -301,7 +347,9 @@ fn a_damaged_content_is_told_set_aside_and_not_taken_back() {
         Receipt::Affected(vec![id(7, 1)])
     );
     assert_eq!(queued(&reader), [id(8, 1)]);
-    let still = Receipt::Refused(redspool_core::queue::Refusal::StillCorrupt);
+    let still = Receipt::Refused(redspool_core::queue::Refusal::StillCorrupt {
+        reason: "content record does not match its checksum".into(),
+    });
     assert_eq!(commit(&mut store, Transition::Uncorrupt(message(7))), still);
     file.write(u64::from(place.offset) + 200, &[b"x"]).unwrap();
     assert_eq!(

@@ -9,7 +9,7 @@
 use super::database::fault;
 use super::prepare::{Parts, Prepared, Settled, Step};
 use super::read::{Key, all_of, keys, prove_body};
-use super::{BODIES, CORRUPT, CORRUPT_QUEUE, META, QUEUE};
+use super::{BODIES, CORRUPT, CORRUPT_QUEUE, META, QUEUE, TRASH};
 use crate::epoch;
 use crate::mem::retried;
 use crate::record::{self, Damage, Meta, Row};
@@ -23,29 +23,30 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::{Bound, RangeInclusive};
 use std::time::SystemTime;
 
-type Rows<'t, K> = Table<'t, K, &'static [u8]>;
+pub(super) type Rows<'t, K> = Table<'t, K, &'static [u8]>;
 
 /// Envelopes rewritten at a time when many are suspended.
 const BATCH: usize = 1024;
 
 /// One transaction's tables.
 pub(super) struct Apply<'t> {
-    queue: Rows<'t, u64>,
+    pub(super) queue: Rows<'t, u64>,
+    pub(super) trash: Rows<'t, u64>,
     bodies: Rows<'t, u64>,
-    corrupt: Rows<'t, u32>,
+    pub(super) corrupt: Rows<'t, u32>,
     corrupt_queue: Rows<'t, u64>,
     meta: Rows<'t, u32>,
     /// Where the next content goes: behind the last one.
     place: Option<u64>,
     epoch: Option<u16>,
-    changed: bool,
+    pub(super) changed: bool,
 }
 
 /// Messages that are about to enter, in key order.
 type Entering = BTreeMap<MessageId, Parts>;
 
 /// Envelopes a message has gained or lost in a transition.
-type Balance = BTreeMap<MessageId, i64>;
+pub(super) type Balance = BTreeMap<MessageId, i64>;
 
 impl<'t> Apply<'t> {
     pub(super) fn new(
@@ -54,6 +55,7 @@ impl<'t> Apply<'t> {
     ) -> Result<Self, StoreError> {
         Ok(Self {
             queue: transaction.open_table(QUEUE).map_err(fault)?,
+            trash: transaction.open_table(TRASH).map_err(fault)?,
             bodies: transaction.open_table(BODIES).map_err(fault)?,
             corrupt: transaction.open_table(CORRUPT).map_err(fault)?,
             corrupt_queue: transaction.open_table(CORRUPT_QUEUE).map_err(fault)?,
@@ -136,6 +138,9 @@ impl<'t> Apply<'t> {
                 None => Ok(Receipt::Refused(Refusal::Unknown)),
             },
             Step::Uncorrupt(message) => self.uncorrupt(message),
+            Step::Discard { span, at } => self.discard(span, at),
+            Step::Restore { span, at } => self.restore(span, at),
+            Step::Purge { span, until } => self.purge(span, until),
         }
     }
 
@@ -197,7 +202,7 @@ impl<'t> Apply<'t> {
         next.ok_or_else(|| StoreError::Unreadable("there is no place behind the last".into()))
     }
 
-    fn put(&mut self, key: u64, record: &[u8]) -> Result<(), StoreError> {
+    pub(super) fn put(&mut self, key: u64, record: &[u8]) -> Result<(), StoreError> {
         self.queue.insert(key, record).map_err(fault)?;
         self.changed = true;
         Ok(())
@@ -219,6 +224,8 @@ impl<'t> Apply<'t> {
             match change {
                 Change::Done => {
                     if !self.take(envelope)? {
+                        let left = i64::from(self.take_trashed(envelope)?);
+                        *balance.entry(message).or_default() -= left;
                         continue;
                     }
                     *balance.entry(message).or_default() -= 1;
@@ -253,7 +260,7 @@ impl<'t> Apply<'t> {
                 continue;
             };
             if self.has(settlement.envelope.get())?
-                && (!new.insert(*bounce) || self.has(bounce.get())?)
+                && (!new.insert(*bounce) || self.has(bounce.get())? || self.in_trash(*bounce)?)
             {
                 return Ok(true);
             }
@@ -266,7 +273,7 @@ impl<'t> Apply<'t> {
     }
 
     /// Removes an envelope's record; whether there was one.
-    fn take(&mut self, id: EnvelopeId) -> Result<bool, StoreError> {
+    pub(super) fn take(&mut self, id: EnvelopeId) -> Result<bool, StoreError> {
         let taken = self.queue.remove(id.get()).map_err(fault)?.is_some();
         self.changed |= taken;
         Ok(taken)
@@ -293,7 +300,7 @@ impl<'t> Apply<'t> {
 
     /// Brings the messages' own counts up to date. A message that comes to none is gone; one whose
     /// count cannot be right is set aside. Gives the envelopes that went with those.
-    fn balance(&mut self, balance: Balance) -> Result<Vec<EnvelopeId>, StoreError> {
+    pub(super) fn balance(&mut self, balance: Balance) -> Result<Vec<EnvelopeId>, StoreError> {
         let mut dropped = Vec::new();
         for (message, change) in balance {
             if change == 0 {
@@ -372,7 +379,7 @@ impl<'t> Apply<'t> {
     }
 
     fn remove_envelope(&mut self, id: EnvelopeId) -> Result<Receipt, StoreError> {
-        if !self.take(id)? {
+        if !self.take(id)? && !self.take_trashed(id)? {
             return Ok(Receipt::Affected(Vec::new()));
         }
         let mut gone = self.balance(Balance::from([(id.message(), -1)]))?;
@@ -382,15 +389,16 @@ impl<'t> Apply<'t> {
     }
 
     /// Removes a message, queued or corrupt, without looking into its envelopes.
-    fn remove_message(&mut self, id: MessageId) -> Result<Receipt, StoreError> {
+    pub(super) fn remove_message(&mut self, id: MessageId) -> Result<Receipt, StoreError> {
         let mut records = raw(&self.queue, all_of(id))?;
+        records.extend(raw(&self.trash, all_of(id))?);
         records.extend(raw(&self.corrupt_queue, all_of(id))?);
         let corrupt = self.corrupt.remove(id.get()).map_err(fault)?.is_some();
         if records.is_empty() && !corrupt {
             return Ok(Receipt::Affected(Vec::new()));
         }
         self.changed = true;
-        for table in [&mut self.queue, &mut self.corrupt_queue] {
+        for table in [&mut self.queue, &mut self.corrupt_queue, &mut self.trash] {
             table.retain_in(all_of(id), |_, _| false).map_err(fault)?;
         }
         let row = row_among(id, &records);
@@ -412,7 +420,14 @@ impl<'t> Apply<'t> {
         self.changed |= !gone.is_empty() || !contents.is_empty();
         self.queue.retain(|_, _| false).map_err(fault)?;
         for (id, row) in contents {
-            self.drop_content(id, row.as_ref())?;
+            let live = u32::try_from(raw(&self.trash, all_of(id))?.len()).unwrap_or(u32::MAX);
+            match row {
+                // What is in the trash keeps its message.
+                Some(row) if live > 0 => {
+                    self.put(record::row_key(id), &Row { live, ..row }.seal())?;
+                }
+                row => self.drop_content(id, row.as_ref())?,
+            }
         }
         Ok(Receipt::Affected(gone))
     }
@@ -470,7 +485,7 @@ impl<'t> Apply<'t> {
     }
 
     /// Sets a message aside that turned out damaged while it was worked on.
-    fn damaged(
+    pub(super) fn damaged(
         &mut self,
         message: MessageId,
         damage: &Damage,
@@ -489,14 +504,16 @@ impl<'t> Apply<'t> {
         reason: &str,
         at: Timestamp,
     ) -> Result<Option<Vec<EnvelopeId>>, StoreError> {
-        let records = raw(&self.queue, all_of(message))?;
+        let mut records = raw(&self.queue, all_of(message))?;
         if records.is_empty() {
             return Ok(None);
         }
+        records.extend(raw(&self.trash, all_of(message))?);
         self.changed = true;
-        self.queue
-            .retain_in(all_of(message), |_, _| false)
-            .map_err(fault)?;
+        for table in [&mut self.queue, &mut self.trash] {
+            let range = all_of(message);
+            table.retain_in(range, |_, _| false).map_err(fault)?;
+        }
         for (key, record) in &records {
             self.corrupt_queue
                 .insert(*key, record.as_slice())
@@ -520,35 +537,56 @@ impl<'t> Apply<'t> {
             return Ok(Receipt::Refused(Refusal::Unknown));
         }
         let records = raw(&self.corrupt_queue, all_of(message))?;
-        if !self.sound(message, &records)? {
-            return Ok(Receipt::Refused(Refusal::StillCorrupt));
+        if let Err(Damage(reason)) = self.sound(message, &records)? {
+            let reason = reason.into();
+            return Ok(Receipt::Refused(Refusal::StillCorrupt { reason }));
         }
         self.corrupt.remove(message.get()).map_err(fault)?;
         self.corrupt_queue
             .retain_in(all_of(message), |_, _| false)
             .map_err(fault)?;
+        self.changed = true;
         for (key, record) in &records {
-            self.put(*key, record)?;
+            let table = if record::is_discarded(record) {
+                &mut self.trash
+            } else {
+                &mut self.queue
+            };
+            table.insert(*key, record.as_slice()).map_err(fault)?;
         }
         Ok(Receipt::Done)
     }
 
     /// Whether all records of a message and its content prove themselves and agree.
-    fn sound(&self, message: MessageId, records: &[Record]) -> Result<bool, StoreError> {
-        let Ok(row) = row_among(message, records) else {
-            return Ok(false);
+    fn sound(
+        &self,
+        message: MessageId,
+        records: &[Record],
+    ) -> Result<Result<(), Damage>, StoreError> {
+        let row = match row_among(message, records) {
+            Ok(row) => row,
+            Err(damage) => return Ok(Err(damage)),
         };
         let envelopes = records
             .iter()
             .filter_map(|(key, record)| Some((EnvelopeId::new(*key)?, record)));
         let mut live = 0u32;
         for (id, record) in envelopes {
-            if record::open_envelope(id, record).is_err() {
-                return Ok(false);
+            let opened = if record::is_discarded(record) {
+                record::open_discarded(id, record).map(drop)
+            } else {
+                record::open_envelope(id, record).map(drop)
+            };
+            if let Err(Damage(reason)) = opened {
+                return Ok(Err(Damage(format!("envelope {id}: {reason}"))));
             }
             live += 1;
         }
-        Ok(live > 0 && live == row.live && prove_body(&self.bodies, &row)?.is_ok())
+        if live == 0 || live != row.live {
+            let why = format!("it has {live} envelopes, its record says {}", row.live);
+            return Ok(Err(Damage(why)));
+        }
+        prove_body(&self.bodies, &row)
     }
 }
 
@@ -575,7 +613,9 @@ fn row_among(message: MessageId, records: &[Record]) -> Result<Row, Damage> {
 
 fn envelopes_among(records: &[Record]) -> Vec<EnvelopeId> {
     let ids = records.iter().filter_map(|(key, _)| EnvelopeId::new(*key));
-    ids.collect()
+    let mut ids: Vec<_> = ids.collect();
+    ids.sort_unstable();
+    ids
 }
 
 /// The receipt of a settlement or notice that met damaged messages.

@@ -12,6 +12,7 @@ mod database;
 mod open;
 mod prepare;
 mod read;
+mod trash;
 
 use self::apply::Apply;
 pub(crate) use self::database::{CACHE_OFFLINE, Shared, fault, guarded};
@@ -37,6 +38,8 @@ const BODIES: Definition<u64> = TableDefinition::new("bodies");
 const CORRUPT: Definition<u32> = TableDefinition::new("corrupt");
 /// Keys and records of `QUEUE` as they were found, of corrupt messages.
 const CORRUPT_QUEUE: Definition<u64> = TableDefinition::new("corrupt_queue");
+/// Envelope-id to the record of an envelope in the trash; its message is in `QUEUE`.
+const TRASH: Definition<u64> = TableDefinition::new("trash");
 /// `record::Meta` to its record.
 const META: Definition<u32> = TableDefinition::new("meta");
 

@@ -9,7 +9,7 @@ use crate::record;
 use redspool_core::envelope::Envelope;
 use redspool_core::id::{EnvelopeId, MessageId};
 use redspool_core::queue::{
-    Body, Change, Message, Paused, Selector, Settlement, StoreError, Submission, Transition,
+    Body, Change, Message, Paused, Selector, Settlement, Span, StoreError, Submission, Transition,
 };
 use redspool_core::time::Timestamp;
 use std::hash::Hasher as _;
@@ -43,6 +43,18 @@ pub(super) enum Step {
         at: Timestamp,
     },
     Uncorrupt(MessageId),
+    Discard {
+        span: Span,
+        at: Timestamp,
+    },
+    Restore {
+        span: Span,
+        at: Option<Timestamp>,
+    },
+    Purge {
+        span: Span,
+        until: Timestamp,
+    },
 }
 
 /// The records of a message.
@@ -96,6 +108,9 @@ impl Prepared {
                 at,
             },
             Transition::Uncorrupt(message) => Step::Uncorrupt(message),
+            Transition::Discard { span, at } => Step::Discard { span, at },
+            Transition::Restore { span, at } => Step::Restore { span, at },
+            Transition::Purge { span, until } => Step::Purge { span, until },
         };
         let weight = match &step {
             Step::Submit(parts)

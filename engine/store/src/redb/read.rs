@@ -7,14 +7,15 @@
 //! Fails: with `Corrupt` for one record, with `Unreadable` when the database itself is damaged.
 
 use super::database::{Shared, fault, guarded};
-use super::{BODIES, CORRUPT, CORRUPT_QUEUE, META, QUEUE};
+use super::{BODIES, CORRUPT, CORRUPT_QUEUE, META, QUEUE, TRASH};
 use crate::record::{self, Damage, Meta, Row};
-use ::redb::{ReadOnlyTable, ReadTransaction, ReadableTable, ReadableTableMetadata};
+use ::redb::{ReadOnlyTable, ReadTransaction, ReadableTable, ReadableTableMetadata, TableError};
 use bytes::Bytes;
 use redspool_core::envelope::Envelope;
 use redspool_core::id::{EnvelopeId, MessageId};
 use redspool_core::queue::{
-    CorruptMessage, Message, Paused, Reader, Scheduled, Selector, StoreError, Walked,
+    CorruptMessage, Discarded, Message, Paused, Reader, Scheduled, Selector, StoreError,
+    TrashState, Walked,
 };
 use redspool_core::time::Timestamp;
 use std::hash::Hasher as _;
@@ -67,6 +68,17 @@ pub(crate) fn format(shared: &Shared) -> Result<u32, StoreError> {
     let found = meta(&snapshot, Meta::Format)?;
     let found = found.and_then(|found| u32::try_from(found).ok());
     found.ok_or_else(|| StoreError::Unreadable("it is a database, but not a queue".into()))
+}
+
+/// The trash; a store that never had one has no such table.
+fn trash(
+    snapshot: &ReadTransaction,
+) -> Result<Option<ReadOnlyTable<u64, &'static [u8]>>, StoreError> {
+    match snapshot.open_table(TRASH) {
+        Ok(table) => Ok(Some(table)),
+        Err(TableError::TableDoesNotExist(_)) => Ok(None),
+        Err(why) => Err(fault(why)),
+    }
 }
 
 /// The last id epoch stored.
@@ -249,6 +261,64 @@ impl Reader for RedbReader {
             Ok(bucket)
         })
     }
+
+    fn discarded(
+        &self,
+        selector: Selector,
+        after: Option<EnvelopeId>,
+        limit: usize,
+    ) -> Result<Vec<Walked<Discarded>>, StoreError> {
+        if after.is_some_and(|after| after >= *selector.range().end()) {
+            return Ok(Vec::new());
+        }
+        self.snapshot(|snapshot| {
+            let mut page = Vec::new();
+            let Some(table) = trash(snapshot)? else {
+                return Ok(page);
+            };
+            let rows = table.range(keys(selector, after)).map_err(fault)?;
+            for entry in rows.take(limit) {
+                let (key, value) = entry.map_err(fault)?;
+                if let Some(id) = EnvelopeId::new(key.value()) {
+                    let discarded = record::open_discarded(id, value.value());
+                    page.push(discarded.map_err(|damage| damage.of(id.message())));
+                }
+            }
+            Ok(page)
+        })
+    }
+
+    fn trash(&self) -> Result<TrashState, StoreError> {
+        self.snapshot(|snapshot| {
+            let mut state = TrashState::default();
+            let Some(table) = trash(snapshot)? else {
+                return Ok(state);
+            };
+            let queue = snapshot.open_table(QUEUE).map_err(fault)?;
+            let mut last = None;
+            for entry in table.iter().map_err(fault)? {
+                let (key, value) = entry.map_err(fault)?;
+                let Some(id) = EnvelopeId::new(key.value()) else {
+                    continue;
+                };
+                state.envelopes += 1;
+                if let Ok(Discarded { at, .. }) = record::open_discarded(id, value.value()) {
+                    state.oldest = Some(state.oldest.map_or(at, |oldest| oldest.min(at)));
+                    state.latest = state.latest.max(Some(at));
+                }
+                let message = id.message();
+                if last.replace(message) == Some(message) {
+                    continue;
+                }
+                let queued = queue.range(keys(Selector::Message(message), None));
+                if queued.map_err(fault)?.next().is_none() {
+                    let row = row(&queue, message).ok().flatten();
+                    state.octets += row.map_or(0, |row| row.message.size);
+                }
+            }
+            Ok(state)
+        })
+    }
 }
 
 /// A corrupt bucket entry whose own record is damaged.
@@ -317,12 +387,14 @@ impl Key {
 /// The walk over all records, message by message.
 struct Walk<'a> {
     queue: ReadOnlyTable<u64, &'static [u8]>,
+    trash: Option<ReadOnlyTable<u64, &'static [u8]>>,
     visit: &'a mut dyn FnMut(Walked<Scheduled>),
     /// The message whose records are being read.
     current: Option<Count>,
 }
 
-/// Envelopes of a message: how many its record says it has, and how many were found.
+/// Envelopes of a message: how many its record says it has, and how many were found in queue and
+/// trash.
 struct Count {
     message: MessageId,
     live: Result<u32, Damage>,
@@ -336,6 +408,7 @@ impl<'a> Walk<'a> {
     ) -> Result<Self, StoreError> {
         Ok(Self {
             queue: snapshot.open_table(QUEUE).map_err(fault)?,
+            trash: trash(snapshot)?,
             visit,
             current: None,
         })
@@ -350,6 +423,13 @@ impl<'a> Walk<'a> {
                 Key::Message(id) => {
                     let live = Row::open(id, value.value()).map(|row| row.live);
                     self.begin(id, live);
+                    let trashed = match &self.trash {
+                        Some(trash) => trash.range(all_of(id)).map_err(fault)?.count(),
+                        None => 0,
+                    };
+                    if let Some(count) = &mut self.current {
+                        count.found = u32::try_from(trashed).unwrap_or(u32::MAX);
+                    }
                 }
                 Key::Envelope(id) => self.envelope(id, value.value()),
             }

@@ -177,7 +177,14 @@ fn a_damaged_record_costs_its_message_and_not_the_group() {
     let other = reader.envelope(envelope(message(8), 1).id).unwrap();
     assert_eq!(other.unwrap().retry, 1);
     let back = commit(&mut store, Transition::Uncorrupt(message(7)));
-    assert_eq!(back, Receipt::Refused(Refusal::StillCorrupt));
+    let still = Refusal::StillCorrupt {
+        reason: format!(
+            "envelope {}: envelope record does not match its checksum",
+            envelope(message(7), 2).id
+        )
+        .into(),
+    };
+    assert_eq!(back, Receipt::Refused(still));
     let gone = commit(
         &mut store,
         Transition::Remove(Selector::Message(message(7))),

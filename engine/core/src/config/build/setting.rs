@@ -30,6 +30,23 @@ impl Builder<'_> {
                     self.config.limits.queue_ttl = delay;
                 }
             }
+            Directive::TrashTtl(span, word) => {
+                self.again("trash-ttl", span);
+                if let Some(delay) = self.delay(&word) {
+                    self.config.limits.trash_ttl = delay;
+                }
+            }
+            Directive::TrashSize(span, size) => {
+                self.again("trash-size", span);
+                match value::size(&size.text) {
+                    Ok(octets) => self.config.limits.trash_size = octets,
+                    Err(fault) => self.value_fault(size.span, fault),
+                }
+            }
+            Directive::TrashShare(span, number) => {
+                self.again("trash-share", span);
+                self.trash_share(&number);
+            }
             Directive::MaxDeferred(span, number) => {
                 self.again("max-deferred", span);
                 if let Some(number) = self.count(&number, 0) {
@@ -89,6 +106,16 @@ impl Builder<'_> {
                 let fault = self.report.error(word.span, message, "");
                 fault.help("write smtp sub-addr-delim \"+\"");
             }
+        }
+    }
+
+    fn trash_share(&mut self, number: &At<i64>) {
+        if let Ok(share @ 0..=100) = u64::try_from(number.what) {
+            self.config.limits.trash_share = share;
+        } else {
+            let message = "not a share in hundredths";
+            let fault = self.report.error(number.span, message, "");
+            fault.help("write a whole number from 0 to 100");
         }
     }
 
