@@ -199,7 +199,7 @@ impl Ledger {
             return wrong(format!("tried, but it is {:?}", entry.state));
         }
         let asked = std::mem::take(&mut entry.asked);
-        // RFC-wise the earliest moment; mail for a domain that has just answered may go at once.
+        // Mail for a domain that has just answered may go at once.
         let answered = self.answered.get(entry.dest.domain());
         let hastened = answered.is_some_and(|at| *at >= entry.failed);
         if now < entry.not_before && !asked && !hastened {

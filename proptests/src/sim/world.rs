@@ -9,25 +9,21 @@ use super::Breach;
 use super::agenda::Agenda;
 use super::bug::Bug;
 use super::disk::{Disk, Write};
-use super::ledger::{End, Ledger, Verdict};
+use super::ledger::{Ledger, Verdict};
 use super::link::Link;
-use super::plan::{Fate, Mail, Mishap, Plan, Scene, pick};
+use super::plan::{Mail, Mishap, Plan, Scene};
 use super::trace::Trace;
 use super::watch::Watch;
-use crate::mail;
 use bytes::Bytes;
-use redspool_core::addr::Address;
-use redspool_core::bounce::{self, Report};
 use redspool_core::engine::{
     Action, Content, Engine, Event, Loaded, Lookup, Note, QueryId, SessionId, Unresolved,
 };
-use redspool_core::envelope::{Delivery, Dsn, Envelope, Flags, Relay};
+use redspool_core::envelope::{Delivery, Envelope, Relay};
 use redspool_core::id::{EnvelopeId, MessageId, MessageIds};
 use redspool_core::limits::Limits;
 use redspool_core::machine::Machine as _;
 use redspool_core::queue::{
-    Body, Failure, Message, Outcome, Paused, Reader as _, Receipt, Scheduled, Selector, Settlement,
-    Submission, Transition,
+    Failure, Outcome, Paused, Reader as _, Scheduled, Selector, Settlement,
 };
 use redspool_core::reply::Status;
 use redspool_core::rng::Rng;
@@ -40,10 +36,10 @@ use std::time::{Duration, Instant};
 const DATE: u64 = 1_700_000_000;
 
 /// What we are called.
-const NAME: &str = "mx.example.org";
+pub(super) const NAME: &str = "mx.example.org";
 
 /// Age at which senders are told that their mail is late.
-const DELAY: Duration = Duration::from_hours(4);
+pub(super) const DELAY: Duration = Duration::from_hours(4);
 
 /// After what time everything must be over, counted from the end of the faults: the life of a
 /// message, then that of the notice about it, and some hours.
@@ -87,7 +83,7 @@ pub(super) struct World {
     pub(super) plan: Plan,
     pub(super) limits: Arc<Limits>,
     pub(super) scene: Scene,
-    engine: Option<Engine>,
+    pub(super) engine: Option<Engine>,
     /// Number of the daemon's life.
     pub(super) life: u32,
     pub(super) agenda: Agenda<Step>,
@@ -99,12 +95,12 @@ pub(super) struct World {
     pub(super) rng: Rng,
     /// Chance of the planted bug; apart, so that a bug changes nothing else.
     pub(super) whim: Rng,
-    ids: MessageIds,
+    pub(super) ids: MessageIds,
     zones: BTreeMap<Box<str>, usize>,
-    mail: std::vec::IntoIter<Mail>,
-    mishaps: std::vec::IntoIter<(Duration, Mishap)>,
-    paused: Paused,
-    seed: u64,
+    pub(super) mail: std::vec::IntoIter<Mail>,
+    pub(super) mishaps: std::vec::IntoIter<(Duration, Mishap)>,
+    pub(super) paused: Paused,
+    pub(super) seed: u64,
     start: Instant,
     pub(super) elapsed: Duration,
     /// The first thing that was wrong.
@@ -312,7 +308,7 @@ impl World {
     }
 
     /// Does something with the engine, as the administrator, and carries out what it wants.
-    fn ask(&mut self, question: impl FnOnce(&mut Engine, Now)) {
+    pub(super) fn ask(&mut self, question: impl FnOnce(&mut Engine, Now)) {
         let now = self.now();
         if let Some(engine) = &mut self.engine {
             question(engine, now);
@@ -519,287 +515,6 @@ impl World {
             outcome,
         });
     }
-
-    /// A notice is made of these bounce envelopes, and written.
-    fn report(&mut self, group: &[Envelope]) {
-        let Some(first) = group.first() else { return };
-        let reader = self.disk.reader();
-        let facts = reader.message(first.id.message()).ok().flatten();
-        let original = crate::books::body(&reader, first.id.message()).unwrap_or_default();
-        let report = Report {
-            envelopes: group,
-            arrived: facts.map_or(first.ctime, |facts| facts.ctime),
-            original: &original,
-            complete: true,
-            now: self.now().wall,
-        };
-        let content = bounce::notice(&report, &self.limits, &mut self.rng).unwrap_or_default();
-        let domain = first.sender.domain();
-        let number = self.scene.domains.iter().position(|d| &*d.name == domain);
-        let number = number.expect("senders have domains");
-        let message = self.draw();
-        let notice = Envelope {
-            sender: Address::null(),
-            flags: Flags {
-                bounce: true,
-                ..Flags::default()
-            },
-            ..self.envelope(message, number, first.sender.clone(), super::plan::LIFE)
-        };
-        let reported = group.iter().map(|envelope| envelope.id).collect();
-        let notice = self.submission(message, content, vec![notice]);
-        self.write(Write::Notify { notice, reported });
-    }
-
-    fn draw(&mut self) -> MessageId {
-        loop {
-            if let Some(id) = self.ids.draw(&mut self.rng) {
-                return id;
-            }
-            self.ids.advance();
-        }
-    }
-
-    /// An envelope for an address of a domain.
-    fn envelope(
-        &mut self,
-        message: MessageId,
-        domain: usize,
-        dest: Address,
-        ttl: Duration,
-    ) -> Envelope {
-        Envelope {
-            id: message.draw_envelope(&mut self.rng),
-            delivery: self.scene.domains[domain].delivery.clone(),
-            rcpt: dest.clone(),
-            dest,
-            ctime: self.now().wall,
-            ttl,
-            ..mail::envelope(message, 1)
-        }
-    }
-
-    fn submission(&self, id: MessageId, content: Vec<u8>, envelopes: Vec<Envelope>) -> Submission {
-        Submission {
-            message: Message {
-                id,
-                size: content.len() as u64,
-                ctime: self.now().wall,
-                eight_bit: !content.is_ascii(),
-            },
-            body: Body::Whole(content.into()),
-            envelopes,
-        }
-    }
-
-    fn next_mail(&mut self) {
-        if let Some(mail) = self.mail.as_slice().first() {
-            self.agenda.add(mail.at.max(self.elapsed), Step::Mail);
-        }
-    }
-
-    fn mail_comes(&mut self) {
-        if self.engine.is_none() {
-            // Nobody is there: the client tries again in a minute.
-            return self
-                .agenda
-                .add(self.elapsed + Duration::from_mins(1), Step::Mail);
-        }
-        let Some(mail) = self.mail.next() else { return };
-        let message = self.draw();
-        let sender = match mail.sender {
-            Some(number) => self.address("s", number),
-            None => Address::null(),
-        };
-        let mut envelopes: Vec<Envelope> = Vec::new();
-        for (index, number) in mail.rcpts.iter().enumerate() {
-            let dest = self.address(&format!("r{index}-"), *number);
-            let envelope = Envelope {
-                sender: sender.clone(),
-                dsn: Dsn {
-                    notify: mail.notify,
-                    ..Dsn::default()
-                },
-                ..self.envelope(message, *number, dest, mail.ttl)
-            };
-            if envelopes.iter().all(|other| other.id != envelope.id) {
-                envelopes.push(envelope);
-            }
-        }
-        let content = content(message, mail.size);
-        let submission = self.submission(message, content, envelopes);
-        self.write(Write::Submit(submission));
-        self.next_mail();
-    }
-
-    fn address(&self, local: &str, domain: usize) -> Address {
-        let name = &self.scene.domains[domain].name;
-        format!("{local}{domain}@{name}")
-            .parse()
-            .expect("it is an address")
-    }
-
-    /// The fate of mail for an address.
-    pub(super) fn fate(&self, dest: &Address) -> Fate {
-        let named = |domain: &&super::plan::Domain| &*domain.name == dest.domain();
-        self.scene
-            .domains
-            .iter()
-            .find(named)
-            .map_or(Fate::Nowhere, |domain| domain.fate)
-    }
-
-    fn next_mishap(&mut self) {
-        if let Some((at, _)) = self.mishaps.as_slice().first() {
-            self.agenda.add((*at).max(self.elapsed), Step::Mishap);
-        }
-    }
-
-    fn mishap(&mut self) {
-        let Some((_, mishap)) = self.mishaps.next() else {
-            return;
-        };
-        self.next_mishap();
-        let live: Vec<_> = self.ledger.live().collect();
-        let some = (!live.is_empty()).then(|| live[pick(0, live.len(), &mut self.rng)]);
-        self.trace.all(self.elapsed, &format!("{mishap:?}"));
-        match mishap {
-            Mishap::Crash(down) if self.engine.is_some() => self.crash(down),
-            Mishap::Disk(down) => {
-                self.disk.fail();
-                self.agenda.add(self.elapsed + down, Step::Mended);
-            }
-            Mishap::Pause { mta, mda } => {
-                let smtp = false;
-                self.paused = Paused { mda, mta, smtp };
-                self.disk.command(Transition::Pause(self.paused));
-                let paused = self.paused;
-                self.ask(|engine, now| engine.pause(now, paused));
-            }
-            Mishap::Remove => {
-                if let Some(id) = some {
-                    self.remove(id.message());
-                }
-            }
-            Mishap::Suspend => {
-                if let Some(id) = some {
-                    self.suspend(Selector::Envelope(id), true);
-                }
-            }
-            Mishap::Resume => self.suspend(Selector::All, false),
-            Mishap::Schedule => {
-                if let Some(id) = some {
-                    let selector = Selector::Message(id.message());
-                    live.iter()
-                        .filter(|id| selector.matches(**id))
-                        .for_each(|id| self.ledger.ask(*id));
-                    self.ask(|engine, now| {
-                        engine.schedule(now, selector);
-                    });
-                }
-            }
-            Mishap::ResumeRoutes => self.ask(|engine, now| {
-                engine.resume_route(now, None);
-            }),
-            Mishap::Crash(_) => {}
-        }
-    }
-
-    fn remove(&mut self, message: MessageId) {
-        let receipt = self
-            .disk
-            .command(Transition::Remove(Selector::Message(message)));
-        let Receipt::Affected(ids) = receipt else {
-            return;
-        };
-        let wall = self.now().wall;
-        for id in &ids {
-            self.trace
-                .envelope(self.elapsed, *id, "removed", String::new);
-            let ended = self.ledger.end(wall, *id, End::Removed);
-            self.check(Some(*id), ended);
-        }
-        self.ask(|engine, now| {
-            engine.removed(now, &ids);
-        });
-    }
-
-    fn suspend(&mut self, selector: Selector, suspended: bool) {
-        let transition = Transition::Suspend {
-            selector,
-            suspended,
-        };
-        let Receipt::Affected(ids) = self.disk.command(transition) else {
-            return;
-        };
-        for id in &ids {
-            self.trace
-                .envelope(self.elapsed, *id, "suspended", || suspended.to_string());
-            self.ledger.suspend(*id, suspended);
-        }
-        self.ask(|engine, now| engine.suspended(now, &ids, suspended));
-    }
-
-    /// The daemon is killed.
-    fn crash(&mut self, down: Duration) {
-        self.engine = None;
-        self.life += 1;
-        self.ledger.crash();
-        self.disk.crash();
-        self.watch.crash();
-        let sessions: Vec<_> = self.links.keys().copied().collect();
-        for session in sessions {
-            self.abandon(session);
-        }
-        self.agenda.add(self.elapsed + down, Step::Restart);
-    }
-
-    /// The daemon starts with what is on disk.
-    fn restart(&mut self) {
-        let mut limits = self.plan.limits.clone();
-        if self.plan.bug == Some(Bug::LimitsDoubled) {
-            let mta = &mut limits.mta;
-            mta.connections_per_host *= 2;
-            mta.connections_per_route *= 2;
-            mta.connections_per_relay *= 2;
-            mta.connections_per_domain *= 2;
-            mta.connections_per_connector *= 2;
-        }
-        if self.plan.bug == Some(Bug::DelaysIgnored) {
-            limits.mta.connect_delay_relay = Some(Duration::ZERO);
-            limits.mta.connect_delay_route = Some(Duration::ZERO);
-            limits.mta.reconnect_delay_route = Some(Duration::ZERO);
-        }
-        let seed = self.seed.wrapping_add(u64::from(self.life));
-        let paused = self.disk.reader().paused().unwrap_or_default();
-        let engine = Engine::new(Arc::new(limits), vec![DELAY], NAME, seed, paused);
-        self.engine = Some(engine);
-        let mut queued = Vec::new();
-        let walked = self
-            .disk
-            .reader()
-            .walk(&mut |entry| queued.extend(entry.ok()));
-        self.check(None, walked.map_err(|why| why.to_string()));
-        if self.bug(Bug::RestartForgets, 1) {
-            queued.pop();
-        }
-        let wall = self.now().wall;
-        self.ledger.restart(self.elapsed, wall);
-        self.trace.all(self.elapsed, "the daemon starts");
-        self.tell(Event::Queued(queued));
-    }
-}
-
-/// Content of about so many octets that only this message has.
-fn content(message: MessageId, octets: usize) -> Vec<u8> {
-    let mut content = format!("Subject: {message}\r\n\r\n");
-    let mut number = 0;
-    while content.len() < octets {
-        let dots = ".".repeat(number % 4);
-        content.push_str(&format!("{dots}line {number} of {message}\r\n"));
-        number += 1;
-    }
-    content.into_bytes()
 }
 
 /// A failure of our own that will pass.
