@@ -159,6 +159,7 @@ impl<'e> World<'e> {
 
     fn grant(&mut self, action: Action) {
         match action {
+            Action::Weigh | Action::Purge { .. } => unreachable!("nobody spoke of the trash"),
             Action::Load(ids) => {
                 let load = |id: EnvelopeId| match self.envelopes.get(&id) {
                     Some(envelope) => {

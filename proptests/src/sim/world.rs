@@ -339,6 +339,7 @@ impl World {
         match action {
             Action::Load(ids) => self.within(20, Step::Load(life, ids)),
             Action::Settle(settlements) => self.settle(settlements),
+            Action::Weigh | Action::Purge { .. } => unreachable!("nobody spoke of the trash"),
             Action::Resolve {
                 query,
                 name,
