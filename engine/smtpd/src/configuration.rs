@@ -4,6 +4,7 @@
 //! Absent on purpose: the grammar (core's `config`).
 
 use crate::addresses;
+use crate::tls::{Loaded, Reader};
 use redspool_core::config::{self, Config, Diagnostic, Input, LocalNames, Severity};
 use redspool_core::limits::Limits;
 use std::fs::File;
@@ -63,8 +64,13 @@ pub fn default_file() -> PathBuf {
     found.cloned().unwrap_or_default()
 }
 
-/// Reads and checks a configuration. Warnings are shown; any error means none of it is used.
-pub fn load(file: &Path, macros: &[(String, String)]) -> Result<Config, Faults> {
+/// Reads and checks a configuration and the files of TLS it names; `before` is what of those is in
+/// force. Warnings are shown; any error means none of it is used.
+pub fn load(
+    file: &Path,
+    macros: &[(String, String)],
+    before: &Loaded,
+) -> Result<(Config, Loaded), Faults> {
     let name = file.to_string_lossy();
     let most = Limits::default().table_size;
     let text = match read(file, most) {
@@ -80,16 +86,17 @@ pub fn load(file: &Path, macros: &[(String, String)]) -> Result<Config, Faults> 
     };
     let directory = file.parent().unwrap_or(Path::new(".")).to_path_buf();
     let mut load = |path: &str| read(&directory.join(path), most);
+    let mut reader = Reader::new(&directory, before);
     let input = Input {
         file: &name,
         text: &text,
         macros,
         names,
     };
-    match config::parse(&input, &mut load) {
+    match config::parse(&input, &mut load, &mut |material| reader.vet(material)) {
         Ok((config, warnings)) => {
             show(&warnings);
-            Ok(config)
+            Ok((config, reader.finish()))
         }
         Err(faults) => Err(Faults::Found(faults)),
     }

@@ -17,6 +17,7 @@ use crate::offline::{self, Offline};
 use crate::resolver::Resolver;
 use crate::session::Listening;
 use crate::settle::Settler;
+use crate::tls::Loaded;
 use crate::users::Users;
 use crate::{clock, control};
 use arc_swap::ArcSwap;
@@ -48,6 +49,8 @@ const WALK_CHUNK: usize = 4096;
 pub struct Shared {
     /// The configuration in force.
     pub config: ArcSwap<Config>,
+    /// Certificates, keys and authorities that it names.
+    pub tls: ArcSwap<Loaded>,
     limits: ArcSwap<Limits>,
     /// The way to the engine.
     pub engine: EngineHandle,
@@ -197,6 +200,8 @@ impl Shared {
 pub struct Setup {
     /// The configuration.
     pub config: Config,
+    /// Certificates, keys and authorities that it names.
+    pub tls: Loaded,
     /// The store, open.
     pub queue: GroupCommit,
     /// SMTP sockets, bound.
@@ -271,6 +276,7 @@ impl Daemon {
             .map_err(|error| StoreError::Io(format!("offline directory: {error}")))?;
         let shared = Arc::new(Shared {
             config: ArcSwap::from_pointee(setup.config),
+            tls: ArcSwap::from_pointee(setup.tls),
             limits: ArcSwap::new(Arc::clone(&limits)),
             engine: handle.clone(),
             queue: queue.clone(),
@@ -349,7 +355,7 @@ impl Daemon {
 
     /// Puts a new configuration in force: sessions that run keep the old one. Binds what is new
     /// first, so that a socket that cannot be bound changes nothing.
-    pub async fn reconfigure(&self, config: Config) {
+    pub async fn reconfigure(&self, config: Config, tls: Loaded) {
         match self.rebind(&config).await {
             Ok(()) => {}
             Err(why) => return tracing::error!("configuration not changed: {why}"),
@@ -358,6 +364,7 @@ impl Daemon {
         let warns = config.bounce_warn.clone();
         let sources = config.sources();
         self.shared.limits.store(Arc::clone(&limits));
+        self.shared.tls.store(Arc::new(tls));
         self.shared.config.store(Arc::new(config));
         self.shared
             .engine

@@ -12,6 +12,7 @@ use crate::options::Options;
 use crate::privileges;
 use crate::profile::Profile;
 use crate::resolver::Resolver;
+use crate::tls::Loaded;
 use redspool_core::control::paths::{self, Environment, Named, Paths};
 use redspool_core::queue::{Paused, StoreError};
 use redspool_store::{GroupCommit, LogStore};
@@ -41,10 +42,12 @@ pub fn run(mut options: Options) -> Result<(), Failed> {
         .file
         .clone()
         .unwrap_or_else(configuration::default_file);
-    let config = configuration::load(&file, &options.define).map_err(|faults| {
-        faults.report();
-        Failed::Reported
-    })?;
+    let nothing = Loaded::default();
+    let (config, tls) =
+        configuration::load(&file, &options.define, &nothing).map_err(|faults| {
+            faults.report();
+            Failed::Reported
+        })?;
     if options.check {
         eprintln!("configuration OK");
         return Ok(());
@@ -96,6 +99,7 @@ pub fn run(mut options: Options) -> Result<(), Failed> {
         .collect();
     let setup = Setup {
         config,
+        tls,
         queue,
         listeners,
         control,
@@ -155,10 +159,13 @@ async fn serve(
 ) -> Result<(), Failed> {
     loop {
         tokio::select! {
-            _ = signals.hangup.recv() => match configuration::load(file, &options.define) {
-                Ok(config) => daemon.reconfigure(config).await,
-                Err(faults) => faults.log(),
-            },
+            _ = signals.hangup.recv() => {
+                let before = daemon.shared().tls.load_full();
+                match configuration::load(file, &options.define, &before) {
+                    Ok((config, tls)) => daemon.reconfigure(config, tls).await,
+                    Err(faults) => faults.log(),
+                }
+            }
             _ = signals.terminate.recv() => return Ok(()),
             _ = signals.interrupt.recv() => return Ok(()),
             () = daemon.shared().helper.gone() => {

@@ -25,6 +25,7 @@ pub mod options;
 pub mod privileges;
 pub mod profile;
 pub mod resolver;
+pub mod tls;
 pub mod users;
 
 mod client;

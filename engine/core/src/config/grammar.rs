@@ -35,6 +35,8 @@ pub(super) enum Directive {
     MaxDeferred(Span, At<i64>),
     /// With the domain of `mta limit for domain`.
     Limits(Scope, Option<Word>, Vec<Limit>),
+    Pki(Word, Vec<PkiPart>),
+    Authority(Word, Word),
     Table(Word, TableSource),
     Listen(Word, Vec<ListenOption>),
     ListenSocket(Vec<ListenOption>),
@@ -75,6 +77,14 @@ pub(super) struct Entry {
 pub(super) enum TableSource {
     File(Word),
     Inline(Span, Vec<Entry>),
+}
+
+/// A part of a `pki` line.
+#[derive(Clone, Debug)]
+pub(super) enum PkiPart {
+    Cert(Word),
+    Key(Word),
+    Dhe(Word),
 }
 
 /// A table as an argument.
@@ -182,6 +192,8 @@ pub(super) fn directive<'t, I: Tokens<'t>>() -> Grammar<'t, I, Directive> {
     choice((
         settings(),
         unserved_directive(),
+        pki(),
+        authority(),
         table(),
         listen(),
         action(),
@@ -262,11 +274,6 @@ fn limits<'t, I: Tokens<'t>>(scope: Scope) -> Grammar<'t, I, Directive> {
 
 fn unserved_directive<'t, I: Tokens<'t>>() -> Grammar<'t, I, Directive> {
     let string = |label| text(label).ignored();
-    let pki = choice((
-        word("cert").then(text("a path")).ignored(),
-        word("key").then(text("a path")).ignored(),
-        word("dhe").then(text("none, auto or legacy")).ignored(),
-    ));
     let srs = choice((
         word("key")
             .then(word("backup").or_not())
@@ -280,19 +287,10 @@ fn unserved_directive<'t, I: Tokens<'t>>() -> Grammar<'t, I, Directive> {
         word("chroot").then(text("a path")).ignored(),
     ))
     .repeated();
-    let ca = text("a name")
-        .then(word("cert"))
-        .then(text("a path"))
-        .ignored();
     // The rest of a filter has a grammar of its own; all of it is refused.
     let rest = any().repeated();
     choice((
         refused("admd", string("a name")),
-        refused("ca", ca),
-        refused(
-            "pki",
-            text("a name").ignore_then(pki.repeated().at_least(1)),
-        ),
         refused("srs", srs),
         refused(
             "proc",
@@ -302,6 +300,29 @@ fn unserved_directive<'t, I: Tokens<'t>>() -> Grammar<'t, I, Directive> {
     ))
     .map(Directive::Unserved)
     .boxed()
+}
+
+fn pki<'t, I: Tokens<'t>>() -> Grammar<'t, I, Directive> {
+    let part = choice((
+        word("cert").ignore_then(text("a path")).map(PkiPart::Cert),
+        word("key").ignore_then(text("a path")).map(PkiPart::Key),
+        word("dhe")
+            .ignore_then(text("none, auto or legacy"))
+            .map(PkiPart::Dhe),
+    ));
+    word("pki")
+        .ignore_then(text("a host name"))
+        .then(part.repeated().at_least(1).collect())
+        .map(|(name, parts)| Directive::Pki(name, parts))
+        .boxed()
+}
+
+fn authority<'t, I: Tokens<'t>>() -> Grammar<'t, I, Directive> {
+    word("ca")
+        .ignore_then(text("a host name"))
+        .then(word("cert").ignore_then(text("a path")))
+        .map(|(name, cert)| Directive::Authority(name, cert))
+        .boxed()
 }
 
 fn table<'t, I: Tokens<'t>>() -> Grammar<'t, I, Directive> {

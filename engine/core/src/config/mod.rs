@@ -4,7 +4,8 @@
 //! Promises: all faults are found in one pass, each with its line, the word underlined and a
 //! sentence how to mend it; nothing that is written is silently ignored, so what this version
 //! does not serve is refused by name.
-//! Absent on purpose: files (a loader is handed in), resolving interface and host names.
+//! Absent on purpose: files (a loader is handed in, and a vetter for those of TLS), resolving
+//! interface and host names.
 //! Fails: with the list of [`Diagnostic`]s.
 
 pub mod format;
@@ -32,6 +33,35 @@ use table::{Service, Table, TableFault};
 
 /// Reads a file named in the configuration: its text, or why it cannot be read.
 pub type Loader<'l> = &'l mut dyn FnMut(&str) -> Result<String, String>;
+
+/// Looks at files of TLS before anything uses them, or says why they cannot be used.
+pub type Vetter<'v> = &'v mut dyn FnMut(Material<'_>) -> Result<(), Unfit>;
+
+/// Files of TLS that the configuration names, by their paths.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Material<'m> {
+    /// The certificate of a `pki`, with those that lead to its authority.
+    Chain(&'m str),
+    /// The private key of a `pki`, which must be that of its certificate. Asked for only when
+    /// nothing is wrong with the chain.
+    Key {
+        /// The certificate.
+        cert: &'m str,
+        /// The key.
+        key: &'m str,
+    },
+    /// The certificates of a `ca`.
+    Authorities(&'m str),
+}
+
+/// Why files of TLS cannot be used. Nothing in it is secret.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unfit {
+    /// What is wrong, such as `no such file`.
+    pub reason: String,
+    /// How to mend it.
+    pub help: String,
+}
 
 /// What to parse.
 #[derive(Debug)]
@@ -72,6 +102,10 @@ pub struct Config {
     pub bounce_warn: Vec<Duration>,
     /// Character between a user and a sub-address.
     pub subaddress_delimiter: char,
+    /// Certificates and keys, in order of their names.
+    pub pkis: Vec<Pki>,
+    /// Authorities to trust instead of the system's, in order of their names.
+    pub authorities: Vec<Authority>,
     actions: Vec<Action>,
     tables: Vec<NamedTable>,
 }
@@ -83,6 +117,26 @@ pub struct ActionId(usize);
 /// Which table of a [`Config`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct TableId(usize);
+
+/// A certificate with its key, the `pki` lines of one name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pki {
+    /// Name in lower case: a host name, or `*`.
+    pub name: Box<str>,
+    /// Path of the certificate, as it was written.
+    pub cert: Box<str>,
+    /// Path of the private key, as it was written.
+    pub key: Box<str>,
+}
+
+/// Authorities whose certificates are trusted, a `ca` line.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Authority {
+    /// Name in lower case: a host name, or `*`.
+    pub name: Box<str>,
+    /// Path of their certificates, as it was written.
+    pub cert: Box<str>,
+}
 
 /// A `listen on` line for an interface.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -299,8 +353,9 @@ impl NamedTable {
 pub fn parse(
     input: &Input<'_>,
     load: Loader<'_>,
+    vet: Vetter<'_>,
 ) -> Result<(Config, Vec<Diagnostic>), Vec<Diagnostic>> {
-    build::build(input, load)
+    build::build(input, load, vet)
 }
 
 impl Config {
@@ -338,6 +393,18 @@ impl Config {
         tables
             .map(|named| (named.name.clone(), named.table.addresses().to_vec()))
             .collect()
+    }
+
+    /// The certificate and key with this name, in any case, if there is one.
+    pub fn pki_named(&self, name: &str) -> Option<&Pki> {
+        let named = |pki: &&Pki| pki.name.eq_ignore_ascii_case(name);
+        self.pkis.iter().find(named)
+    }
+
+    /// The authorities with this name, in any case, if there are any.
+    pub fn authority_named(&self, name: &str) -> Option<&Authority> {
+        let named = |ca: &&Authority| ca.name.eq_ignore_ascii_case(name);
+        self.authorities.iter().find(named)
     }
 
     /// The table with this name, if there is one.

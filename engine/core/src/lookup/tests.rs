@@ -20,7 +20,11 @@ fn config(text: &str) -> Config {
             addresses: vec!["192.0.2.1".parse().unwrap(), "2001:db8::1".parse().unwrap()],
         },
     };
-    match parse(&input, &mut |_| Err("no files here".into())) {
+    match parse(
+        &input,
+        &mut |_| Err("no files here".into()),
+        &mut |_| Ok(()),
+    ) {
         Ok((config, _)) => config,
         Err(faults) => panic!(
             "{}",

@@ -7,6 +7,7 @@ mod delivery;
 mod listener;
 mod matching;
 mod setting;
+mod trust;
 
 use super::grammar::{self, Directive, Entry, TableArgument, TableSource, Unserved, Word};
 use super::source::{Report, Span};
@@ -14,6 +15,7 @@ use super::statement::{self, Statement};
 use super::token::{DIRECTIVES, Token};
 use super::{
     Action, ActionId, Config, Diagnostic, Input, Loader, NamedTable, SocketListener, TableId,
+    Vetter,
     unserved::{self, Part},
 };
 use crate::config::table::{Service, Shape, Table, TableFault};
@@ -24,11 +26,13 @@ use chumsky::input::Input as _;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
+use trust::Trust;
 
 /// Parses, resolves and checks a whole configuration.
 pub(super) fn build(
     input: &Input<'_>,
     load: Loader<'_>,
+    vet: Vetter<'_>,
 ) -> Result<(Config, Vec<Diagnostic>), Vec<Diagnostic>> {
     let mut report = Report::default();
     let limits = Limits::default();
@@ -36,6 +40,7 @@ pub(super) fn build(
     let mut builder = Builder {
         report,
         load,
+        vet,
         config: Config {
             names: input.names.clone(),
             limits,
@@ -44,12 +49,15 @@ pub(super) fn build(
             rules: Vec::new(),
             bounce_warn: vec![Duration::from_hours(4)],
             subaddress_delimiter: '+',
+            pkis: Vec::new(),
+            authorities: Vec::new(),
             actions: Vec::new(),
             tables: Vec::new(),
         },
         tables: Vec::new(),
         names: BTreeMap::new(),
         action_names: BTreeMap::new(),
+        trust: Trust::default(),
         broken: BTreeSet::new(),
         settings: BTreeMap::new(),
         matches: 0,
@@ -71,10 +79,12 @@ struct Draft {
 struct Builder<'l> {
     report: Report,
     load: Loader<'l>,
+    vet: Vetter<'l>,
     config: Config,
     tables: Vec<Draft>,
     names: BTreeMap<Box<str>, TableId>,
     action_names: BTreeMap<Box<str>, (ActionId, Span)>,
+    trust: Trust,
     /// Names of tables and actions whose declaration is faulty.
     broken: BTreeSet<Box<str>>,
     /// Settings given so far, and where.
@@ -112,6 +122,8 @@ impl Builder<'_> {
     fn directive(&mut self, directive: Directive) {
         match directive {
             Directive::Unserved(what) => self.unserved(Part::Setting, what),
+            Directive::Pki(name, parts) => self.pki(&name, parts),
+            Directive::Authority(name, cert) => self.authority(&name, cert),
             Directive::Table(name, source) => self.table(&name, source),
             Directive::Listen(interface, options) => self.listen(&interface, options),
             Directive::ListenSocket(options) => self.listen_socket(options),
@@ -132,6 +144,7 @@ impl Builder<'_> {
                  match from local for any action NAME",
             );
         }
+        self.settle_trust();
         self.config.tables = self
             .tables
             .into_iter()

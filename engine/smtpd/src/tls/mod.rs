@@ -1,0 +1,17 @@
+//! TLS: one provider of cryptography, and the files the configuration names.
+//!
+//! Promises: no process-wide default is used, every configuration names its provider; keys leave
+//! this module only as objects that sign.
+
+mod loaded;
+
+pub use loaded::Loaded;
+pub(crate) use loaded::Reader;
+
+use rustls::crypto::CryptoProvider;
+use std::sync::Arc;
+
+/// The provider of all cryptography of TLS.
+pub(crate) fn provider() -> Arc<CryptoProvider> {
+    Arc::new(rustls::crypto::aws_lc_rs::default_provider())
+}
