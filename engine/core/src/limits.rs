@@ -26,6 +26,24 @@ pub struct Limits {
     pub mails_per_session: usize,
     /// Refused or unknown commands after which a session ends: nobody needs to guess this often.
     pub errors_per_session: usize,
+    /// Octets of a line that answers a challenge of AUTH (RFC 4954 section 4: 12,288 with its end).
+    pub auth_line: usize,
+    /// Octets of a user's name in AUTH.
+    pub username: usize,
+    /// Octets of a password in AUTH.
+    pub password: usize,
+    /// Wrong passwords after which a session ends.
+    pub auth_failures: usize,
+    /// Longest time for which the answer to a wrong password is held back.
+    pub auth_delay: Duration,
+    /// Time after which wrong passwords are forgotten.
+    pub auth_memory: Duration,
+    /// Addresses and users whose wrong passwords are remembered.
+    pub auth_guessers: usize,
+    /// Passwords checked at a time: each takes a processor, and some take 16 MiB.
+    pub auth_checks: usize,
+    /// Wait for a whole TLS handshake.
+    pub tls_handshake: Duration,
     /// `Received` fields after which a message is taken to loop (RFC 5321 6.3: at least 100).
     pub received_fields: usize,
     /// Octets of the DSN envelope identifier (RFC 3461 4.4: 100).
@@ -333,6 +351,15 @@ impl Default for Limits {
             recipients: 1000,
             mails_per_session: 100,
             errors_per_session: 20,
+            auth_line: 12_286,
+            username: 255,
+            password: 1023,
+            auth_failures: 3,
+            auth_delay: Duration::from_secs(30),
+            auth_memory: Duration::from_hours(1),
+            auth_guessers: 10_000,
+            auth_checks: 4,
+            tls_handshake: Duration::from_secs(30),
             received_fields: 100,
             envid: 100,
             orcpt: 500,

@@ -28,6 +28,7 @@ use redspool_core::engine::{Engine, Event};
 use redspool_core::limits::Limits;
 use redspool_core::queue::{Paused, Scheduled, StoreError, Transition};
 use redspool_core::rng::Rng;
+use redspool_core::smtp::guesses::Guesses;
 use redspool_core::time::Now;
 use redspool_store::{GroupCommit, QueueHandle, State};
 use std::collections::BTreeMap;
@@ -64,6 +65,12 @@ pub struct Shared {
     pub helper: Helper,
     /// Knows the system's users.
     pub users: Users,
+    /// Whether passwords of the system's users can be checked.
+    pub system_accounts: bool,
+    /// Passwords that may be checked at the same time.
+    pub password_checks: tokio::sync::Semaphore,
+    /// Who has given wrong passwords.
+    pub guesses: Mutex<Guesses>,
     /// Numbers without a single owner.
     pub counters: SharedCounters,
     /// Places for sessions.
@@ -220,6 +227,8 @@ pub struct Setup {
     pub mx_port: u16,
     /// The uid that may control the daemon besides root.
     pub owner: u32,
+    /// Whether the helper may look at the passwords of the system's users.
+    pub system_accounts: bool,
     /// Subsystems to pause from the start, besides those paused before.
     pub pause: Paused,
     /// Entropy of the system, once; everything random in the daemon follows from it.
@@ -285,6 +294,9 @@ impl Daemon {
             helper,
             users: Users::default(),
             turns: AtomicU64::new(0),
+            system_accounts: setup.system_accounts,
+            password_checks: tokio::sync::Semaphore::new(limits.auth_checks),
+            guesses: Mutex::default(),
             counters: SharedCounters::default(),
             places: Places::new(limits.sessions, limits.sessions_per_client),
             smtp_paused: watch::Sender::new(paused.smtp),
@@ -356,7 +368,7 @@ impl Daemon {
     /// Puts a new configuration in force: sessions that run keep the old one. Binds what is new
     /// first, so that a socket that cannot be bound changes nothing.
     pub async fn reconfigure(&self, config: Config, tls: Loaded) {
-        match self.rebind(&config).await {
+        match self.rebind(&config, &tls).await {
             Ok(()) => {}
             Err(why) => return tracing::error!("configuration not changed: {why}"),
         }
@@ -373,9 +385,12 @@ impl Daemon {
         tracing::info!("configuration reloaded");
     }
 
-    async fn rebind(&self, config: &Config) -> Result<(), String> {
+    async fn rebind(&self, config: &Config, tls: &Loaded) -> Result<(), String> {
+        if !self.shared.system_accounts {
+            listening::refuse_system_accounts(config)?;
+        }
         let (mut kept, mut bound) = (BTreeMap::new(), Vec::new());
-        for endpoint in listening::endpoints(config)? {
+        for endpoint in listening::endpoints(config, tls)? {
             if self.open.lock().contains_key(&endpoint.address) {
                 kept.insert(endpoint.address, endpoint.listening);
             } else {

@@ -73,7 +73,10 @@ pub fn run(mut options: Options) -> Result<(), Failed> {
         let spool = spool.display();
         format!("spool {spool}: {error}; make the directory, or name another with --spool")
     })?;
-    let listeners = listening::open(&config)?;
+    let listeners = listening::open(&config, &tls)?;
+    if !nix::unistd::geteuid().is_root() {
+        listening::refuse_system_accounts(&config)?;
+    }
     let control = open_control(&socket)
         .map_err(|error| format!("control socket {}: {error}", socket.display()))?;
     let rights = privileges::settle(&options.user, &spool)?;
@@ -109,6 +112,7 @@ pub fn run(mut options: Options) -> Result<(), Failed> {
         spool,
         mx_port: options.mx_port,
         owner: rights.owner,
+        system_accounts: rights.system_accounts,
         pause: paused(&options.pause),
         seed: rand::random(),
     };

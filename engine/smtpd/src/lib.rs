@@ -6,6 +6,7 @@
 //! commit.
 //! Absent on purpose: rules of mail (core), bytes on disk (store), text for people (smtpctl).
 
+pub mod accounts;
 pub mod addresses;
 pub mod clock;
 pub mod configuration;
@@ -22,6 +23,7 @@ pub mod local;
 pub mod log;
 pub mod mda;
 pub mod options;
+pub mod passwords;
 pub mod privileges;
 pub mod profile;
 pub mod resolver;

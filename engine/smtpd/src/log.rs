@@ -129,6 +129,20 @@ impl fmt::Display for Shown<'_> {
     }
 }
 
+/// Text from outside as the value of a key: in quotes, if it would else be taken for more than one.
+pub struct Word<'a>(pub &'a str);
+
+impl fmt::Display for Word<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let plain = |c: char| c.is_alphanumeric() || "@._+-/".contains(c);
+        if self.0.chars().all(plain) {
+            f.write_str(self.0)
+        } else {
+            write!(f, "\"{}\"", Shown(self.0))
+        }
+    }
+}
+
 struct Lines {
     dated: bool,
 }
@@ -180,5 +194,7 @@ mod tests {
             Shown("a\r\nb\x1b[2J\"").to_string(),
             "a\\r\\nb\\u{1b}[2J\\\""
         );
+        assert_eq!(Word("a+b@example.org").to_string(), "a+b@example.org");
+        assert_eq!(Word("a result=ok").to_string(), "\"a result=ok\"");
     }
 }

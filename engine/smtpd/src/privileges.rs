@@ -18,6 +18,8 @@ pub struct Rights {
     pub helper: Connection,
     /// Who may control the daemon, besides root.
     pub owner: u32,
+    /// Whether the helper may look at the passwords of the system's users.
+    pub system_accounts: bool,
 }
 
 /// Makes a directory that nobody else may enter, if it is missing.
@@ -34,6 +36,7 @@ pub fn settle(user: &str, spool: &Path) -> Result<Rights, String> {
         return Ok(Rights {
             helper,
             owner: geteuid().as_raw(),
+            system_accounts: geteuid().is_root(),
         });
     }
     let found = User::from_name(user).map_err(|error| format!("user {user}: {error}"))?;
@@ -52,6 +55,7 @@ pub fn settle(user: &str, spool: &Path) -> Result<Rights, String> {
     Ok(Rights {
         helper,
         owner: Uid::from_raw(0).as_raw(),
+        system_accounts: true,
     })
 }
 

@@ -104,6 +104,16 @@ pub(super) enum ListenOption {
     Hostname(Span, Word),
     MaskSource(Span),
     NoDsn(Span),
+    Tls(Span),
+    /// With `verify`.
+    TlsRequire(Span, bool),
+    /// With `verify`.
+    Smtps(Span, bool),
+    Pki(Word),
+    Authority(Span, Word),
+    Auth(Span, Option<TableArgument>),
+    AuthOptional(Span, Option<TableArgument>),
+    ReceivedAuth(Span),
     Unserved(Unserved),
 }
 
@@ -165,6 +175,7 @@ pub(super) enum MatchWhat {
     Tag(TableArgument),
     Helo(TableArgument),
     Auth(Option<TableArgument>),
+    Tls,
     Sender(TableArgument),
     Rcpt(TableArgument),
     Unserved(Unserved),
@@ -403,8 +414,8 @@ fn interface_option<'t, I: Tokens<'t>>() -> Grammar<'t, I, ListenOption> {
         word("smtps").map(|span| literal("smtps", span)),
     ))
     .labelled("a port");
-    let verify = word("verify").or_not().ignored();
-    let users = || table_argument("a table").or_not().ignored();
+    let verify = || word("verify").or_not().map(|found| found.is_some());
+    let users = || table_argument("a table").or_not();
     let senders = table_argument("a table").then(word("masquerade").or_not());
     choice((
         socket_option(),
@@ -416,24 +427,39 @@ fn interface_option<'t, I: Tokens<'t>>() -> Grammar<'t, I, ListenOption> {
         word("hostname")
             .then(text("a host name"))
             .map(|(span, name)| ListenOption::Hostname(span, name)),
+        word("tls").map(ListenOption::Tls),
+        word("tls-require")
+            .then(verify())
+            .map(|(span, verify)| ListenOption::TlsRequire(span, verify)),
+        word("smtps")
+            .then(verify())
+            .map(|(span, verify)| ListenOption::Smtps(span, verify)),
+        word("pki")
+            .ignore_then(text("a name"))
+            .map(ListenOption::Pki),
+        word("ca")
+            .then(text("a name"))
+            .map(|(span, name)| ListenOption::Authority(span, name)),
+        word("auth")
+            .then(users())
+            .map(|(span, users)| ListenOption::Auth(span, users)),
+        word("auth-optional")
+            .then(users())
+            .map(|(span, users)| ListenOption::AuthOptional(span, users)),
+        word("received-auth").map(ListenOption::ReceivedAuth),
         choice((
-            refused("tls", empty()),
-            refused("tls-require", verify.clone()),
-            refused("smtps", verify),
-            refused("auth", users()),
-            refused("auth-optional", users()),
             refused("hostnames", table_argument("a table").ignored()),
-            refused("received-auth", empty()),
             refused("proxy-v2", empty()),
             refused("senders", senders.ignored()),
-            tls_parameter(),
+            refused("ciphers", text("a list of ciphers").ignored()),
+            refused("protocols", text("a list of protocols").ignored()),
         ))
         .map(ListenOption::Unserved),
     ))
     .boxed()
 }
 
-/// Options of TLS that listeners and relays share.
+/// Options of TLS of relays.
 fn tls_parameter<'t, I: Tokens<'t>>() -> Grammar<'t, I, Unserved> {
     choice((
         refused("pki", text("a name").ignored()),
@@ -550,7 +576,7 @@ fn matching<'t, I: Tokens<'t>>() -> Grammar<'t, I, Directive> {
         criterion("mail-from", "an address", MatchWhat::Sender),
         criterion("rcpt-to", "an address", MatchWhat::Rcpt),
         optional("auth", MatchWhat::Auth),
-        refused("tls", empty()).map(MatchWhat::Unserved),
+        word("tls").to(MatchWhat::Tls),
     ));
     let option = just(Token::Not)
         .or_not()

@@ -12,6 +12,7 @@ pub mod format;
 pub mod table;
 
 mod build;
+pub mod crypt;
 mod diagnostic;
 mod grammar;
 mod source;
@@ -157,6 +158,41 @@ pub struct Listener {
     pub mask_source: bool,
     /// Do not offer DSN (RFC 3461).
     pub no_dsn: bool,
+    /// Whether and when there is TLS.
+    pub tls: TlsMode,
+    /// Clients must show a certificate that is good.
+    pub verify: bool,
+    /// Names of the `pki` to show to clients, the first one for those who ask for no name; at
+    /// least one with TLS, none without.
+    pub pkis: Vec<Box<str>>,
+    /// Name of the `ca` for clients' certificates; the system's authorities if none.
+    pub authority: Option<Box<str>>,
+    /// Whether clients can, or must, authenticate; with TLS only.
+    pub auth: Option<ListenerAuth>,
+    /// Say in `Received` who has authenticated.
+    pub received_auth: bool,
+}
+
+/// When a listener has TLS.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TlsMode {
+    /// Never.
+    Absent,
+    /// When a client asks for it with STARTTLS; `tls`.
+    Offered,
+    /// The same, and before any mail; `tls-require`.
+    Required,
+    /// From the first octet; `smtps`.
+    Immediate,
+}
+
+/// How clients of a listener authenticate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ListenerAuth {
+    /// Whether mail is refused before.
+    pub required: bool,
+    /// Their hashed passwords; those of the system's users if none.
+    pub users: Option<TableId>,
 }
 
 /// The `listen on socket` line, or its defaults.
@@ -271,6 +307,8 @@ pub struct Rule {
     pub tag: Option<Criterion<TableId>>,
     /// Name the client gave.
     pub helo: Option<Criterion<TableId>>,
+    /// Whether the client speaks TLS.
+    pub tls: Option<Criterion<()>>,
     /// Whether the client has authenticated, and as whom.
     pub auth: Option<Criterion<Option<TableId>>>,
     /// Return path.

@@ -6,6 +6,7 @@
 //! Absent on purpose: files. Whoever owns them hands in their text.
 //! Fails: with [`TableFault`], which names the line.
 
+use super::crypt::Scheme;
 use crate::addr::Source;
 use crate::envelope::RelayHost;
 use ipnet::IpNet;
@@ -49,6 +50,8 @@ pub enum Service {
     Source,
     /// Names for EHLO by local address.
     Heloname,
+    /// Hashed passwords by user, for clients that authenticate.
+    Passwords,
 }
 
 /// A list or mapping held in memory.
@@ -274,6 +277,17 @@ impl Table {
                 self.require(Shape::Mapping)?;
                 self.each(|entry| address(&entry.key).map(drop))
             }
+            Service::Passwords => {
+                self.require(Shape::Mapping)?;
+                // The value is not shown: it may be a password in clear.
+                self.each(|entry| match Scheme::of(&entry.value) {
+                    Some(_) => Ok(()),
+                    None => Err(format!(
+                        "the value of `{}` is not a hashed password that can be checked here",
+                        entry.key.escape_debug()
+                    )),
+                })
+            }
         }
     }
 
@@ -338,6 +352,15 @@ impl Table {
     /// Local addresses to connect from; none if the table does not serve [`Service::Source`].
     pub fn addresses(&self) -> &[IpAddr] {
         &self.addresses
+    }
+
+    /// The hashed password of a user. For one who is not there, that of another, so that the
+    /// answer takes as long; with whether it is the user's own. `None` if there is none at all.
+    pub fn password(&self, user: &str) -> Option<(&str, bool)> {
+        match self.value(user) {
+            Some(own) => Some((own, true)),
+            None => self.entries.first().map(|entry| (&*entry.value, false)),
+        }
     }
 
     /// The name for EHLO when connecting from this address.
@@ -635,6 +658,19 @@ mod tests {
         let port = |turn| table.relay(turn).map(|relay| relay.port);
         assert_eq!([port(0), port(1), port(5)], [Some(1), Some(2), Some(3)]);
         assert!(Table::list([]).serve(Service::Relayhost).is_err());
+    }
+
+    #[test]
+    fn passwords_are_hashed_and_unknown_users_get_another_s() {
+        let hash = "$2b$05$CCCCCCCCCCCCCCCCCCCCC.E5YPO9kmyuRGyh0XouQYb4YMJKvyOeW";
+        let mut table = Table::mapping([("Alice", hash)]);
+        table.serve(Service::Passwords).unwrap();
+        assert_eq!(table.password("alice"), Some((hash, true)));
+        assert_eq!(table.password("bob"), Some((hash, false)));
+        assert_eq!(Table::mapping([]).password("bob"), None);
+        assert!(Table::list(["alice"]).serve(Service::Passwords).is_err());
+        let fault = Table::mapping([("alice", "in clear")]).serve(Service::Passwords);
+        assert!(!fault.unwrap_err().reason.contains("in clear"));
     }
 
     #[test]

@@ -41,6 +41,7 @@ fn client(source: &str) -> Client {
         source: source.parse::<IpAddr>().map_or(Source::Local, Source::from),
         tag: "".into(),
         helo: "client.example".into(),
+        secure: false,
         authenticated: source == "local",
         username: "".into(),
     }

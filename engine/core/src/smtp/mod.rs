@@ -3,10 +3,16 @@
 pub mod client;
 mod data;
 mod extensions;
+pub mod guesses;
 mod header;
 mod lines;
 mod path;
+mod sasl;
 pub mod session;
+mod tls;
+
+pub use sasl::Credentials;
+pub use tls::Tls;
 
 use crate::addr::Address;
 use crate::envelope::{Notify, Ret};

@@ -99,6 +99,12 @@ pub enum Program {
         /// The command line.
         command: String,
     },
+    /// Ask whether standard input is the password of a user of the system, as root (see
+    /// [`super::password`]).
+    Password {
+        /// Name of the user.
+        user: String,
+    },
     /// Print `.forward` in the home directory (see [`super::forward`]).
     Forward {
         /// Most octets to print.

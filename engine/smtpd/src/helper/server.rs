@@ -1,7 +1,7 @@
 //! The helper's side: one loop on one thread, over one socket and the processes it has started.
 //!
 //! Promises: runs only the programs of [`Program`], as a user who is not root but for the system
-//! mailbox and the `.forward` of root; every request is checked before anything is done; no
+//! mailbox, the `.forward` of root and the check of a password; every request is checked before anything is done; no
 //! program outlives its time, or the daemon. When the daemon is gone, everything that runs is
 //! killed and the helper ends: a program never sees the end of a message that was not finished.
 //! Absent on purpose: threads, tokio, TLS, name lookups on request, reading files on request.
@@ -232,7 +232,7 @@ impl Server {
             !text.is_empty() && sound(text.as_bytes()) && !text.contains(|c: char| c.is_control())
         };
         let program = match &job.program {
-            Program::Mailbox { user } => {
+            Program::Mailbox { user } | Program::Password { user } => {
                 word(user) && !user.starts_with('.') && !user.contains('/')
             }
             Program::File { path: file } | Program::Maildir { path: file } => path(file),
@@ -257,7 +257,7 @@ impl Server {
 
     fn check_identity(&self, job: &Job) -> Result<(), &'static str> {
         let for_root = match job.program {
-            Program::Mailbox { .. } => true,
+            Program::Mailbox { .. } | Program::Password { .. } => true,
             Program::Forward { .. } => Some(&job.home) == self.root_home.as_ref(),
             _ => false,
         };
@@ -290,6 +290,7 @@ impl Server {
                 stage::EXECUTE,
                 vec!["/bin/sh".into(), "-c".into(), command.into()],
             ),
+            Program::Password { user } => (stage::PASSWORD, vec![user.into()]),
             Program::Forward { limit } => (stage::FORWARD, vec![limit.to_string().into()]),
         };
         let identity = match self.identity {
@@ -471,6 +472,7 @@ mod tests {
         check(0, 0, "/root", file("/etc/passwd"), false);
         check(0, 0, "/root", Program::Maildir { path: "/x".into() }, false);
         check(0, 0, "/root", Program::Forward { limit: 9 }, true);
+        check(0, 0, "/", Program::Password { user: "u".into() }, true);
         check(0, 0, "/home/u", Program::Forward { limit: 9 }, false);
     }
 
@@ -489,6 +491,11 @@ mod tests {
         check(&|job| job.program = shell(&"x".repeat(TEXT_MAX + 1)), false);
         for user in ["", ".", "..", "../x", "a/b", "a\nb"] {
             check(&|job| job.program = mailbox(user), false);
+            let user = user.to_owned();
+            check(
+                &|job| job.program = Program::Password { user: user.clone() },
+                false,
+            );
         }
         let variable = |name: &str, value: &str| vec![(name.to_owned(), value.to_owned())];
         check(&|job| job.environment = variable("LD_PRELOAD", "x"), false);

@@ -4,9 +4,13 @@
 //! this module only as objects that sign.
 
 mod loaded;
+mod server;
+mod wire;
 
 pub use loaded::Loaded;
 pub(crate) use loaded::Reader;
+pub(crate) use server::acceptor;
+pub(crate) use wire::Wire;
 
 use rustls::crypto::CryptoProvider;
 use std::sync::Arc;

@@ -85,7 +85,7 @@ struct Builder<'l> {
     names: BTreeMap<Box<str>, TableId>,
     action_names: BTreeMap<Box<str>, (ActionId, Span)>,
     trust: Trust,
-    /// Names of tables and actions whose declaration is faulty.
+    /// Names of tables, actions, pkis and authorities whose declaration is faulty.
     broken: BTreeSet<Box<str>>,
     /// Settings given so far, and where.
     settings: BTreeMap<&'static str, Span>,
@@ -167,7 +167,7 @@ impl Builder<'_> {
     /// Remembers what a faulty directive would have declared.
     fn mark_broken(&mut self, statement: &Statement) {
         if let [
-            (Token::Keyword("table" | "action"), _),
+            (Token::Keyword("table" | "action" | "pki" | "ca"), _),
             (Token::Text(name), _),
             ..,
         ] = statement.tokens.as_slice()
@@ -469,7 +469,11 @@ impl Builder<'_> {
 
 fn service_help(service: Service, shape: Shape) -> &'static str {
     match (service, shape) {
-        (Service::Alias | Service::Userinfo, Shape::List) => {
+        (Service::Passwords, Shape::Mapping) => {
+            "make one with smtpctl encrypt: bcrypt, yescrypt, SHA-256 and SHA-512 of crypt(3) are \
+             known"
+        }
+        (Service::Alias | Service::Userinfo | Service::Passwords, Shape::List) => {
             "a mapping has a value for every key: in a file `key: value`, in braces key = value"
         }
         (Service::Alias, Shape::Mapping) => "write the recipients into the table itself",

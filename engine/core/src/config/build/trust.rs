@@ -59,6 +59,26 @@ impl Builder<'_> {
         }
     }
 
+    /// Whether a `pki` stands above; reports it if not.
+    pub(super) fn pki_declared(&mut self, name: &Word) -> bool {
+        let known = self.trust.pkis.contains_key(&*name.text.to_lowercase());
+        if !known {
+            let help = "declare it above: pki NAME cert \"/path\" key \"/path\"";
+            self.unknown(name, "pki", help);
+        }
+        known
+    }
+
+    /// Whether a `ca` stands above; reports it if not.
+    pub(super) fn authority_declared(&mut self, name: &Word) -> bool {
+        let lower = name.text.to_lowercase();
+        let known = self.trust.authorities.contains_key(&*lower);
+        if !known {
+            self.unknown(name, "ca", "declare it above: ca NAME cert \"/path\"");
+        }
+        known
+    }
+
     /// Has all files looked at, and takes those that can be used into the configuration.
     pub(super) fn settle_trust(&mut self) {
         let Trust { pkis, authorities } = std::mem::take(&mut self.trust);

@@ -1,23 +1,26 @@
 //! The server side of an SMTP connection (RFC 5321) as a machine.
 //!
 //! What: octets in, replies and transactions out. Commands and their answers are in `commands`,
-//! the text of refusals in `replies`.
+//! STARTTLS and AUTH in `security`, the text of refusals in `replies`.
 //! Promises: however the stream is cut, the outcome is the same; a message is acknowledged after
 //! [`Event::Committed`] and never before; a refused command leaves everything as it was; after
 //! [`Action::Close`] nothing follows; what is held in memory is bounded by the limits.
-//! Absent on purpose: sockets, DNS, rules, the store. They are actions, answered by events.
-//! TLS, authentication and filters are not part of it.
+//! Absent on purpose: sockets, DNS, rules, the store, the handshake of TLS, who knows which
+//! password. They are actions, answered by events. Filters are not part of it.
 //! Fails: never. A peer's mistake is a reply; a failure of ours arrives as one.
 //!
 //! A driver should offer [`Event::Received`] only while [`Session::wants_input`] says so.
 
 mod commands;
 mod replies;
+mod security;
 mod trace;
 mod transaction;
 
 use super::data::Data;
 use super::lines::{self, Cut};
+use super::sasl::{Credentials, Exchange};
+use super::tls::Tls;
 use crate::addr::{Address, Source};
 use crate::envelope::{Delivery, Envelope};
 use crate::id::{EnvelopeId, MessageId};
@@ -28,6 +31,8 @@ use crate::reply::Reply;
 use crate::rng::Rng;
 use crate::time::Now;
 use bytes::{Bytes, BytesMut};
+pub(super) use security::Offer;
+pub use security::{Auth, AuthResult};
 use std::collections::VecDeque;
 use std::mem;
 use std::sync::Arc;
@@ -48,6 +53,23 @@ pub struct Settings {
     pub dsn: bool,
     /// Whether trace fields keep the client to themselves; `mask-src`.
     pub mask_source: bool,
+    /// Whether TLS can be begun with STARTTLS.
+    pub starttls: Starttls,
+    /// Whether clients can authenticate; they can over TLS alone.
+    pub auth: Auth,
+    /// Whether trace fields of TLS sessions say who has authenticated; `received-auth`.
+    pub received_auth: bool,
+}
+
+/// Whether a listener has STARTTLS.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Starttls {
+    /// No: it has no TLS, or had it from the first octet.
+    Absent,
+    /// Clients may use it; `tls`.
+    Offered,
+    /// They must, before MAIL; `tls-require`.
+    Required,
 }
 
 /// What is known of a connection when it begins.
@@ -63,6 +85,8 @@ pub struct Params {
     pub rdns: Box<str>,
     /// Whether it came through a loopback address or the control socket: messages are completed.
     pub local: bool,
+    /// What TLS there is, if it was there before the first octet; `smtps`.
+    pub tls: Option<Tls>,
     /// Whether the client is known to us, as on the control socket.
     pub authenticated: bool,
     /// Who it is, or empty.
@@ -104,6 +128,11 @@ pub enum Event {
     Spooled,
     /// One [`Action::Spool`] could not be written.
     SpoolFailed(Reply),
+    /// The answer to [`Action::StartTls`]; where the handshake fails, the connection is
+    /// [`Event::Closed`].
+    Secured(Tls),
+    /// The answer to [`Action::Authenticate`].
+    Authenticated(Verdict),
     /// The message of [`Action::Commit`] is durable.
     Committed,
     /// It is not, and will not be; 421 ends the session.
@@ -116,11 +145,30 @@ pub enum Event {
     Stopping,
 }
 
+/// What came of [`Action::Authenticate`].
+#[derive(Debug)]
+pub enum Verdict {
+    /// The credentials are right.
+    Known,
+    /// They are not, or there is no such user; the reply is held back for the time given.
+    Unknown {
+        /// How long.
+        wait: Duration,
+    },
+    /// It cannot be said now.
+    Failed(Reply),
+}
+
 /// What to do.
 #[derive(Debug)]
 pub enum Action {
     /// Send to the client.
     Send(Bytes),
+    /// When all is sent, begin TLS as the server. Nothing that arrived in clear may be offered
+    /// afterwards.
+    StartTls,
+    /// Find out whether a user and a password belong together.
+    Authenticate(Credentials),
     /// Find a message-id nobody uses.
     Reserve,
     /// Find out where a recipient leads.
@@ -186,9 +234,19 @@ pub enum Note {
         /// Destination.
         dest: Address,
     },
+    /// `smtp tls`: TLS is up.
+    Tls(Tls),
+    /// `smtp authentication`: a client has said who it is.
+    Authentication {
+        /// The name it gave; without control characters.
+        username: Box<str>,
+        /// What came of it.
+        result: AuthResult,
+    },
     /// `smtp failed-command`: a command was refused.
     FailedCommand {
-        /// The line as received, or its beginning; any octets.
+        /// The line as received, or its beginning; any octets. Without what may be a
+        /// password.
         command: Bytes,
         /// What we said.
         reply: Reply,
@@ -237,6 +295,7 @@ pub struct Session {
     /// The line that is being answered.
     command: Bytes,
     errors: usize,
+    auth_failures: usize,
     mails: usize,
     /// Pieces handed to the temporary file and not acknowledged.
     spooling: usize,
@@ -257,6 +316,14 @@ enum Phase {
     Open(Transaction),
     /// RCPT waits for its expansion.
     Expanding(Transaction, Rcpt),
+    /// STARTTLS waits for the handshake.
+    Handshake,
+    /// AUTH waits for the client's answer to a challenge.
+    Exchange(Box<Exchange>),
+    /// AUTH of this user waits for a verdict.
+    Checking(Box<str>),
+    /// It was wrong, which the client learns at this time.
+    HoldingBack(Instant),
     /// The message is arriving.
     Data(Box<Arriving>),
     /// It is here, and the temporary file is being written.
@@ -299,6 +366,7 @@ impl Session {
             actions: VecDeque::new(),
             command: Bytes::new(),
             errors: 0,
+            auth_failures: 0,
             mails: 0,
             spooling: 0,
             stopping: false,
@@ -309,6 +377,9 @@ impl Session {
         let settings = &session.params.settings;
         let banner = format!("220 {} ESMTP {}\r\n", settings.hostname, settings.software);
         session.output.extend_from_slice(banner.as_bytes());
+        if let Some(tls) = session.params.tls.clone() {
+            session.actions.push_back(Action::Log(Note::Tls(tls)));
+        }
         session.flush();
         session
     }
@@ -328,9 +399,10 @@ impl Session {
     /// must keep up.
     pub fn wants_input(&self) -> bool {
         match self.phase {
-            Phase::Idle | Phase::Open(_) => true,
+            Phase::Idle | Phase::Open(_) | Phase::Exchange(_) => true,
             Phase::Data(_) => self.spooling < 2,
-            Phase::Closed => false,
+            // What comes now is for the handshake.
+            Phase::Handshake | Phase::Closed => false,
             _ => self.input.len() < self.limits().command_line,
         }
     }
@@ -353,40 +425,69 @@ impl Session {
 
     /// Makes what can be made of the input, until it is used up or an answer is needed.
     fn run(&mut self, now: Now) {
-        let line_limit = self.limits().command_line;
         loop {
             match &self.phase {
-                Phase::Idle | Phase::Open(_) if self.stopping => {
+                Phase::Idle | Phase::Open(_) | Phase::Exchange(_) if self.stopping => {
                     self.end(&replies::stopping(), Ending::Stopping);
                 }
-                Phase::Idle | Phase::Open(_) => match lines::cut(&mut self.input, line_limit) {
-                    Cut::Line(line) => {
-                        self.line_since = None;
-                        self.waiting_since = now.mono;
-                        self.command = line;
-                        self.obey(now);
-                    }
-                    Cut::Bare(line) => {
-                        self.command = line;
-                        self.refuse(replies::bare_lf());
-                    }
-                    Cut::TooLong => {
-                        self.refuse(replies::line_too_long());
-                        self.close(Ending::Error);
-                    }
-                    Cut::Partial => {
-                        let begun = !self.input.is_empty();
-                        self.line_since = begun.then(|| self.line_since.unwrap_or(now.mono));
+                Phase::Idle | Phase::Open(_) | Phase::Exchange(_) => {
+                    if !self.read_line(now) {
                         break;
                     }
-                },
+                }
                 Phase::Data(_) if !self.input.is_empty() => self.arrive(now),
                 _ => break,
             }
         }
-        if matches!(self.phase, Phase::Idle | Phase::Open(_) | Phase::Data(_)) {
+        if matches!(
+            self.phase,
+            Phase::Idle | Phase::Open(_) | Phase::Exchange(_) | Phase::Data(_)
+        ) {
             self.flush();
         }
+    }
+
+    /// Takes a line off the input, if there is a whole one, and acts upon it.
+    fn read_line(&mut self, now: Now) -> bool {
+        let exchange = matches!(self.phase, Phase::Exchange(_));
+        let limits = self.limits();
+        let limit = if exchange {
+            limits.auth_line
+        } else {
+            limits.command_line
+        };
+        match lines::cut(&mut self.input, limit) {
+            Cut::Line(line) => {
+                self.line_since = None;
+                self.waiting_since = now.mono;
+                match mem::replace(&mut self.phase, Phase::Idle) {
+                    Phase::Exchange(exchange) => self.respond(*exchange, &line),
+                    phase => {
+                        self.phase = phase;
+                        self.command = line;
+                        self.obey(now);
+                    }
+                }
+            }
+            Cut::Bare(line) => {
+                if exchange {
+                    self.phase = Phase::Idle;
+                } else {
+                    self.command = lines::loggable(line, self.offer().auth);
+                }
+                self.refuse(replies::bare_lf());
+            }
+            Cut::TooLong => {
+                self.refuse(replies::line_too_long());
+                self.close(Ending::Error);
+            }
+            Cut::Partial => {
+                let begun = !self.input.is_empty();
+                self.line_since = begun.then(|| self.line_since.unwrap_or(now.mono));
+                return false;
+            }
+        }
+        true
     }
 
     /// Takes content off the input.
@@ -459,7 +560,13 @@ impl Session {
             | Phase::Spooling(transaction, _) => Some(transaction),
             Phase::Data(arriving) => Some(arriving.transaction),
             Phase::Closed => return,
-            Phase::Idle | Phase::Reserving(_) | Phase::Committing(_) => None,
+            Phase::Idle
+            | Phase::Handshake
+            | Phase::Exchange(_)
+            | Phase::Checking(_)
+            | Phase::HoldingBack(_)
+            | Phase::Reserving(_)
+            | Phase::Committing(_) => None,
         };
         if let Some(transaction) = transaction {
             self.actions.push_back(Action::Discard(transaction.message));
@@ -485,6 +592,21 @@ impl Machine for Session {
             }
             (Phase::Expanding(transaction, rcpt), Event::Expanded(result)) => {
                 self.expanded(transaction, rcpt, result);
+            }
+            (Phase::Handshake, Event::Secured(tls)) => self.secured(now, tls),
+            // In clear, behind STARTTLS: whoever reads it here would take it for TLS later.
+            (Phase::Handshake, Event::Received(_)) => {
+                self.phase = Phase::Handshake;
+                self.close(Ending::Error);
+            }
+            (Phase::Checking(username), Event::Authenticated(verdict)) => {
+                self.phase = Phase::Idle;
+                self.checked(now, username, verdict);
+            }
+            (Phase::HoldingBack(until), Event::TimedOut) if until <= now.mono => {
+                self.phase = Phase::Idle;
+                self.waiting_since = now.mono;
+                self.turn_away();
             }
             (Phase::Committing(pending), Event::Committed) => self.committed(*pending),
             (Phase::Committing(pending), Event::CommitFailed(reply)) => {
@@ -535,10 +657,11 @@ impl Machine for Session {
         let limits = self.limits();
         let idle = self.waiting_since.checked_add(limits.session_timeout);
         match (&self.phase, self.line_since) {
-            (Phase::Idle | Phase::Open(_), None) => idle,
-            (Phase::Idle | Phase::Open(_), Some(since)) => {
+            (Phase::Idle | Phase::Open(_) | Phase::Exchange(_), None) => idle,
+            (Phase::Idle | Phase::Open(_) | Phase::Exchange(_), Some(since)) => {
                 since.checked_add(limits.command_timeout)
             }
+            (Phase::HoldingBack(until), _) => Some(*until),
             (Phase::Data(arriving), _) => {
                 let whole = arriving.since.checked_add(limits.data_timeout);
                 whole.into_iter().chain(idle).min()
