@@ -140,6 +140,13 @@ pub(super) enum RelayOption {
     HeloSrc(Span, TableArgument),
     /// With the name of the exchanger, if it is given.
     Backup(Span, Option<Word>),
+    Auth(Span, TableArgument),
+    /// Whether certificates are verified.
+    Tls(Span, bool),
+    Pki(Span, Word),
+    Ca(Span, Word),
+    Ciphers(Span, Word),
+    Protocols(Span, Word),
     Unserved(Unserved),
 }
 
@@ -433,7 +440,7 @@ fn interface_option<'t, I: Tokens<'t>>() -> Grammar<'t, I, ListenOption> {
     .boxed()
 }
 
-/// Options of TLS that listeners and relays share.
+/// Options of TLS of listeners.
 fn tls_parameter<'t, I: Tokens<'t>>() -> Grammar<'t, I, Unserved> {
     choice((
         refused("pki", text("a name").ignored()),
@@ -513,19 +520,41 @@ fn relay<'t, I: Tokens<'t>>() -> Grammar<'t, I, ActionKind> {
             .map(|(span, name)| RelayOption::Backup(span, name)),
         choice((
             refused("domain", table()),
-            refused("auth", table()),
             refused("mail-from", text("an address").ignored()),
-            refused("tls", word("no-verify").or_not().ignored()),
-            tls_parameter(),
             refused("filter", filter_argument()),
             refused("srs", empty()),
         ))
         .map(RelayOption::Unserved),
+        relay_security(),
     ));
     word("relay")
         .ignore_then(option.repeated().collect())
         .map(ActionKind::Relay)
         .boxed()
+}
+
+fn relay_security<'t, I: Tokens<'t>>() -> Grammar<'t, I, RelayOption> {
+    choice((
+        word("auth")
+            .then(table_argument("a table as <name>"))
+            .map(|(span, table)| RelayOption::Auth(span, table)),
+        word("tls")
+            .then(word("no-verify").or_not())
+            .map(|(span, lax)| RelayOption::Tls(span, lax.is_none())),
+        word("pki")
+            .then(text("a name"))
+            .map(|(span, name)| RelayOption::Pki(span, name)),
+        word("ca")
+            .then(text("a name"))
+            .map(|(span, name)| RelayOption::Ca(span, name)),
+        word("ciphers")
+            .then(text("a list of ciphers"))
+            .map(|(span, list)| RelayOption::Ciphers(span, list)),
+        word("protocols")
+            .then(text("a list of protocols"))
+            .map(|(span, list)| RelayOption::Protocols(span, list)),
+    ))
+    .boxed()
 }
 
 fn matching<'t, I: Tokens<'t>>() -> Grammar<'t, I, Directive> {

@@ -23,7 +23,7 @@ mod value;
 pub use diagnostic::{Diagnostic, Mark, Place, Severity};
 pub use token::reserved_words;
 
-use crate::envelope::{Method, RelayHost};
+use crate::envelope::{Method, RelayHost, Security};
 use crate::limits::Limits;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -245,6 +245,8 @@ pub struct RelayAction {
     pub helo_src: Box<str>,
     /// The exchanger whose part we play.
     pub backup: Option<Box<str>>,
+    /// TLS and authentication.
+    pub security: Security,
 }
 
 /// Whom a relay action hands mail to.

@@ -14,7 +14,6 @@ pub(super) enum Part {
 pub(super) fn advice(part: Part, word: &str) -> &'static str {
     match word {
         "tls" if part == Part::Match => "remove it: no session has TLS in this version",
-        "auth" if part == Part::Relay => "remove it, and let the smart host know us by our address",
         "tls" | "tls-require" | "smtps" | "pki" | "ca" | "ciphers" | "protocols" => {
             "remove it to exchange mail in clear text, and put a TLS proxy in front if that \
              must not be"

@@ -1,6 +1,7 @@
 //! `action`: local deliveries and relays.
 
 use super::Builder;
+use super::security::Draft;
 use crate::config::grammar::{self, LocalOption, RelayOption, TableArgument, Word};
 use crate::config::source::Span;
 use crate::config::table::Service;
@@ -161,6 +162,7 @@ impl Builder<'_> {
     }
 
     fn relay(&mut self, name: &Word, options: Vec<RelayOption>) -> Option<RelayAction> {
+        let mut security = Draft::default();
         let mut host = None;
         let mut helo = None;
         let mut src = None;
@@ -194,6 +196,7 @@ impl Builder<'_> {
                     self.once(&mut backup, "backup", span, exchanger);
                 }
                 RelayOption::Unserved(what) => self.unserved(Part::Relay, what),
+                other => self.secure(&mut security, name, other),
             }
         }
         if let (Some((first, _)), Some((second, _))) = (&host, &backup) {
@@ -209,11 +212,14 @@ impl Builder<'_> {
             Some((_, table)) => self.tables.get(table?.0).map(|draft| draft.named.clone()),
             None => None,
         };
+        let (span, hop) = match host {
+            Some((span, hop)) => (Some(span), hop),
+            None => (None, Some(NextHop::Mx)),
+        };
+        let security = self.security(security, span, hop.as_ref());
         Some(RelayAction {
-            host: match host {
-                Some((_, hop)) => hop?,
-                None => NextHop::Mx,
-            },
+            host: hop?,
+            security: security?,
             helo: helo.map(|(_, name)| name).unwrap_or_default(),
             src: match src {
                 Some((_, sources)) => sources?,

@@ -6,6 +6,7 @@
 mod delivery;
 mod listener;
 mod matching;
+mod security;
 mod setting;
 mod trust;
 
@@ -416,6 +417,12 @@ impl Builder<'_> {
         let (declared, file) = (draft.declared, draft.file.clone());
         let shape = draft.table.shape();
         match file {
+            Some((path, _)) if fault.line > 0 && service == Service::Secret => {
+                // The line itself is not shown: there are passwords in it.
+                let message = format!("{}:{}: {}", path.escape_debug(), fault.line, fault.reason);
+                let diagnostic = self.report.error(used, message, "used here");
+                diagnostic.help(service_help(service, shape));
+            }
             Some((_, base)) if fault.line > 0 => {
                 let text = self.report.text(base);
                 let range = line_range(&text, fault.line);
@@ -471,6 +478,9 @@ fn service_help(service: Service, shape: Shape) -> &'static str {
     match (service, shape) {
         (Service::Alias | Service::Userinfo, Shape::List) => {
             "a mapping has a value for every key: in a file `key: value`, in braces key = value"
+        }
+        (Service::Secret, _) => {
+            "a table of credentials maps labels to users with their passwords: label user:password"
         }
         (Service::Alias, Shape::Mapping) => "write the recipients into the table itself",
         (Service::Relayhost, Shape::Mapping) => "a list has one URL a line, without values",
