@@ -70,7 +70,7 @@ const BORDERS: [(&str, &[&str]); 3] = [
 
 /// The floors of core, lowest first: a module uses lower floors only, or itself.
 const FLOORS: [&[&str]; 8] = [
-    &["addr", "limits", "pressure", "reply", "rng", "time"],
+    &["addr", "limits", "pressure", "reply", "rng", "time", "tls"],
     &["id", "machine"],
     &["dns", "envelope", "message", "stats"],
     &["config", "queue", "spf"],

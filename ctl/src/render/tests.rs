@@ -4,7 +4,7 @@ use super::*;
 use expect_test::{Expect, expect};
 use redspool_core::control::{
     Agent, BounceKind, DeliveryRecord, EnvelopeRecord, EnvelopeRow, Family, NotifyRow, QueueState,
-    RowFlags, Runstate, StatusCode, StatusRow,
+    RowFlags, Runstate, SecurityRow, StatusCode, StatusRow,
 };
 
 /// The date all tests run at.
@@ -373,6 +373,7 @@ fn envelopes_have_their_keys_in_the_order_of_the_reference() {
         src: String::new(),
         helo_src: String::new(),
         backup: String::new(),
+        security: SecurityRow::default(),
     };
     let full = EnvelopeRecord {
         tag: "SUBM".into(),
@@ -445,6 +446,7 @@ fn an_envelope_shows_only_keys_that_are_set() {
         src: String::new(),
         helo_src: String::new(),
         backup: String::new(),
+        security: SecurityRow::default(),
     };
     let never = EnvelopeRecord {
         dsn_notify: Some(NotifyRow {
@@ -806,7 +808,7 @@ mod mta {
     use super::*;
     use redspool_core::control::{
         ConnectorFlag, ConnectorRow, Explanation, HostRow, HostStatRow, MtaRow, Place, RelayRow,
-        RelayWait, RouteRow,
+        RelayWait, RouteRow, SecurityRow,
     };
     use std::net::{Ipv4Addr, Ipv6Addr};
 
@@ -818,6 +820,8 @@ mod mta {
             scheme: "smtp".into(),
             as_host: false,
             backup: String::new(),
+            label: String::new(),
+            security: SecurityRow::default(),
             src: String::new(),
             helo_src: String::new(),
             helo: String::new(),
@@ -845,6 +849,15 @@ mod mta {
             port: Some(2526),
             as_host: true,
             backup: "mx2.example.org".into(),
+            label: "lbl".into(),
+            security: SecurityRow {
+                tls: "tls no-verify".into(),
+                auth: "secrets".into(),
+                pki: "mx.example.org".into(),
+                ca: "private".into(),
+                ciphers: "HIGH".into(),
+                protocols: "tlsv1.3".into(),
+            },
             src: "srcs".into(),
             helo_src: "names".into(),
             helo: "x.example.org".into(),

@@ -5,7 +5,7 @@ use expect_test::expect;
 use nix::sys::socket::{Backlog, listen};
 use redspool_core::control::{
     Agent, DeliveryRecord, DigestRow, EnvelopeRecord, EnvelopeRow, Family, Reply, Request,
-    RowFlags, Runstate, Selector, StatusRow, Subsystem, frame,
+    RowFlags, Runstate, SecurityRow, Selector, StatusRow, Subsystem, frame,
 };
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::os::unix::fs::symlink;
@@ -137,6 +137,7 @@ fn show_envelope_and_message_print_what_is_stored() {
                 src: String::new(),
                 helo_src: String::new(),
                 backup: String::new(),
+                security: SecurityRow::default(),
             },
             smtpname: "mx.example.org".into(),
             helo: "client.example".into(),

@@ -31,6 +31,7 @@ pub(super) enum Directive {
     WarnInterval(Span, Vec<Word>),
     MessageSize(Span, Word),
     SubaddressDelimiter(Word),
+    SmtpCiphers(Span, Word),
     QueueTtl(Span, Word),
     MaxDeferred(Span, At<i64>),
     /// With the domain of `mta limit for domain`.
@@ -114,6 +115,8 @@ pub(super) enum ListenOption {
     Auth(Span, Option<TableArgument>),
     AuthOptional(Span, Option<TableArgument>),
     ReceivedAuth(Span),
+    Ciphers(Word),
+    Protocols(Word),
     Unserved(Unserved),
 }
 
@@ -150,6 +153,13 @@ pub(super) enum RelayOption {
     HeloSrc(Span, TableArgument),
     /// With the name of the exchanger, if it is given.
     Backup(Span, Option<Word>),
+    Auth(Span, TableArgument),
+    /// Whether certificates are verified.
+    Tls(Span, bool),
+    Pki(Span, Word),
+    Ca(Span, Word),
+    Ciphers(Span, Word),
+    Protocols(Span, Word),
     Unserved(Unserved),
 }
 
@@ -233,7 +243,9 @@ fn settings<'t, I: Tokens<'t>>() -> Grammar<'t, I, Directive> {
             .ignore_then(text("one character in quotes"))
             .map(Directive::SubaddressDelimiter),
         limits(Scope::Smtp),
-        refused("ciphers", text("a list of ciphers").ignored()).map(Directive::Unserved),
+        word("ciphers")
+            .then(text("a list of ciphers"))
+            .map(|(span, list)| Directive::SmtpCiphers(span, list)),
     )));
     let queue = word("queue").ignore_then(choice((
         word("ttl")
@@ -447,25 +459,18 @@ fn interface_option<'t, I: Tokens<'t>>() -> Grammar<'t, I, ListenOption> {
             .then(users())
             .map(|(span, users)| ListenOption::AuthOptional(span, users)),
         word("received-auth").map(ListenOption::ReceivedAuth),
+        word("ciphers")
+            .ignore_then(text("a list of ciphers"))
+            .map(ListenOption::Ciphers),
+        word("protocols")
+            .ignore_then(text("a list of protocols"))
+            .map(ListenOption::Protocols),
         choice((
             refused("hostnames", table_argument("a table").ignored()),
             refused("proxy-v2", empty()),
             refused("senders", senders.ignored()),
-            refused("ciphers", text("a list of ciphers").ignored()),
-            refused("protocols", text("a list of protocols").ignored()),
         ))
         .map(ListenOption::Unserved),
-    ))
-    .boxed()
-}
-
-/// Options of TLS of relays.
-fn tls_parameter<'t, I: Tokens<'t>>() -> Grammar<'t, I, Unserved> {
-    choice((
-        refused("pki", text("a name").ignored()),
-        refused("ca", text("a name").ignored()),
-        refused("ciphers", text("a list of ciphers").ignored()),
-        refused("protocols", text("a list of protocols").ignored()),
     ))
     .boxed()
 }
@@ -539,19 +544,41 @@ fn relay<'t, I: Tokens<'t>>() -> Grammar<'t, I, ActionKind> {
             .map(|(span, name)| RelayOption::Backup(span, name)),
         choice((
             refused("domain", table()),
-            refused("auth", table()),
             refused("mail-from", text("an address").ignored()),
-            refused("tls", word("no-verify").or_not().ignored()),
-            tls_parameter(),
             refused("filter", filter_argument()),
             refused("srs", empty()),
         ))
         .map(RelayOption::Unserved),
+        relay_security(),
     ));
     word("relay")
         .ignore_then(option.repeated().collect())
         .map(ActionKind::Relay)
         .boxed()
+}
+
+fn relay_security<'t, I: Tokens<'t>>() -> Grammar<'t, I, RelayOption> {
+    choice((
+        word("auth")
+            .then(table_argument("a table as <name>"))
+            .map(|(span, table)| RelayOption::Auth(span, table)),
+        word("tls")
+            .then(word("no-verify").or_not())
+            .map(|(span, lax)| RelayOption::Tls(span, lax.is_none())),
+        word("pki")
+            .then(text("a name"))
+            .map(|(span, name)| RelayOption::Pki(span, name)),
+        word("ca")
+            .then(text("a name"))
+            .map(|(span, name)| RelayOption::Ca(span, name)),
+        word("ciphers")
+            .then(text("a list of ciphers"))
+            .map(|(span, list)| RelayOption::Ciphers(span, list)),
+        word("protocols")
+            .then(text("a list of protocols"))
+            .map(|(span, list)| RelayOption::Protocols(span, list)),
+    ))
+    .boxed()
 }
 
 fn matching<'t, I: Tokens<'t>>() -> Grammar<'t, I, Directive> {

@@ -24,8 +24,9 @@ mod value;
 pub use diagnostic::{Diagnostic, Mark, Place, Severity};
 pub use token::reserved_words;
 
-use crate::envelope::{Method, RelayHost};
+use crate::envelope::{Method, RelayHost, Security};
 use crate::limits::Limits;
+use crate::tls::{Protocols, Suites};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -167,6 +168,10 @@ pub struct Listener {
     pub pkis: Vec<Box<str>>,
     /// Name of the `ca` for clients' certificates; the system's authorities if none.
     pub authority: Option<Box<str>>,
+    /// Versions of TLS that are spoken, if not all we have.
+    pub protocols: Option<Protocols>,
+    /// Cipher suites that are used, if not all we have.
+    pub ciphers: Option<Suites>,
     /// Whether clients can, or must, authenticate; with TLS only.
     pub auth: Option<ListenerAuth>,
     /// Say in `Received` who has authenticated.
@@ -281,6 +286,8 @@ pub struct RelayAction {
     pub helo_src: Box<str>,
     /// The exchanger whose part we play.
     pub backup: Option<Box<str>>,
+    /// TLS and authentication.
+    pub security: Security,
 }
 
 /// Whom a relay action hands mail to.

@@ -50,6 +50,8 @@ pub enum Service {
     Source,
     /// Names for EHLO by local address.
     Heloname,
+    /// What we authenticate with at other hosts: label to `user:password`.
+    Secret,
     /// Hashed passwords by user, for clients that authenticate.
     Passwords,
 }
@@ -129,6 +131,40 @@ impl Userinfo {
             gid,
             home: home.into(),
         })
+    }
+}
+
+/// A name and its password. Shown without the password.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret {
+    /// Who.
+    pub user: Box<str>,
+    /// Proof of it.
+    pub password: Box<str>,
+}
+
+impl Secret {
+    /// Longest `user:password`, in octets, so that the command to authenticate with, in base64,
+    /// fits into the 12288 octets that RFC 4954 section 4 allows.
+    const MAX: usize = 4096;
+
+    /// Reads `user:password`. Control characters are in neither; RFC 4616 section 2 rules NUL out.
+    fn parse(value: &str) -> Option<Self> {
+        let (user, password) = value.split_once(':')?;
+        let fits = value.len() <= Self::MAX && !value.contains(char::is_control);
+        (fits && !user.is_empty() && !password.is_empty()).then(|| Self {
+            user: user.into(),
+            password: password.into(),
+        })
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let user = &self.user;
+        f.debug_struct("Secret")
+            .field("user", user)
+            .finish_non_exhaustive()
     }
 }
 
@@ -288,6 +324,16 @@ impl Table {
                     )),
                 })
             }
+            Service::Secret => {
+                self.require(Shape::Mapping)?;
+                self.each(|entry| match Secret::parse(&entry.value) {
+                    Some(_) => Ok(()),
+                    None => Err(format!(
+                        "the value of `{}` is not user:password",
+                        entry.key.escape_debug()
+                    )),
+                })
+            }
         }
     }
 
@@ -349,6 +395,11 @@ impl Table {
         self.relays.get(at)
     }
 
+    /// All smart hosts; none if the table does not serve [`Service::Relayhost`].
+    pub fn relays(&self) -> &[RelayHost] {
+        &self.relays
+    }
+
     /// Local addresses to connect from; none if the table does not serve [`Service::Source`].
     pub fn addresses(&self) -> &[IpAddr] {
         &self.addresses
@@ -367,6 +418,11 @@ impl Table {
     pub fn heloname(&self, source: IpAddr) -> Option<&str> {
         let plain = self.value(&source.to_string());
         plain.or_else(|| self.value(&format!("[{source}]")))
+    }
+
+    /// What to authenticate with, by label.
+    pub fn secret(&self, label: &str) -> Option<Secret> {
+        self.value(label).and_then(Secret::parse)
     }
 
     fn empty(shape: Shape) -> Self {
@@ -545,6 +601,24 @@ mod tests {
 
     fn pair(key: &str, value: &str) -> (String, String) {
         (key.to_owned(), value.to_owned())
+    }
+
+    #[test]
+    fn secrets_are_users_with_passwords() {
+        let mut table = Table::mapping([("me", "user@example:pass:word")]);
+        table.serve(Service::Secret).unwrap();
+        let secret = table.secret("ME").unwrap();
+        assert_eq!(
+            (&*secret.user, &*secret.password),
+            ("user@example", "pass:word")
+        );
+        assert!(!format!("{secret:?}").contains("word"), "shown");
+        assert_eq!(table.secret("you"), None);
+        for bad in ["user", ":word", "user:", "us\0er:word", "user:wo\trd"] {
+            let mut table = Table::mapping([("me", bad)]);
+            let why = table.serve(Service::Secret).unwrap_err();
+            assert_eq!(why.reason, "the value of `me` is not user:password");
+        }
     }
 
     #[test]

@@ -1,26 +1,8 @@
 //! What smtpd.conf can ask for and this version does not do, and what to do instead.
 
-/// Where a feature is asked for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Part {
-    Setting,
-    Listener,
-    Local,
-    Relay,
-    Match,
-}
-
 /// What to do instead of the feature that the word stands for.
-pub(super) fn advice(part: Part, word: &str) -> &'static str {
+pub(super) fn advice(word: &str) -> &'static str {
     match word {
-        "auth" if part == Part::Relay => "remove it, and let the smart host know us by our address",
-        "ciphers" | "protocols" if part == Part::Listener => {
-            "remove it: TLS 1.2 and 1.3 are spoken, with ciphers that are secure today"
-        }
-        "tls" | "pki" | "ca" | "ciphers" | "protocols" => {
-            "remove it to exchange mail in clear text, and put a TLS proxy in front if that \
-             must not be"
-        }
         "senders" => {
             "remove it, and let rules say who may send as whom: match auth USER mail-from ADDRESS"
         }

@@ -25,7 +25,7 @@ pub use listing::Listing;
 pub use record::{BounceKind, DeliveryRecord, EnvelopeRecord, NotifyRow};
 pub use relaying::{
     ConnectorFlag, ConnectorRow, HostRow, HostStatRow, MtaListing, MtaRow, RelayRow, RelayWait,
-    RouteRow,
+    RouteRow, SecurityRow,
 };
 pub use row::{Agent, EnvelopeRow, Family, Row, RowFlags, Runstate, StatusCode, chunks};
 pub use selection::{

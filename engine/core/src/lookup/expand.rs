@@ -168,7 +168,12 @@ fn relayed(
         NextHop::Host(host) => Some(host.clone()),
         NextHop::Table(table) => {
             let host = config.table(*table).relay(question.turn).cloned();
-            Some(host.ok_or_else(|| temporary(&question.rcpt))?)
+            let host = host.ok_or_else(|| temporary(&question.rcpt))?;
+            if !relay.security.suits(&host) {
+                // The table was changed behind the back of its action.
+                return Err(temporary(&question.rcpt));
+            }
+            Some(host)
         }
     };
     let relay = Relay {
@@ -177,6 +182,7 @@ fn relayed(
         src: relay.src.clone(),
         helo_src: relay.helo_src.clone(),
         backup: relay.backup.clone(),
+        security: relay.security.clone(),
     };
     Ok(Expanded {
         dest: dest.clone(),

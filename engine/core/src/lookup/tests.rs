@@ -56,6 +56,24 @@ fn question(source: &str, sender: &str, rcpt: &str) -> Question {
     }
 }
 
+#[test]
+fn tls_is_a_criterion() {
+    for (secure, criteria, want) in [
+        (true, "from any tls for any", "yes"),
+        (false, "from any tls for any", "no"),
+        (true, "!tls from any for any", "no"),
+        (false, "!tls from any for any", "yes"),
+    ] {
+        let mut question = question("198.51.100.7", "", "a@b");
+        question.client.secure = secure;
+        assert_eq!(
+            takes(criteria, &question),
+            want,
+            "match {criteria}: {secure}"
+        );
+    }
+}
+
 /// What a rule before `match from any for any action hit` says, as the only other one: `yes` if
 /// it takes the recipient.
 fn takes(criteria: &str, question: &Question) -> &'static str {

@@ -90,7 +90,7 @@ mod tests {
 
     #[test]
     fn shadow_admits_its_users() {
-        let hash = "$5$saltstring$5B8vYYiY.CVt1RlTTf8KbXBH3hsxY/GNooZaBBGWEc8";
+        let hash = "$5$saltstring$5B8vYYiY.CVt1RlTTf8KbXBH3hsxY/GNooZaBBGWEc5";
         let shadow = format!(
             "root:*:19000:0:99999:7:::\n\
              locked:!{hash}:19000:0:99999:7:::\n\

@@ -4,7 +4,6 @@ use super::Builder;
 use crate::config::grammar::{ListenOption, TableArgument, Word};
 use crate::config::source::Span;
 use crate::config::table::Service;
-use crate::config::unserved::Part;
 use crate::config::{Family, Interface, Listener, ListenerAuth, SocketListener, TlsMode, value};
 
 /// Longest tag, in octets.
@@ -29,6 +28,8 @@ struct Options {
     authority: Option<(Span, Box<str>)>,
     auth: Option<(Span, ListenerAuth)>,
     received_auth: Option<(Span, ())>,
+    protocols: Option<(Span, Word)>,
+    ciphers: Option<(Span, Word)>,
     /// The port or another part was refused.
     faulty: bool,
 }
@@ -52,6 +53,9 @@ impl Builder<'_> {
         let server = self.config.names.server.clone();
         let tls = options.tls.map_or(TlsMode::Absent, |(_, mode)| mode);
         let usual = if tls == TlsMode::Immediate { 465 } else { 25 };
+        let word = |slot: Option<(Span, Word)>| slot.map(|(_, word)| word);
+        let (protocols, ciphers) = (word(options.protocols), word(options.ciphers));
+        let (protocols, ciphers) = self.suites(protocols.as_ref(), ciphers.as_ref());
         let listener = Listener {
             place: self.report.place(on.span),
             interface,
@@ -65,6 +69,8 @@ impl Builder<'_> {
             verify: options.verify,
             pkis: options.pkis.into_iter().map(|name| name.text).collect(),
             authority: options.authority.map(|(_, name)| name),
+            protocols,
+            ciphers,
             auth: options.auth.map(|(_, auth)| auth),
             received_auth: options.received_auth.is_some(),
         };
@@ -247,9 +253,15 @@ impl Builder<'_> {
                 ListenOption::ReceivedAuth(span) => {
                     self.once(&mut options.received_auth, "received-auth", span, ());
                 }
+                ListenOption::Protocols(list) => {
+                    self.once(&mut options.protocols, "protocols", list.span, list);
+                }
+                ListenOption::Ciphers(list) => {
+                    self.once(&mut options.ciphers, "ciphers", list.span, list);
+                }
                 ListenOption::Unserved(what) => {
                     options.faulty = true;
-                    self.unserved(Part::Listener, what);
+                    self.unserved(what);
                 }
             }
         }

@@ -4,7 +4,6 @@ use super::Builder;
 use crate::config::grammar::{MatchOption, MatchWhat, TableArgument, Verdict as Written};
 use crate::config::source::Span;
 use crate::config::table::Service;
-use crate::config::unserved::Part;
 use crate::config::{Criterion, Destination, Origin, Rule, TableId, Verdict};
 
 /// Criteria while they are gathered. The inner `None` is one that is faulty.
@@ -137,7 +136,7 @@ impl Builder<'_> {
                 self.once(&mut criteria.tls, "tls", span, value);
             }
             MatchWhat::Auth(users) => self.auth(criteria, negated, span, users),
-            MatchWhat::Unserved(what) => self.unserved(Part::Match, what),
+            MatchWhat::Unserved(what) => self.unserved(what),
         }
     }
 

@@ -6,6 +6,7 @@
 mod delivery;
 mod listener;
 mod matching;
+mod security;
 mod setting;
 mod trust;
 
@@ -15,11 +16,11 @@ use super::statement::{self, Statement};
 use super::token::{DIRECTIVES, Token};
 use super::{
     Action, ActionId, Config, Diagnostic, Input, Loader, NamedTable, SocketListener, TableId,
-    Vetter,
-    unserved::{self, Part},
+    TlsMode, Vetter, unserved,
 };
 use crate::config::table::{Service, Shape, Table, TableFault};
 use crate::limits::Limits;
+use crate::tls::Suites;
 use chumsky::Parser;
 use chumsky::error::{RichPattern, RichReason};
 use chumsky::input::Input as _;
@@ -58,6 +59,7 @@ pub(super) fn build(
         names: BTreeMap::new(),
         action_names: BTreeMap::new(),
         trust: Trust::default(),
+        smtp_ciphers: None,
         broken: BTreeSet::new(),
         settings: BTreeMap::new(),
         matches: 0,
@@ -85,6 +87,8 @@ struct Builder<'l> {
     names: BTreeMap<Box<str>, TableId>,
     action_names: BTreeMap<Box<str>, (ActionId, Span)>,
     trust: Trust,
+    /// Cipher suites of listeners that name none; `smtp ciphers`.
+    smtp_ciphers: Option<Suites>,
     /// Names of tables, actions, pkis and authorities whose declaration is faulty.
     broken: BTreeSet<Box<str>>,
     /// Settings given so far, and where.
@@ -121,7 +125,7 @@ impl Builder<'_> {
 
     fn directive(&mut self, directive: Directive) {
         match directive {
-            Directive::Unserved(what) => self.unserved(Part::Setting, what),
+            Directive::Unserved(what) => self.unserved(what),
             Directive::Pki(name, parts) => self.pki(&name, parts),
             Directive::Authority(name, cert) => self.authority(&name, cert),
             Directive::Table(name, source) => self.table(&name, source),
@@ -145,6 +149,11 @@ impl Builder<'_> {
             );
         }
         self.settle_trust();
+        for listener in &mut self.config.listeners {
+            if listener.tls != TlsMode::Absent && listener.ciphers.is_none() {
+                listener.ciphers.clone_from(&self.smtp_ciphers);
+            }
+        }
         self.config.tables = self
             .tables
             .into_iter()
@@ -176,8 +185,8 @@ impl Builder<'_> {
         }
     }
 
-    fn unserved(&mut self, part: Part, what: Unserved) {
-        self.unserved_with(what.word, what.span, unserved::advice(part, what.word));
+    fn unserved(&mut self, what: Unserved) {
+        self.unserved_with(what.word, what.span, unserved::advice(what.word));
     }
 
     fn unserved_with(&mut self, word: &str, span: Span, advice: &str) {
@@ -416,6 +425,12 @@ impl Builder<'_> {
         let (declared, file) = (draft.declared, draft.file.clone());
         let shape = draft.table.shape();
         match file {
+            Some((path, _)) if fault.line > 0 && service == Service::Secret => {
+                // The line itself is not shown: there are passwords in it.
+                let message = format!("{}:{}: {}", path.escape_debug(), fault.line, fault.reason);
+                let diagnostic = self.report.error(used, message, "used here");
+                diagnostic.help(service_help(service, shape));
+            }
             Some((_, base)) if fault.line > 0 => {
                 let text = self.report.text(base);
                 let range = line_range(&text, fault.line);
@@ -475,6 +490,9 @@ fn service_help(service: Service, shape: Shape) -> &'static str {
         }
         (Service::Alias | Service::Userinfo | Service::Passwords, Shape::List) => {
             "a mapping has a value for every key: in a file `key: value`, in braces key = value"
+        }
+        (Service::Secret, _) => {
+            "a table of credentials maps labels to users with their passwords: label user:password"
         }
         (Service::Alias, Shape::Mapping) => "write the recipients into the table itself",
         (Service::Relayhost, Shape::Mapping) => "a list has one URL a line, without values",

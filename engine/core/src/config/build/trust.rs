@@ -12,6 +12,8 @@ use std::collections::BTreeMap;
 /// What was declared, by name in lower case.
 #[derive(Default)]
 pub(super) struct Trust {
+    /// Names that actions use, each with the word before it.
+    pub(super) used: Vec<(&'static str, Word)>,
     pkis: BTreeMap<Box<str>, Draft>,
     authorities: BTreeMap<Box<str>, Word>,
 }
@@ -81,7 +83,24 @@ impl Builder<'_> {
 
     /// Has all files looked at, and takes those that can be used into the configuration.
     pub(super) fn settle_trust(&mut self) {
-        let Trust { pkis, authorities } = std::mem::take(&mut self.trust);
+        let Trust {
+            used,
+            pkis,
+            authorities,
+        } = std::mem::take(&mut self.trust);
+        for (what, name) in used {
+            let lower = &*name.text.to_lowercase();
+            let (known, key) = match what {
+                "pki" => (pkis.contains_key(lower), " key \"/path\""),
+                _ => (authorities.contains_key(lower), ""),
+            };
+            if !known {
+                let shown = name.text.escape_debug();
+                let message = format!("no {what} is named `{shown}`");
+                let fault = self.report.error(name.span, message, "not declared");
+                fault.help(format!("declare it: {what} NAME cert \"/path\"{key}"));
+            }
+        }
         for (name, draft) in pkis {
             let (Some(cert), Some(key)) = (&draft.cert, &draft.key) else {
                 let missing = if draft.cert.is_some() { "key" } else { "cert" };
