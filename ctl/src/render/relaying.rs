@@ -212,6 +212,7 @@ fn route_cells(row: &RouteRow) -> Record {
         ("penalty", row.penalty.into()),
         ("until", date(row.until)),
         ("error", text(&row.failure)),
+        ("tls", text(&row.tls)),
     ]
 }
 

@@ -209,6 +209,8 @@ pub struct MtaLimits {
     pub connect_timeout: Duration,
     /// Wait for a reply, the final one apart (RFC 5321 4.5.3.2: 5 minutes).
     pub reply_timeout: Duration,
+    /// Wait for a handshake of TLS.
+    pub handshake_timeout: Duration,
     /// Wait for the reply to the final dot (RFC 5321 4.5.3.2.6: 10 minutes; shorter duplicates).
     pub dot_timeout: Duration,
     /// Wait for the reply to QUIT: a courtesy, nothing depends on it.
@@ -327,6 +329,7 @@ impl Default for MtaLimits {
             addresses: 64,
             connect_timeout: Duration::from_mins(5),
             reply_timeout: Duration::from_mins(5),
+            handshake_timeout: Duration::from_mins(1),
             dot_timeout: Duration::from_mins(10),
             quit_timeout: Duration::from_secs(5),
             reply_line: 2048,

@@ -18,6 +18,7 @@ use crate::resolver::Resolver;
 use crate::session::Listening;
 use crate::settle::Settler;
 use crate::tls::Loaded;
+use crate::tls::client::Clients;
 use crate::users::Users;
 use crate::{clock, control};
 use arc_swap::ArcSwap;
@@ -52,6 +53,8 @@ pub struct Shared {
     pub config: ArcSwap<Config>,
     /// Certificates, keys and authorities that it names.
     pub tls: ArcSwap<Loaded>,
+    /// TLS of outgoing sessions.
+    pub tls_clients: ArcSwap<Clients>,
     limits: ArcSwap<Limits>,
     /// The way to the engine.
     pub engine: EngineHandle,
@@ -286,6 +289,7 @@ impl Daemon {
         let shared = Arc::new(Shared {
             config: ArcSwap::from_pointee(setup.config),
             tls: ArcSwap::from_pointee(setup.tls),
+            tls_clients: ArcSwap::from_pointee(Clients::new()),
             limits: ArcSwap::new(Arc::clone(&limits)),
             engine: handle.clone(),
             queue: queue.clone(),
@@ -378,6 +382,8 @@ impl Daemon {
         self.shared.limits.store(Arc::clone(&limits));
         self.shared.tls.store(Arc::new(tls));
         self.shared.config.store(Arc::new(config));
+        // What was made from the files of before is not used again.
+        self.shared.tls_clients.store(Arc::new(Clients::new()));
         self.shared
             .engine
             .ask(move |engine, now| engine.configure(now, limits, warns, sources))

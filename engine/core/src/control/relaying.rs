@@ -128,7 +128,7 @@ impl SecurityRow {
         ];
         texts
             .iter()
-            .fold(0, |sum, text| sum.saturating_add(text.len()))
+            .fold(0_usize, |sum, text| sum.saturating_add(text.len()))
     }
 }
 
@@ -212,6 +212,9 @@ pub struct RouteRow {
     pub until: Option<u64>,
     /// Text of its last failure, or empty.
     pub failure: String,
+    /// TLS of its last connection that became ready: version, cipher suite, bits and validity,
+    /// joined by colons; or empty.
+    pub tls: String,
 }
 
 /// A remote host.
@@ -254,7 +257,12 @@ impl MtaRow {
                 let texts = [&row.domain, &row.scheme].into_iter().chain(named);
                 texts.fold(start, |sum, text| sum.saturating_add(text.len()))
             }
-            Self::Route(row) => row.name.len().saturating_add(row.failure.len()),
+            Self::Route(row) => {
+                let texts = [&row.name, &row.failure, &row.tls];
+                texts
+                    .iter()
+                    .fold(0_usize, |sum, text| sum.saturating_add(text.len()))
+            }
             Self::Host(row) => row.name.len(),
             Self::HostStat(row) => row.domain.len().saturating_add(row.text.len()),
             Self::Blocked { domain, .. } => domain.len(),

@@ -38,6 +38,7 @@ impl Engine {
             envelope: Box::new(finished.envelope.clone()),
             session: finished.session,
             relay: finished.host,
+            tls: finished.tls,
             delay: now.wall.since(finished.envelope.ctime),
             outcome: finished.outcome.clone(),
         };
@@ -54,6 +55,7 @@ impl Engine {
             envelope: *envelope,
             session: None,
             host: Box::default(),
+            tls: Box::default(),
             outcome,
         };
         self.finished(now, finished);

@@ -144,6 +144,7 @@ pub(super) fn route(now: Now, row: &Route) -> RouteRow {
         sessions: count(row.sessions),
         penalty: row.penalty.into(),
         until: row.timer.map(|at| date(now, at)),
+        tls: row.tls.clone().into(),
         failure: row.last_failure().unwrap_or_default().into(),
     }
 }

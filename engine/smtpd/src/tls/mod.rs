@@ -3,6 +3,8 @@
 //! Promises: no process-wide default is used, every configuration names its provider; keys leave
 //! this module only as objects that sign.
 
+pub mod client;
+
 mod loaded;
 mod server;
 mod wire;
