@@ -7,6 +7,7 @@
 //! `smtp::client`).
 //! Fails: with the text for the log and the envelope.
 
+use super::suites::{describe, limited, versions};
 use super::{Loaded, provider};
 use parking_lot::Mutex;
 use redspool_core::config::Config;
@@ -16,7 +17,6 @@ use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::CryptoProvider;
 use rustls::sign::SingleCertAndKey;
-use rustls::version::{TLS12, TLS13};
 use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 use std::collections::BTreeMap;
@@ -98,12 +98,7 @@ impl Clients {
             }
             _ => false,
         };
-        let suite = connection.negotiated_cipher_suite();
-        let version = connection.protocol_version();
-        let ciphers = match (version, suite) {
-            (Some(version), Some(suite)) => describe(version, suite.suite()),
-            _ => String::new(),
-        };
+        let ciphers = describe(connection, valid).to_string();
         Ok(Secured {
             stream,
             ciphers,
@@ -133,7 +128,10 @@ impl Clients {
 
     fn make(&self, key: &Key, (config, loaded): (&Config, &Loaded)) -> Result<Client, String> {
         let (verifies, security) = key;
-        let provider = Arc::new(self.limited(&security.ciphers)?);
+        let provider = match &*security.ciphers {
+            "" => Arc::clone(&self.provider),
+            list => Arc::new(limited(&self.provider, &Suites::parse(list)?)),
+        };
         let roots = match &*security.ca {
             "" => Arc::clone(&self.native),
             name => {
@@ -150,9 +148,12 @@ impl Clients {
             (None, true) => return Err("there is no authority to verify with".into()),
             (_, false) => Arc::new(AnyCertificate(Arc::clone(&provider))),
         };
-        let versions = versions(&security.protocols)?;
+        let protocols = match &*security.protocols {
+            "" => Protocols::default(),
+            list => Protocols::parse(list)?,
+        };
         let builder = ClientConfig::builder_with_provider(provider)
-            .with_protocol_versions(&versions)
+            .with_protocol_versions(&versions(protocols))
             .map_err(|error| error.to_string())?
             .dangerous()
             .with_custom_certificate_verifier(judge);
@@ -170,50 +171,12 @@ impl Clients {
             verifier,
         })
     }
-
-    /// The provider with these cipher suites alone.
-    fn limited(&self, ciphers: &str) -> Result<CryptoProvider, String> {
-        let mut provider = CryptoProvider::clone(&self.provider);
-        if !ciphers.is_empty() {
-            let suites = Suites::parse(ciphers)?;
-            let wanted = |name: Option<&str>| name.is_some_and(|name| suites.contains(name));
-            let kept = &mut provider.cipher_suites;
-            kept.retain(|suite| wanted(suite.suite().as_str()));
-        }
-        Ok(provider)
-    }
 }
 
 impl Default for Clients {
     fn default() -> Self {
         Self::new()
     }
-}
-
-/// The versions of TLS a relay speaks.
-fn versions(protocols: &str) -> Result<Vec<&'static rustls::SupportedProtocolVersion>, String> {
-    let wanted = match protocols {
-        "" => Protocols::default(),
-        text => Protocols::parse(text)?,
-    };
-    let all = [(wanted.tls13, &TLS13), (wanted.tls12, &TLS12)];
-    let kept = all.into_iter().filter(|(is, _)| *is);
-    Ok(kept.map(|(_, version)| version).collect())
-}
-
-/// Version, cipher suite and its bits, as the log has them.
-fn describe(version: rustls::ProtocolVersion, suite: rustls::CipherSuite) -> String {
-    let version = match version {
-        rustls::ProtocolVersion::TLSv1_2 => "TLSv1.2",
-        rustls::ProtocolVersion::TLSv1_3 => "TLSv1.3",
-        _ => "TLS",
-    };
-    let name = suite
-        .as_str()
-        .unwrap_or("unknown")
-        .replace("TLS13_", "TLS_");
-    let bits = if name.contains("AES_128") { 128 } else { 256 };
-    format!("{version}:{name}:{bits}")
 }
 
 /// Takes whatever a server shows, for mail that would go in clear text otherwise. Signatures are

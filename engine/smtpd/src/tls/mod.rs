@@ -7,6 +7,7 @@ pub mod client;
 
 mod loaded;
 mod server;
+mod suites;
 mod wire;
 
 pub use loaded::Loaded;

@@ -6,13 +6,13 @@
 //! no session begins without a good certificate.
 //! Fails: with what is wrong, for the line that asks for it.
 
+use super::suites::{limited, versions};
 use super::{Loaded, provider};
 use redspool_core::config::{Config, Listener};
 use rustls::client::verify_server_name;
-use rustls::crypto::CryptoProvider;
 use rustls::server::{ClientHello, ParsedCertificate, ResolvesServerCert, WebPkiClientVerifier};
 use rustls::sign::CertifiedKey;
-use rustls::{CipherSuite, RootCertStore, ServerConfig, SupportedProtocolVersion, version};
+use rustls::{RootCertStore, ServerConfig};
 use rustls_pki_types::ServerName;
 use std::sync::Arc;
 use tokio_rustls::TlsAcceptor;
@@ -29,8 +29,12 @@ pub(crate) fn acceptor(
         let pair = pair.ok_or_else(|| format!("the pki {name} is not loaded"))?;
         pairs.push((name.clone(), pair));
     }
-    let builder = ServerConfig::builder_with_provider(chosen(listener))
-        .with_protocol_versions(&versions(listener))
+    let cryptography = match &listener.ciphers {
+        Some(suites) => Arc::new(limited(&provider(), suites)),
+        None => provider(),
+    };
+    let builder = ServerConfig::builder_with_provider(cryptography)
+        .with_protocol_versions(&versions(listener.protocols.unwrap_or_default()))
         .map_err(|error| error.to_string())?;
     let builder = if listener.verify {
         let roots = roots(listener, config, loaded)?;
@@ -44,25 +48,6 @@ pub(crate) fn acceptor(
     let certificates = Certificates { pairs };
     let made = builder.with_cert_resolver(Arc::new(certificates));
     Ok(TlsAcceptor::from(Arc::new(made)))
-}
-
-/// The cryptography a listener wants: `ciphers`.
-fn chosen(listener: &Listener) -> Arc<CryptoProvider> {
-    let Some(suites) = &listener.ciphers else {
-        return provider();
-    };
-    let mut provider = CryptoProvider::clone(&provider());
-    let named = |suite: CipherSuite| suite.as_str().is_some_and(|name| suites.contains(name));
-    provider.cipher_suites.retain(|suite| named(suite.suite()));
-    Arc::new(provider)
-}
-
-/// The versions a listener speaks: `protocols`.
-fn versions(listener: &Listener) -> Vec<&'static SupportedProtocolVersion> {
-    let wanted = listener.protocols.unwrap_or_default();
-    let tls12 = wanted.tls12.then_some(&version::TLS12);
-    let tls13 = wanted.tls13.then_some(&version::TLS13);
-    tls12.into_iter().chain(tls13).collect()
 }
 
 /// The authorities of clients' certificates: those of `ca`, or the system's.

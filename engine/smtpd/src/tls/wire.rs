@@ -4,9 +4,8 @@
 //! connection does.
 //! Fails: with what the handshake failed of, in words for the log; the connection is gone then.
 
+use super::suites::describe;
 use redspool_core::smtp::Tls;
-use rustls::ProtocolVersion;
-use rustls::server::ServerConnection;
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -37,7 +36,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
         };
         match tokio::time::timeout(wait, acceptor.accept(stream)).await {
             Ok(Ok(stream)) => {
-                let tls = describe(stream.get_ref().1);
+                let connection = stream.get_ref().1;
+                // A certificate that is not good ends the handshake.
+                let verified = connection.peer_certificates().is_some();
+                let tls = describe(connection, verified);
                 *self = Self::Secure(Box::new(stream));
                 Ok(tls)
             }
@@ -45,47 +47,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
             Err(_) => Err("the handshake took too long".into()),
         }
     }
-}
-
-/// What a handshake has come to.
-fn describe(connection: &ServerConnection) -> Tls {
-    let suite = connection
-        .negotiated_cipher_suite()
-        .and_then(|suite| suite.suite().as_str())
-        .unwrap_or_default();
-    Tls {
-        version: version(connection.protocol_version()).into(),
-        cipher: openssl_name(suite).into(),
-        bits: bits(suite),
-        // A certificate that is not good ends the handshake.
-        verified: connection.peer_certificates().is_some(),
-    }
-}
-
-fn version(version: Option<ProtocolVersion>) -> &'static str {
-    match version {
-        Some(ProtocolVersion::TLSv1_2) => "TLSv1.2",
-        Some(ProtocolVersion::TLSv1_3) => "TLSv1.3",
-        _ => "unknown",
-    }
-}
-
-/// The name OpenSSL has for a suite, which is what readers of logs know.
-fn openssl_name(suite: &str) -> String {
-    match suite.strip_prefix("TLS13_") {
-        Some(rest) => format!("TLS_{rest}"),
-        None => suite
-            .trim_start_matches("TLS_")
-            .replace("_WITH_", "_")
-            .replace("AES_", "AES")
-            .replace("POLY1305_SHA256", "POLY1305")
-            .replace('_', "-"),
-    }
-}
-
-/// Bits of the key of a suite's cipher.
-fn bits(suite: &str) -> u16 {
-    if suite.contains("AES_128") { 128 } else { 256 }
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Wire<S> {
@@ -129,33 +90,5 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Wire<S> {
             Self::Secure(stream) => Pin::new(stream).poll_shutdown(context),
             Self::Gone => Poll::Ready(Ok(())),
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn suites_have_the_names_that_logs_know() {
-        let check = |suite, name, size| {
-            assert_eq!((openssl_name(suite).as_str(), bits(suite)), (name, size));
-        };
-        check("TLS13_AES_256_GCM_SHA384", "TLS_AES_256_GCM_SHA384", 256);
-        check(
-            "TLS13_CHACHA20_POLY1305_SHA256",
-            "TLS_CHACHA20_POLY1305_SHA256",
-            256,
-        );
-        check(
-            "TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256",
-            "ECDHE-ECDSA-AES128-GCM-SHA256",
-            128,
-        );
-        check(
-            "TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256",
-            "ECDHE-RSA-CHACHA20-POLY1305",
-            256,
-        );
     }
 }
