@@ -7,6 +7,7 @@ use crate::addresses;
 use crate::tls::{Loaded, Reader};
 use redspool_core::config::{self, Config, Diagnostic, Input, LocalNames, Severity};
 use redspool_core::limits::Limits;
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{IsTerminal as _, Read as _};
 use std::path::{Path, PathBuf};
@@ -64,12 +65,29 @@ pub fn default_file() -> PathBuf {
     found.cloned().unwrap_or_default()
 }
 
+/// The private keys a configuration names, by their whole paths.
+pub fn keys(file: &Path, config: &Config) -> Vec<PathBuf> {
+    let directory = directory(file);
+    let whole = |path: &str| std::path::absolute(directory.join(path)).ok();
+    config
+        .pkis
+        .iter()
+        .filter_map(|pki| whole(&pki.key))
+        .collect()
+}
+
+/// Where the files are that a configuration names.
+fn directory(file: &Path) -> &Path {
+    file.parent().unwrap_or(Path::new("."))
+}
+
 /// Reads and checks a configuration and the files of TLS it names; `before` is what of those is in
-/// force. Warnings are shown; any error means none of it is used.
+/// force, `lent` are private keys, by whole paths, that are open since we may not open them. Warnings are shown; any error means none of it is used.
 pub fn load(
     file: &Path,
     macros: &[(String, String)],
     before: &Loaded,
+    lent: BTreeMap<PathBuf, File>,
 ) -> Result<(Config, Loaded), Faults> {
     let name = file.to_string_lossy();
     let most = Limits::default().table_size;
@@ -84,9 +102,9 @@ pub fn load(
         server: addresses::server_name().into(),
         addresses: addresses::own(),
     };
-    let directory = file.parent().unwrap_or(Path::new(".")).to_path_buf();
+    let directory = directory(file);
     let mut load = |path: &str| read(&directory.join(path), most);
-    let mut reader = Reader::new(&directory, before);
+    let mut reader = Reader::new(directory, before, lent);
     let input = Input {
         file: &name,
         text: &text,

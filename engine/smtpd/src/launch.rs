@@ -16,7 +16,9 @@ use crate::tls::Loaded;
 use redspool_core::control::paths::{self, Environment, Named, Paths};
 use redspool_core::queue::{Paused, StoreError};
 use redspool_store::{GroupCommit, LogStore};
-use std::path::Path;
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::path::{Path, PathBuf};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 /// Why smtpd did not run, or did not go on.
@@ -43,8 +45,8 @@ pub fn run(mut options: Options) -> Result<(), Failed> {
         .clone()
         .unwrap_or_else(configuration::default_file);
     let nothing = Loaded::default();
-    let (config, tls) =
-        configuration::load(&file, &options.define, &nothing).map_err(|faults| {
+    let (config, tls) = configuration::load(&file, &options.define, &nothing, BTreeMap::new())
+        .map_err(|faults| {
             faults.report();
             Failed::Reported
         })?;
@@ -79,7 +81,8 @@ pub fn run(mut options: Options) -> Result<(), Failed> {
     }
     let control = open_control(&socket)
         .map_err(|error| format!("control socket {}: {error}", socket.display()))?;
-    let rights = privileges::settle(&options.user, &spool)?;
+    let keys = configuration::keys(&file, &config);
+    let rights = privileges::settle(&options.user, &spool, keys.clone())?;
     let sink = if background {
         Sink::Syslog
     } else {
@@ -128,7 +131,7 @@ pub fn run(mut options: Options) -> Result<(), Failed> {
         if background {
             detach::ready().map_err(|error| format!("cannot leave the terminal: {error}"))?;
         }
-        let served = serve(&daemon, signals, &file, &options).await;
+        let served = serve(&daemon, signals, &file, &options, &keys).await;
         daemon.stop().await;
         let _ = std::fs::remove_file(&socket);
         served
@@ -160,12 +163,14 @@ async fn serve(
     mut signals: Signals,
     file: &Path,
     options: &Options,
+    keys: &[PathBuf],
 ) -> Result<(), Failed> {
     loop {
         tokio::select! {
             _ = signals.hangup.recv() => {
                 let before = daemon.shared().tls.load_full();
-                match configuration::load(file, &options.define, &before) {
+                let lent = lent(daemon, keys).await;
+                match configuration::load(file, &options.define, &before, lent) {
                     Ok((config, tls)) => daemon.reconfigure(config, tls).await,
                     Err(faults) => faults.log(),
                 }
@@ -178,6 +183,20 @@ async fn serve(
             }
         }
     }
+}
+
+/// The private keys that we may not read, opened by the helper. Where it fails, the reader says
+/// what it lacks.
+async fn lent(daemon: &Daemon, keys: &[PathBuf]) -> BTreeMap<PathBuf, File> {
+    let mut lent = BTreeMap::new();
+    for (number, path) in keys.iter().enumerate() {
+        if File::open(path).is_err()
+            && let Ok(file) = daemon.shared().helper.key(number).await
+        {
+            lent.insert(path.clone(), file);
+        }
+    }
+    lent
 }
 
 /// `--local`: the options that make a private mail server of this one.

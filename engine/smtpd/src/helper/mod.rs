@@ -1,5 +1,6 @@
 //! The privileged helper: a small process beside the daemon that starts delivery programs as their
-//! users, reads `~/.forward` as its user, checks passwords of the system, and opens low ports.
+//! users, reads `~/.forward` as its user, checks passwords of the system, and opens low ports and
+//! the private keys it was started with.
 //!
 //! Promises: started before any thread; afterwards the daemon can be no one but its own user.
 //! All deliveries go through it, also when the daemon has no privileges to separate: then it runs
@@ -79,6 +80,8 @@ pub struct Options {
     pub identity: Identity,
     /// Where system mailboxes are.
     pub mailboxes: PathBuf,
+    /// Private keys the daemon may read again later, whoever it has become.
+    pub keys: Vec<PathBuf>,
 }
 
 impl Options {
@@ -89,6 +92,7 @@ impl Options {
             program: daemon.with_file_name(PROGRAM),
             identity,
             mailboxes: MAILBOXES.into(),
+            keys: Vec::new(),
         })
     }
 }
@@ -165,6 +169,7 @@ pub fn start(options: &Options) -> Result<Connection, StartError> {
     let helper = Command::new(&options.program)
         .args(["serve", options.identity.word()])
         .args([programs, &options.mailboxes])
+        .args(&options.keys)
         .env_clear()
         .current_dir("/")
         .stdin(Stdio::from(there))

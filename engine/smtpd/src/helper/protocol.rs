@@ -50,6 +50,9 @@ pub enum Verb {
     Stop,
     /// Open a listening TCP socket; answered with it.
     Bind(SocketAddr),
+    /// Open the private key of this number among those the helper was started with; answered with
+    /// it.
+    Key(usize),
 }
 
 /// A program to run, and how.
@@ -143,6 +146,8 @@ pub enum Answer {
     Exited(Exit),
     /// The socket is attached.
     Bound,
+    /// The file is attached.
+    Opened,
     /// It could not be done now: the system's reason.
     Failed(String),
     /// It will never be done: what is wrong with the request.

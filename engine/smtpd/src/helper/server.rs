@@ -4,7 +4,8 @@
 //! mailbox, the `.forward` of root and the check of a password; every request is checked before anything is done; no
 //! program outlives its time, or the daemon. When the daemon is gone, everything that runs is
 //! killed and the helper ends: a program never sees the end of a message that was not finished.
-//! Absent on purpose: threads, tokio, TLS, name lookups on request, reading files on request.
+//! Absent on purpose: threads, tokio, TLS, name lookups on request, reading files on request: of
+//! files, it opens the private keys it was started with.
 //! Fails: a request that is not understood ends the helper, since only a daemon gone astray sends
 //! one.
 
@@ -43,6 +44,8 @@ struct Server {
     programs: PathBuf,
     /// Where system mailboxes are.
     mailboxes: PathBuf,
+    /// Private keys the daemon may read again.
+    keys: Vec<PathBuf>,
     /// Descriptors that whoever started the daemon left open; ours are all close-on-exec.
     inherited: Vec<RawFd>,
     /// The home of root, the only one whose `.forward` is read as root.
@@ -64,9 +67,10 @@ struct Running {
 }
 
 /// Runs the helper on `socket` until the daemon closes it. `arguments` are those of the program,
-/// without its own name: the identity, the directory of the programs and that of the mailboxes.
+/// without its own name: the identity, the directory of the programs, that of the mailboxes, and
+/// private keys.
 pub fn main(socket: BorrowedFd, arguments: &[OsString]) -> io::Result<()> {
-    let [identity, programs, mailboxes] = arguments else {
+    let [identity, programs, mailboxes, keys @ ..] = arguments else {
         return Err(io::Error::other("smtpd-priv is run by smtpd alone"));
     };
     let identity = Identity::from_word(identity.to_str().unwrap_or_default())
@@ -80,6 +84,7 @@ pub fn main(socket: BorrowedFd, arguments: &[OsString]) -> io::Result<()> {
         identity,
         programs: programs.into(),
         mailboxes: mailboxes.into(),
+        keys: keys.iter().map(PathBuf::from).collect(),
         root_home,
         running: BTreeMap::new(),
     };
@@ -191,6 +196,10 @@ impl Server {
                 }
                 Ok(())
             }
+            Verb::Key(number) => match self.key(number) {
+                Ok(file) => answer(socket, id, Answer::Opened, &[file.as_fd()]),
+                Err(why) => answer(socket, id, why, &[]),
+            },
             Verb::Bind(address) => match self.bind(address) {
                 Ok(listener) => answer(socket, id, Answer::Bound, &[listener.as_fd()]),
                 Err(why) => answer(socket, id, why, &[]),
@@ -302,6 +311,15 @@ impl Server {
             .chain([job.home.clone().into_os_string()])
             .chain(program)
             .collect()
+    }
+
+    fn key(&self, number: usize) -> Result<OwnedFd, Answer> {
+        let path = self.keys.get(number);
+        let path = path.ok_or_else(|| Answer::Refused("no such key".into()))?;
+        // Neither a pipe nor a device may hold the helper up.
+        let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+        let opened = rustix::fs::open(path, flags, Mode::empty());
+        opened.map_err(|cause| Answer::Failed(cause.to_string()))
     }
 
     fn bind(&self, address: SocketAddr) -> Result<OwnedFd, Answer> {
@@ -439,6 +457,7 @@ mod tests {
             inherited: Vec::new(),
             programs: "/lib".into(),
             mailboxes: "/mail".into(),
+            keys: vec!["/proc/self/stat".into()],
             root_home: Some("/root".into()),
             running: BTreeMap::new(),
         }
@@ -509,6 +528,13 @@ mod tests {
             },
             false,
         );
+    }
+
+    #[test]
+    fn keys_are_those_it_was_started_with() {
+        let server = server(Identity::Recipient);
+        assert!(server.key(0).is_ok());
+        assert!(matches!(server.key(1), Err(Answer::Refused(_))));
     }
 
     #[test]

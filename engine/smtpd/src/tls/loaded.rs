@@ -14,10 +14,10 @@ use rustls::{Error, InconsistentKeys, RootCertStore};
 use rustls_pki_types::pem::PemObject as _;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use std::collections::BTreeMap;
-use std::fs::File;
+use std::fs::{File, Metadata};
 use std::io::{ErrorKind, Read as _};
 use std::os::unix::fs::MetadataExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// Bits a key file may have: all for its owner, reading for its group.
@@ -50,6 +50,8 @@ pub(crate) struct Reader<'r> {
     directory: &'r Path,
     /// What is in force: a key that only root can read stays as it was read at the start.
     before: &'r Loaded,
+    /// Keys that only root can read and that were opened for us, by their whole paths.
+    lent: BTreeMap<PathBuf, File>,
     provider: Arc<CryptoProvider>,
     chains: BTreeMap<Box<str>, Vec<CertificateDer<'static>>>,
     loaded: Loaded,
@@ -57,10 +59,15 @@ pub(crate) struct Reader<'r> {
 
 impl<'r> Reader<'r> {
     /// Reads files below `directory`, unless their paths are absolute.
-    pub(crate) fn new(directory: &'r Path, before: &'r Loaded) -> Self {
+    pub(crate) fn new(
+        directory: &'r Path,
+        before: &'r Loaded,
+        lent: BTreeMap<PathBuf, File>,
+    ) -> Self {
         Self {
             directory,
             before,
+            lent,
             provider: provider(),
             chains: BTreeMap::new(),
             loaded: Loaded::default(),
@@ -87,13 +94,13 @@ impl<'r> Reader<'r> {
 
     fn key(&mut self, cert: &str, path: &str) -> Result<(), Unfit> {
         let paths = (Box::from(cert), Box::from(path));
-        let text = match read(&self.directory.join(path), KEY_MODE, "key") {
+        let text = match self.key_text(&self.directory.join(path)) {
             Err(Unread::Forbidden(unfit)) => {
                 let Some(pair) = self.before.pairs.get(&paths) else {
                     return Err(unfit);
                 };
                 tracing::warn!(
-                    "tls key={} not read again: {}; the key and certificate of the start stay",
+                    "tls key={} not read again: {}; key and certificate stay as they are",
                     crate::log::Shown(path),
                     unfit.reason
                 );
@@ -129,6 +136,19 @@ impl<'r> Reader<'r> {
         }
         self.loaded.pairs.insert(paths, Arc::new(pair));
         Ok(())
+    }
+
+    /// The text of a key: of its file, or of the one that was opened for us.
+    fn key_text(&mut self, path: &Path) -> Result<Vec<u8>, Unread> {
+        let text = read(path, KEY_MODE, "key");
+        let whole = std::path::absolute(path).unwrap_or_default();
+        match (text, self.lent.remove(&whole)) {
+            (Err(Unread::Forbidden(_)), Some(file)) => {
+                checked(&file.metadata().map_err(unreadable)?, path, KEY_MODE, "key")?;
+                contents(file).map_err(unreadable)
+            }
+            (text, _) => text,
+        }
     }
 
     fn authorities(&mut self, path: &str) -> Result<(), Unfit> {
@@ -175,15 +195,28 @@ enum Unread {
 
 /// The whole of a file that has at most these bits in its mode, and belongs to root or to us.
 fn read(path: &Path, mode: u32, what: &str) -> Result<Vec<u8>, Unread> {
-    let failed = |error: std::io::Error| match error.kind() {
+    checked(
+        &std::fs::metadata(path).map_err(unreadable)?,
+        path,
+        mode,
+        what,
+    )?;
+    File::open(path).and_then(contents).map_err(unreadable)
+}
+
+fn unreadable(error: std::io::Error) -> Unread {
+    match error.kind() {
         ErrorKind::PermissionDenied => {
             let help = "start smtpd as root, or let its user read the file";
             Unread::Forbidden(unfit(error.to_string(), help))
         }
         _ => Unread::Unfit(unfit(error.to_string(), "name a file that can be read")),
-    };
+    }
+}
+
+/// Looks at a file's kind, owner, mode and size.
+fn checked(about: &Metadata, path: &Path, mode: u32, what: &str) -> Result<(), Unread> {
     let refused = |reason: String, help: String| Err(Unread::Unfit(Unfit { reason, help }));
-    let about = std::fs::metadata(path).map_err(failed)?;
     if !about.is_file() {
         let help = format!("name the file that holds the {what}");
         return refused("not a regular file".into(), help);
@@ -200,14 +233,22 @@ fn read(path: &Path, mode: u32, what: &str) -> Result<Vec<u8>, Unread> {
         let reason = format!("its mode {bits:04o} is too open: at most {mode:04o}");
         return refused(reason, format!("chmod {:04o} {path}", bits & mode));
     }
-    let most = u64::try_from(Limits::default().table_size).unwrap_or(u64::MAX);
+    let most = most();
     if about.len() > most {
         let help = format!("name the file that holds the {what}");
         return refused(format!("larger than {most} octets"), help);
     }
+    Ok(())
+}
+
+/// Most octets of a file.
+fn most() -> u64 {
+    u64::try_from(Limits::default().table_size).unwrap_or(u64::MAX)
+}
+
+fn contents(file: File) -> std::io::Result<Vec<u8>> {
     let mut text = Vec::new();
-    let file = File::open(path).map_err(failed)?;
-    file.take(most).read_to_end(&mut text).map_err(failed)?;
+    file.take(most()).read_to_end(&mut text)?;
     Ok(text)
 }
 
@@ -256,7 +297,7 @@ mod tests {
         /// Reads a pair; gives the reason if it cannot be used.
         fn pair(&self, cert: &str, key: &str) -> Result<(), String> {
             let before = Loaded::default();
-            let mut reader = Reader::new(self.directory.path(), &before);
+            let mut reader = Reader::new(self.directory.path(), &before, BTreeMap::new());
             let read = reader
                 .vet(Material::Chain(cert))
                 .and_then(|()| reader.vet(Material::Key { cert, key }));
@@ -314,7 +355,7 @@ mod tests {
     fn authorities_are_certificates() {
         let files = Files::new();
         let before = Loaded::default();
-        let mut reader = Reader::new(files.directory.path(), &before);
+        let mut reader = Reader::new(files.directory.path(), &before, BTreeMap::new());
         assert_eq!(reader.vet(Material::Authorities("one.crt")), Ok(()));
         assert!(reader.vet(Material::Authorities("one.key")).is_err());
         let authority = Authority {

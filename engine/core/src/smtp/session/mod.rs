@@ -22,7 +22,7 @@ use super::data::Data;
 use super::lines::{self, Cut};
 use super::sasl::Exchange;
 use crate::addr::Address;
-use crate::id::{EnvelopeId, MessageId};
+use crate::id::EnvelopeId;
 use crate::limits::Limits;
 use crate::machine::Machine;
 use crate::queue::Message;
