@@ -3,6 +3,7 @@
 use crate::driver::{self, Driver, Seen};
 use crate::properties::play_with;
 use bytes::Bytes;
+use mail_builder::encoders::base64::base64_encode_slice;
 use proptest::prelude::*;
 use redspool_core::limits::Limits;
 use redspool_core::smtp::session::{Auth, Ending, Event, Params, Starttls};
@@ -150,6 +151,23 @@ proptest! {
         prop_assert!(trace.taken.is_empty());
         prop_assert!(!trace.output.contains("235 "));
         prop_assert!(!trace.output.contains("334 "));
+    }
+
+    #[test]
+    fn any_credentials_are_survived(
+        octets in prop::collection::vec(any::<u8>(), 0..60),
+        text in "\\PC{0,40}",
+        login: bool,
+    ) {
+        let mut encoded = vec![0; octets.len().div_ceil(3) * 4];
+        let length = base64_encode_slice(&octets, &mut encoded);
+        encoded.truncate(length);
+        for response in [&encoded[..], text.as_bytes()] {
+            let first: &[u8] = if login { b"LOGIN YQ==\r\n" } else { b"PLAIN " };
+            let stream = [b"EHLO a.example\r\nAUTH ", first, response, b"\r\nNOOP\r\n"].concat();
+            let trace = play_with(secure(), &stream, &[usize::MAX]);
+            prop_assert!(trace.output.ends_with("250 2.0.0 Ok\r\n"), "{}", trace.output);
+        }
     }
 
     #[test]
