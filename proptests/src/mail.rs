@@ -7,6 +7,7 @@ use proptest::prelude::*;
 use redspool_core::addr::{Address, Source};
 use redspool_core::envelope::{
     Bounce, Delivery, Dsn, Envelope, Flags, Mda, Method, Notify, Relay, RelayHost, Ret, Scheme,
+    Security, TlsRule,
 };
 use redspool_core::id::{EnvelopeId, MessageId};
 use redspool_core::queue::{Body, Message, Pieces, StoreError, Submission};
@@ -233,15 +234,35 @@ fn any_delivery() -> impl Strategy<Value = Delivery> {
     let scheme = prop_oneof![
         Just(Scheme::Smtp),
         Just(Scheme::SmtpNoTls),
-        Just(Scheme::Lmtp)
+        Just(Scheme::Lmtp),
+        Just(Scheme::SmtpTls),
+        Just(Scheme::Smtps),
     ];
-    let host = (scheme, text(), any::<u16>()).prop_map(|(scheme, host, port)| RelayHost {
-        scheme,
-        host,
-        port,
-    });
-    let options = (text(), text(), text(), text());
-    let relay = (option::of(host), options).prop_map(|(host, (helo, src, helo_src, backup))| {
+    let host =
+        (scheme, text(), text(), any::<u16>()).prop_map(|(scheme, label, host, port)| RelayHost {
+            scheme,
+            label,
+            host,
+            port,
+        });
+    let rule = prop_oneof![
+        Just(TlsRule::Scheme),
+        Just(TlsRule::Verified),
+        Just(TlsRule::Unverified),
+    ];
+    let security = (rule, text(), text(), text(), text(), text()).prop_map(
+        |(tls, auth, pki, ca, ciphers, protocols)| Security {
+            tls,
+            auth,
+            pki,
+            ca,
+            ciphers,
+            protocols,
+        },
+    );
+    let options = (text(), text(), text(), text(), security);
+    let relay = (option::of(host), options).prop_map(|(host, options)| {
+        let (helo, src, helo_src, backup, security) = options;
         let backup: Box<str> = backup;
         Relay {
             host,
@@ -249,6 +270,7 @@ fn any_delivery() -> impl Strategy<Value = Delivery> {
             src,
             helo_src,
             backup: Some(backup).filter(|name| !name.is_empty()),
+            security,
         }
     });
     let method = prop_oneof![

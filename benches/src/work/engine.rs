@@ -10,7 +10,7 @@ use redspool_core::addr::Source;
 use redspool_core::engine::{
     Action, Content, Engine, Event, Exchange, Loaded, Resolution, SessionId,
 };
-use redspool_core::envelope::{Delivery, Dsn, Envelope, Flags, Relay};
+use redspool_core::envelope::{Delivery, Dsn, Envelope, Flags, Relay, TlsPolicy};
 use redspool_core::id::{EnvelopeId, MessageIds};
 use redspool_core::limits::{Limits, MtaLimits};
 use redspool_core::machine::Machine as _;
@@ -317,6 +317,8 @@ pub fn of_clients(count: u32) -> io::Result<u64> {
         let mut client = client::Client::new(client::Params {
             helo: "mx.example.org".into(),
             lmtp: false,
+            tls: TlsPolicy::Never,
+            credentials: None,
             limits: Arc::clone(&limits),
             peer: format!("192.0.2.1 (mx.d{number}.example)").into(),
         });

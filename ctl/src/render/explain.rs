@@ -193,7 +193,11 @@ fn route(row: &RouteRow, now: u64) -> String {
     } else if row.fresh {
         format!("being proved, {} connections", row.sessions)
     } else {
-        format!("works, {} connections", row.sessions)
+        let tls = match &*row.tls {
+            "" => "in clear text",
+            tls => tls,
+        };
+        format!("works, {} connections, {tls}", row.sessions)
     };
     let cause = if row.failure.is_empty() {
         String::new()

@@ -133,12 +133,19 @@ fn delivery(delivery: &DeliveryRecord, lines: &mut Lines) {
             src,
             helo_src,
             backup,
+            security,
         } => {
             lines.text_if_set("mta-relay", relay.as_deref().unwrap_or_default());
             lines.text_if_set("mta-relay-heloname", helo);
             lines.text_if_set("mta-relay-source", src);
             lines.text_if_set("mta-relay-helotable", helo_src);
             lines.text_if_set("mta-relay-backup", backup);
+            lines.text_if_set("mta-relay-flags", &security.tls);
+            lines.text_if_set("mta-relay-auth", &security.auth);
+            lines.text_if_set("mta-relay-cert", &security.pki);
+            lines.text_if_set("mta-relay-ca", &security.ca);
+            lines.text_if_set("mta-relay-ciphers", &security.ciphers);
+            lines.text_if_set("mta-relay-protocols", &security.protocols);
         }
         DeliveryRecord::Mda {
             method,

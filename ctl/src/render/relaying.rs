@@ -51,20 +51,24 @@ fn relay(row: &RelayRow, now: u64, out: &mut Vec<u8>) {
         put(out, format_args!(",port={port}"));
     }
     put(out, format_args!(",{}", row.scheme));
+    let auth = auth(row);
+    for (name, text) in [("auth", &auth), ("pki_name", &row.security.pki)] {
+        named(name, text, out);
+    }
     if row.as_host {
         put(out, format_args!(",mx"));
     }
-    let named = [
+    for (name, text) in [
         ("backup", &row.backup),
         ("sourcetable", &row.src),
         ("helotable", &row.helo_src),
         ("heloname", &row.helo),
-    ];
-    for (name, text) in named {
-        if !text.is_empty() {
-            put(out, format_args!(",{name}="));
-            escape::printable(text, out);
-        }
+        ("tls", &verification(row).to_owned()),
+        ("ca", &row.security.ca),
+        ("ciphers", &row.security.ciphers),
+        ("protocols", &row.security.protocols),
+    ] {
+        named(name, text, out);
     }
     put(
         out,
@@ -95,6 +99,31 @@ fn relay(row: &RelayRow, now: u64, out: &mut Vec<u8>) {
     }
 }
 
+/// An option of a relay, if it is set.
+fn named(name: &str, text: &str, out: &mut Vec<u8>) {
+    if !text.is_empty() {
+        put(out, format_args!(",{name}="));
+        escape::printable(text, out);
+    }
+}
+
+/// Table and label of a relay's credentials, or nothing.
+fn auth(row: &RelayRow) -> String {
+    if row.label.is_empty() {
+        return String::new();
+    }
+    format!("{}:{}", row.security.auth, row.label)
+}
+
+/// What the scheme does not say of the option `tls`.
+fn verification(row: &RelayRow) -> &'static str {
+    if row.security.tls == "tls no-verify" {
+        "no-verify"
+    } else {
+        ""
+    }
+}
+
 fn relay_cells(row: &RelayRow) -> Record {
     let connector = |row: &ConnectorRow| -> Record {
         vec![
@@ -118,6 +147,12 @@ fn relay_cells(row: &RelayRow) -> Record {
         ("sourcetable", text(&row.src)),
         ("helotable", text(&row.helo_src)),
         ("heloname", text(&row.helo)),
+        ("auth", text(&auth(row))),
+        ("pki", text(&row.security.pki)),
+        ("ca", text(&row.security.ca)),
+        ("tls", text(&row.security.tls)),
+        ("ciphers", text(&row.security.ciphers)),
+        ("protocols", text(&row.security.protocols)),
         ("refcount", row.refcount.into()),
         ("ntask", row.tasks.into()),
         ("nconn", row.sessions.into()),
@@ -177,6 +212,7 @@ fn route_cells(row: &RouteRow) -> Record {
         ("penalty", row.penalty.into()),
         ("until", date(row.until)),
         ("error", text(&row.failure)),
+        ("tls", text(&row.tls)),
     ]
 }
 

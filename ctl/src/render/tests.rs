@@ -4,7 +4,7 @@ use super::*;
 use expect_test::{Expect, expect};
 use redspool_core::control::{
     Agent, BounceKind, DeliveryRecord, EnvelopeRecord, EnvelopeRow, Family, NotifyRow, OpeningRow,
-    QueueState, RowFlags, Runstate, SpaceRow, StatusCode, StatusRow,
+    QueueState, RowFlags, Runstate, SecurityRow, SpaceRow, StatusCode, StatusRow,
 };
 
 /// The date all tests run at.
@@ -427,6 +427,7 @@ fn envelopes_have_their_keys_in_the_order_of_the_reference() {
         src: String::new(),
         helo_src: String::new(),
         backup: String::new(),
+        security: SecurityRow::default(),
     };
     let full = EnvelopeRecord {
         tag: "SUBM".into(),
@@ -499,6 +500,7 @@ fn an_envelope_shows_only_keys_that_are_set() {
         src: String::new(),
         helo_src: String::new(),
         backup: String::new(),
+        security: SecurityRow::default(),
     };
     let never = EnvelopeRecord {
         dsn_notify: Some(NotifyRow {
@@ -860,7 +862,7 @@ mod mta {
     use super::*;
     use redspool_core::control::{
         ConnectorFlag, ConnectorRow, Explanation, HostRow, HostStatRow, MtaRow, Place, RelayRow,
-        RelayWait, RouteRow,
+        RelayWait, RouteRow, SecurityRow,
     };
     use std::net::{Ipv4Addr, Ipv6Addr};
 
@@ -872,6 +874,8 @@ mod mta {
             scheme: "smtp".into(),
             as_host: false,
             backup: String::new(),
+            label: String::new(),
+            security: SecurityRow::default(),
             src: String::new(),
             helo_src: String::new(),
             helo: String::new(),
@@ -899,6 +903,15 @@ mod mta {
             port: Some(2526),
             as_host: true,
             backup: "mx2.example.org".into(),
+            label: "lbl".into(),
+            security: SecurityRow {
+                tls: "tls no-verify".into(),
+                auth: "secrets".into(),
+                pki: "mx.example.org".into(),
+                ca: "private".into(),
+                ciphers: "HIGH".into(),
+                protocols: "tlsv1.3".into(),
+            },
             src: "srcs".into(),
             helo_src: "names".into(),
             helo: "x.example.org".into(),
@@ -940,6 +953,7 @@ mod mta {
             penalty: 0,
             until: None,
             failure: String::new(),
+            tls: "TLSv1.3:TLS_AES_256_GCM_SHA384:256:valid".into(),
         }
     }
 
@@ -955,6 +969,7 @@ mod mta {
             penalty: 2,
             until: Some(NOW + 59),
             failure: "connection refused".into(),
+            tls: String::new(),
         };
         let kept = RouteRow {
             id: 16,
@@ -1004,7 +1019,7 @@ mod mta {
             &expect![[r"
                 [relay:slow.example,smtp] refcount=2 ntask=1 nconn=1 lastconn=6s timeout=5s wait=connector
                   connector [] refcount=1 nconn=1 lastconn=6s timeout=1s flags=WAIT,LIMIT_HOST
-                [relay:127.0.0.20,port=2526,smtp,mx,backup=mx2.example.org,sourcetable=srcs,helotable=names,heloname=x.example.org] refcount=2 ntask=50 nconn=0 lastconn=- timeout=- wait=MX,connector,ONHOLD
+                [relay:127.0.0.20,port=2526,smtp,auth=secrets:lbl,pki_name=mx.example.org,mx,backup=mx2.example.org,sourcetable=srcs,helotable=names,heloname=x.example.org,tls=no-verify,ca=private,ciphers=HIGH,protocols=tlsv1.3] refcount=2 ntask=50 nconn=0 lastconn=- timeout=- wait=MX,connector,ONHOLD
                   connector 127.0.0.1 refcount=0 nconn=0 lastconn=2m17s timeout=- flags=ERROR_ROUTE_NET
                   connector [::1] refcount=0 nconn=0 lastconn=- timeout=- flags=NEW
                 5. [] <-> 127.0.0.13 (mx.ok.example) ---- nconn=1 nerror=0 penalty=0 timeout=-
@@ -1027,6 +1042,7 @@ mod mta {
             penalty: 2,
             until: Some(NOW + 59),
             failure: "Network error: 127.0.0.13:25: connection refused".into(),
+            tls: String::new(),
             ..route()
         };
         Explanation {
@@ -1145,8 +1161,8 @@ mod mta {
             Renderer::new(Render::Mta, String::new(), NOW, false).with_format(Some(Format::Json));
         let written = renderer.reply(Reply::MtaRows(rows()));
         expect![[r#"
-            {"id":1,"domain":"slow.example","port":null,"scheme":"smtp","mx":false,"backup":null,"sourcetable":null,"helotable":null,"heloname":null,"refcount":2,"ntask":1,"nconn":1,"lastconn":1795335394,"until":1795335405,"wait":["connector"],"connectors":[{"source":null,"nconn":1,"lastconn":1795335394,"until":1795335401,"flags":["WAIT","LIMIT_HOST"]}]}
-            {"id":2,"domain":"127.0.0.20","port":2526,"scheme":"smtp","mx":true,"backup":"mx2.example.org","sourcetable":"srcs","helotable":"names","heloname":"x.example.org","refcount":2,"ntask":50,"nconn":0,"lastconn":null,"until":null,"wait":["MX","connector","ONHOLD"],"connectors":[{"source":"127.0.0.1","nconn":0,"lastconn":1795335263,"until":null,"flags":["ERROR_ROUTE_NET"]},{"source":"::1","nconn":0,"lastconn":null,"until":null,"flags":["NEW"]}]}
+            {"id":1,"domain":"slow.example","port":null,"scheme":"smtp","mx":false,"backup":null,"sourcetable":null,"helotable":null,"heloname":null,"auth":null,"pki":null,"ca":null,"tls":null,"ciphers":null,"protocols":null,"refcount":2,"ntask":1,"nconn":1,"lastconn":1795335394,"until":1795335405,"wait":["connector"],"connectors":[{"source":null,"nconn":1,"lastconn":1795335394,"until":1795335401,"flags":["WAIT","LIMIT_HOST"]}]}
+            {"id":2,"domain":"127.0.0.20","port":2526,"scheme":"smtp","mx":true,"backup":"mx2.example.org","sourcetable":"srcs","helotable":"names","heloname":"x.example.org","auth":"secrets:lbl","pki":"mx.example.org","ca":"private","tls":"tls no-verify","ciphers":"HIGH","protocols":"tlsv1.3","refcount":2,"ntask":50,"nconn":0,"lastconn":null,"until":null,"wait":["MX","connector","ONHOLD"],"connectors":[{"source":"127.0.0.1","nconn":0,"lastconn":1795335263,"until":null,"flags":["ERROR_ROUTE_NET"]},{"source":"::1","nconn":0,"lastconn":null,"until":null,"flags":["NEW"]}]}
             {"id":5,"source":null,"address":"127.0.0.13","port":25,"name":"mx.ok.example","flags":[],"nconn":1,"penalty":0,"until":null,"error":null}
             {"id":1,"source":"::1","address":"::1","port":25,"name":"mx.dead.example\u001b[2J","flags":["N","D"],"nconn":0,"penalty":2,"until":1795335459,"error":"connection refused"}
             {"id":16,"source":null,"address":"127.0.0.13","port":25,"name":null,"flags":["Q"],"nconn":0,"penalty":0,"until":1795335402,"error":null}

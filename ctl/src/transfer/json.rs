@@ -9,6 +9,7 @@
 use redspool_core::addr::{Address, Source};
 use redspool_core::envelope::{
     Bounce, Delivery, Dsn, Envelope, Flags, Mda, Method, Notify, Relay, RelayHost, Ret, Scheme,
+    Security, TlsRule,
 };
 use redspool_core::foreign;
 use redspool_core::id::EnvelopeId;
@@ -133,6 +134,13 @@ enum Way {
         src: String,
         helo_src: String,
         backup: Option<String>,
+        /// The words of smtpd.conf(5): nothing, `tls` or `tls no-verify`.
+        tls: String,
+        auth: String,
+        pki: String,
+        ca: String,
+        ciphers: String,
+        protocols: String,
     },
     Mda {
         method: How,
@@ -150,6 +158,7 @@ enum Way {
 #[serde(deny_unknown_fields)]
 struct Host {
     scheme: String,
+    label: String,
     name: String,
     port: u16,
 }
@@ -361,6 +370,7 @@ impl Way {
             Delivery::Mta(relay) => Self::Mta {
                 host: relay.host.as_ref().map(|host| Host {
                     scheme: host.scheme.word().into(),
+                    label: host.label.to_string(),
                     name: host.host.to_string(),
                     port: host.port,
                 }),
@@ -368,6 +378,12 @@ impl Way {
                 src: relay.src.to_string(),
                 helo_src: relay.helo_src.to_string(),
                 backup: relay.backup.as_ref().map(ToString::to_string),
+                tls: relay.security.tls.words().into(),
+                auth: relay.security.auth.to_string(),
+                pki: relay.security.pki.to_string(),
+                ca: relay.security.ca.to_string(),
+                ciphers: relay.security.ciphers.to_string(),
+                protocols: relay.security.protocols.to_string(),
             },
             Delivery::Mda(mda) => Self::Mda {
                 method: How::new(&mda.method),
@@ -397,12 +413,26 @@ impl Way {
                 src,
                 helo_src,
                 backup,
+                tls,
+                auth,
+                pki,
+                ca,
+                ciphers,
+                protocols,
             } => Delivery::Mta(Relay {
                 host: host.map(Host::relay).transpose()?,
                 helo: helo.into(),
                 src: src.into(),
                 helo_src: helo_src.into(),
                 backup: backup.map(Into::into),
+                security: Security {
+                    tls: rule(&tls)?,
+                    auth: auth.into(),
+                    pki: pki.into(),
+                    ca: ca.into(),
+                    ciphers: ciphers.into(),
+                    protocols: protocols.into(),
+                },
             }),
             Self::Mda {
                 method,
@@ -429,15 +459,29 @@ impl Way {
     }
 }
 
+fn rule(words: &str) -> Result<TlsRule, String> {
+    [TlsRule::Scheme, TlsRule::Verified, TlsRule::Unverified]
+        .into_iter()
+        .find(|rule| rule.words() == words)
+        .ok_or_else(|| format!("tls: unknown rule `{}`", words.escape_debug()))
+}
+
 impl Host {
     fn relay(self) -> Result<RelayHost, String> {
-        let schemes = [Scheme::Smtp, Scheme::SmtpNoTls, Scheme::Lmtp];
+        let schemes = [
+            Scheme::Smtp,
+            Scheme::SmtpNoTls,
+            Scheme::Lmtp,
+            Scheme::SmtpTls,
+            Scheme::Smtps,
+        ];
         let scheme = schemes
             .into_iter()
             .find(|scheme| scheme.word() == self.scheme);
         Ok(RelayHost {
             scheme: scheme
                 .ok_or_else(|| format!("host: unknown scheme `{}`", self.scheme.escape_debug()))?,
+            label: self.label.into(),
             host: self.name.into(),
             port: self.port,
         })

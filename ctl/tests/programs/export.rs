@@ -9,7 +9,7 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 use redspool_core::addr::Address;
-use redspool_core::envelope::{Delivery, Envelope, Mda, Method, Relay};
+use redspool_core::envelope::{Delivery, Envelope, Mda, Method, Relay, TlsRule};
 use redspool_core::id::MessageId;
 use redspool_core::queue::{
     Body, Message, Reader as _, Selector, Store as _, Submission, Transition,
@@ -175,9 +175,24 @@ fn tame(mut envelope: Envelope) -> Envelope {
             src,
             helo_src,
             backup,
+            security,
         }) => {
+            for name in [&mut security.auth, &mut security.pki, &mut security.ca] {
+                plain(name);
+            }
+            if !security.ciphers.is_empty() {
+                security.ciphers = "HIGH".into();
+            }
+            if !security.protocols.is_empty() {
+                security.protocols = "all".into();
+            }
             if let Some(host) = host {
                 word(&mut host.host);
+                word(&mut host.label);
+                if !security.suits(host) {
+                    host.label = "".into();
+                    security.tls = TlsRule::Scheme;
+                }
             }
             word(helo);
             plain(src);

@@ -5,7 +5,7 @@ use expect_test::expect;
 use nix::sys::socket::{Backlog, listen};
 use redspool_core::control::{
     Agent, DeliveryRecord, DigestRow, EnvelopeRecord, EnvelopeRow, Family, Lack, Reply, Request,
-    Right, RowFlags, Runstate, Selector, StatusRow, Subsystem, frame,
+    Right, RowFlags, Runstate, SecurityRow, Selector, StatusRow, Subsystem, frame,
 };
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::os::unix::fs::symlink;
@@ -14,7 +14,7 @@ use std::process::Stdio;
 
 const MESSAGE: u32 = 0x8d3f_01aa;
 const ENVELOPE: u64 = 0x8d3f_01aa_0000_0001;
-const LACK: Lack = Lack {
+pub(super) const LACK: Lack = Lack {
     uid: 1000,
     right: Right::Control,
     owner: None,
@@ -144,6 +144,7 @@ fn show_envelope_and_message_print_what_is_stored() {
                 src: String::new(),
                 helo_src: String::new(),
                 backup: String::new(),
+                security: SecurityRow::default(),
             },
             smtpname: "mx.example.org".into(),
             helo: "client.example".into(),

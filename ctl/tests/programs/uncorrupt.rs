@@ -1,5 +1,6 @@
 //! `uncorrupt`: with a daemon, and on the store of a stopped one.
 
+use super::online::LACK;
 use crate::offline::filled;
 use crate::place::Place;
 use expect_test::expect;
@@ -51,7 +52,7 @@ fn the_daemon_says_what_became_of_it() {
         Reply::Fail {
             reason: "no message 8d3f01ab in the corrupt bucket".into(),
         },
-        Reply::Denied,
+        Reply::Denied(LACK),
     ]
     .into_iter();
     let told = place.daemon(move |_| replies.next().into_iter().collect());

@@ -111,6 +111,92 @@ pub struct Relay {
     pub helo_src: Box<str>,
     /// The exchanger whose part we play: only better ones are used.
     pub backup: Option<Box<str>>,
+    /// TLS and authentication.
+    pub security: Security,
+}
+
+/// How a relay's connections are secured.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Security {
+    /// The option `tls`, on top of the scheme.
+    pub tls: TlsRule,
+    /// Name of the table with the credentials, looked up by the label of the host; or empty.
+    pub auth: Box<str>,
+    /// Name of the certificate to show, or empty.
+    pub pki: Box<str>,
+    /// Name of the authorities to trust, or empty for those of the system.
+    pub ca: Box<str>,
+    /// Cipher suites as [`Suites::parse`](crate::tls::Suites::parse) takes them, or empty for all.
+    pub ciphers: Box<str>,
+    /// Versions of TLS as [`Protocols::parse`](crate::tls::Protocols::parse) takes them, or empty
+    /// for all.
+    pub protocols: Box<str>,
+}
+
+impl Security {
+    /// Whether a host can be relayed to like this: with TLS if it is asked for, and with
+    /// credentials if its URL names some.
+    pub fn suits(&self, host: &RelayHost) -> bool {
+        (self.tls == TlsRule::Scheme || host.scheme.allows_tls())
+            && (host.label.is_empty() || !self.auth.is_empty())
+    }
+}
+
+/// The option `tls` of a relay.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum TlsRule {
+    /// Not given: the scheme decides.
+    #[default]
+    Scheme,
+    /// `tls`: no mail without TLS and a certificate that proves the host's name.
+    Verified,
+    /// `tls no-verify`: no mail without TLS, whatever the certificate.
+    Unverified,
+}
+
+impl TlsRule {
+    /// The words of smtpd.conf(5); empty if it is not given.
+    pub const fn words(self) -> &'static str {
+        match self {
+            Self::Scheme => "",
+            Self::Verified => "tls",
+            Self::Unverified => "tls no-verify",
+        }
+    }
+}
+
+/// What a connection of a relay must be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum TlsPolicy {
+    /// In clear text.
+    Never,
+    /// With TLS where the server offers it and it works, whatever the certificate.
+    Opportunistic,
+    /// With TLS, asked for by STARTTLS (RFC 3207).
+    Required {
+        /// Whether the certificate must prove the host's name.
+        verify: bool,
+    },
+    /// With TLS from the first octet on (RFC 8314 section 3.3).
+    Immediate {
+        /// Whether the certificate must prove the host's name.
+        verify: bool,
+    },
+}
+
+impl TlsPolicy {
+    /// Whether no mail goes without TLS.
+    pub const fn is_required(self) -> bool {
+        matches!(self, Self::Required { .. } | Self::Immediate { .. })
+    }
+
+    /// Whether no mail goes to a host whose certificate does not prove its name.
+    pub const fn verifies(self) -> bool {
+        matches!(
+            self,
+            Self::Required { verify: true } | Self::Immediate { verify: true }
+        )
+    }
 }
 
 impl Relay {
@@ -122,22 +208,51 @@ impl Relay {
             src: "".into(),
             helo_src: "".into(),
             backup: None,
+            security: Security::default(),
         }
+    }
+
+    /// The protocol, with the option `tls` taken in.
+    pub fn scheme(&self) -> Scheme {
+        let scheme = self.host.as_ref().map_or(Scheme::Smtp, |host| host.scheme);
+        match (scheme, self.security.tls) {
+            (Scheme::Smtp, TlsRule::Verified | TlsRule::Unverified) => Scheme::SmtpTls,
+            _ => scheme,
+        }
+    }
+
+    /// What its connections must be.
+    pub fn tls(&self) -> TlsPolicy {
+        let verify = self.security.tls != TlsRule::Unverified;
+        match self.scheme() {
+            Scheme::Smtp => TlsPolicy::Opportunistic,
+            Scheme::SmtpNoTls | Scheme::Lmtp => TlsPolicy::Never,
+            Scheme::SmtpTls => TlsPolicy::Required { verify },
+            Scheme::Smtps => TlsPolicy::Immediate { verify },
+        }
+    }
+
+    /// The table with its credentials and the label to look up, if it authenticates.
+    pub fn credentials(&self) -> Option<(&str, &str)> {
+        let label = self.host.as_ref().map_or("", |host| &*host.label);
+        (!label.is_empty()).then_some((&*self.security.auth, label))
     }
 }
 
-/// A relay URL, `[scheme://]host[:port]` (spec/smtpd.md 1.3).
+/// A relay URL, `[scheme://][label@]host[:port]` (spec/smtpd.md 1.3).
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RelayHost {
     /// Protocol.
     pub scheme: Scheme,
+    /// Whose credentials to use, or empty to use none; only with TLS.
+    pub label: Box<str>,
     /// Host name, or an address literal without its brackets.
     pub host: Box<str>,
     /// TCP port.
     pub port: u16,
 }
 
-/// Protocol of a relay URL. TLS schemes are not accepted by the configuration so far.
+/// Protocol of a relay URL.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Scheme {
     /// SMTP, TLS if the server offers it.
@@ -146,6 +261,10 @@ pub enum Scheme {
     SmtpNoTls,
     /// LMTP (RFC 2033).
     Lmtp,
+    /// SMTP with TLS by STARTTLS, verified.
+    SmtpTls,
+    /// SMTP with TLS from the first octet on, verified.
+    Smtps,
 }
 
 impl Scheme {
@@ -155,7 +274,34 @@ impl Scheme {
             Self::Smtp => "smtp",
             Self::SmtpNoTls => "smtp+notls",
             Self::Lmtp => "lmtp",
+            Self::SmtpTls => "smtp+tls",
+            Self::Smtps => "smtps",
         }
+    }
+
+    /// Whether a connection may have TLS.
+    pub const fn allows_tls(self) -> bool {
+        matches!(self, Self::Smtp | Self::SmtpTls | Self::Smtps)
+    }
+
+    /// Whether TLS is a must, so that a label may stand in the URL.
+    pub const fn requires_tls(self) -> bool {
+        matches!(self, Self::SmtpTls | Self::Smtps)
+    }
+}
+
+impl RelayHost {
+    /// The URL, with the port always in it.
+    pub fn url(&self) -> String {
+        // An IPv6 literal needs its brackets back before a port can follow.
+        let (open, close) = if self.host.contains(':') {
+            ("[", "]")
+        } else {
+            ("", "")
+        };
+        let at = if self.label.is_empty() { "" } else { "@" };
+        let (scheme, label, host) = (self.scheme.word(), &self.label, &self.host);
+        format!("{scheme}://{label}{at}{open}{host}{close}:{}", self.port)
     }
 }
 

@@ -8,7 +8,7 @@
 //! [`time::Now`], randomness as a seeded [`rng::Rng`], everything else as events.
 //!
 //! Modules stand on floors; a module uses lower floors only, or its own folder:
-//! words (`id addr reply time rng limits machine`), records (`envelope message config stats`),
+//! words (`id addr reply time tls rng limits machine`), records (`envelope message config stats`),
 //! `queue lookup spf`, `smtp control`, `scheduler mta mda bounce`, `engine`.
 
 pub mod addr;
@@ -34,3 +34,4 @@ pub mod space;
 pub mod spf;
 pub mod stats;
 pub mod time;
+pub mod tls;

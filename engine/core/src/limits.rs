@@ -26,6 +26,24 @@ pub struct Limits {
     pub mails_per_session: usize,
     /// Refused or unknown commands after which a session ends: nobody needs to guess this often.
     pub errors_per_session: usize,
+    /// Octets of a line that answers a challenge of AUTH (RFC 4954 section 4: 12,288 with its end).
+    pub auth_line: usize,
+    /// Octets of a user's name in AUTH.
+    pub username: usize,
+    /// Octets of a password in AUTH.
+    pub password: usize,
+    /// Wrong passwords after which a session ends.
+    pub auth_failures: usize,
+    /// Longest time for which the answer to a wrong password is held back.
+    pub auth_delay: Duration,
+    /// Time after which wrong passwords are forgotten.
+    pub auth_memory: Duration,
+    /// Addresses and users whose wrong passwords are remembered.
+    pub auth_guessers: usize,
+    /// Passwords checked at a time: each takes a processor, and some take 16 MiB.
+    pub auth_checks: usize,
+    /// Wait for a whole TLS handshake.
+    pub tls_handshake: Duration,
     /// `Received` fields after which a message is taken to loop (RFC 5321 6.3: at least 100).
     pub received_fields: usize,
     /// Octets of the DSN envelope identifier (RFC 3461 4.4: 100).
@@ -235,6 +253,8 @@ pub struct MtaLimits {
     pub connect_timeout: Duration,
     /// Wait for a reply, the final one apart (RFC 5321 4.5.3.2: 5 minutes).
     pub reply_timeout: Duration,
+    /// Wait for a handshake of TLS.
+    pub handshake_timeout: Duration,
     /// Wait for the reply to the final dot (RFC 5321 4.5.3.2.6: 10 minutes; shorter duplicates).
     pub dot_timeout: Duration,
     /// Wait for the reply to QUIT: a courtesy, nothing depends on it.
@@ -359,6 +379,7 @@ impl Default for MtaLimits {
             addresses: 64,
             connect_timeout: Duration::from_secs(30),
             reply_timeout: Duration::from_mins(5),
+            handshake_timeout: Duration::from_mins(1),
             dot_timeout: Duration::from_mins(10),
             quit_timeout: Duration::from_secs(5),
             reply_line: 2048,
@@ -384,6 +405,15 @@ impl Default for Limits {
             recipients: 1000,
             mails_per_session: 100,
             errors_per_session: 20,
+            auth_line: 12_286,
+            username: 255,
+            password: 1023,
+            auth_failures: 3,
+            auth_delay: Duration::from_secs(30),
+            auth_memory: Duration::from_hours(1),
+            auth_guessers: 10_000,
+            auth_checks: 4,
+            tls_handshake: Duration::from_secs(30),
             received_fields: 100,
             envid: 100,
             orcpt: 500,

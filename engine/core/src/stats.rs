@@ -14,6 +14,10 @@ pub enum Counter {
     SmtpSessionInet4,
     /// Sessions over IPv6; only counts up.
     SmtpSessionInet6,
+    /// SMTP sessions open that have begun TLS with STARTTLS.
+    SmtpTls,
+    /// SMTP sessions open that had TLS from the first octet.
+    SmtpSmtps,
     /// Connections to the control socket.
     ControlSession,
     /// Bounce envelopes created.
@@ -82,11 +86,13 @@ pub enum Counter {
 
 impl Counter {
     /// Every counter, in the order of declaration.
-    pub const ALL: [Self; 36] = [
+    pub const ALL: [Self; 38] = [
         Self::SmtpSession,
         Self::SmtpSessionLocal,
         Self::SmtpSessionInet4,
         Self::SmtpSessionInet6,
+        Self::SmtpTls,
+        Self::SmtpSmtps,
         Self::ControlSession,
         Self::QueueBounce,
         Self::QueueCorrupt,
@@ -128,6 +134,8 @@ impl Counter {
             Self::SmtpSessionLocal => "smtp.session.local",
             Self::SmtpSessionInet4 => "smtp.session.inet4",
             Self::SmtpSessionInet6 => "smtp.session.inet6",
+            Self::SmtpTls => "smtp.tls",
+            Self::SmtpSmtps => "smtp.smtps",
             Self::ControlSession => "control.session",
             Self::QueueBounce => "queue.bounce",
             Self::QueueCorrupt => "queue.corrupt",

@@ -9,7 +9,9 @@
 use expect_test::expect_file;
 use proptest::prelude::*;
 use redspool_core::config::table::Table;
-use redspool_core::config::{ActionKind, Config, Diagnostic, Input, LocalNames, Severity, parse};
+use redspool_core::config::{
+    ActionKind, Config, Diagnostic, Input, LocalNames, Material, Severity, Unfit, parse,
+};
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
@@ -24,6 +26,19 @@ fn load(path: &str) -> Result<String, String> {
     std::fs::read_to_string(file).map_err(|_| "no such file".to_owned())
 }
 
+/// Paths that say so are faulty.
+fn vet(material: Material<'_>) -> Result<(), Unfit> {
+    let (Material::Chain(path) | Material::Authorities(path) | Material::Key { key: path, .. }) =
+        material;
+    if !path.contains("faulty") {
+        return Ok(());
+    }
+    Err(Unfit {
+        reason: "no such file".into(),
+        help: "create it".into(),
+    })
+}
+
 fn parse_file(path: &Path) -> Result<(Config, Vec<Diagnostic>), Vec<Diagnostic>> {
     let name = path.file_name().unwrap().to_str().unwrap();
     let input = Input {
@@ -35,7 +50,7 @@ fn parse_file(path: &Path) -> Result<(Config, Vec<Diagnostic>), Vec<Diagnostic>>
             addresses: vec!["192.0.2.1".parse().unwrap()],
         },
     };
-    parse(&input, &mut load)
+    parse(&input, &mut load, &mut vet)
 }
 
 fn configurations(kind: &str) -> Vec<PathBuf> {
@@ -73,6 +88,12 @@ fn summary(config: &Config) -> String {
             table.path()
         )
         .unwrap();
+    }
+    for pki in &config.pkis {
+        writeln!(out, "{pki:?}").unwrap();
+    }
+    for authority in &config.authorities {
+        writeln!(out, "{authority:?}").unwrap();
     }
     for action in config.actions() {
         let kind = match &action.kind {
@@ -125,7 +146,7 @@ fn parse_text(text: &str) -> Result<(Config, Vec<Diagnostic>), Vec<Diagnostic>> 
             addresses: Vec::new(),
         },
     };
-    parse(&input, &mut load)
+    parse(&input, &mut load, &mut vet)
 }
 
 #[test]
@@ -258,11 +279,15 @@ fn files_that_include_each_other_again_and_again_come_to_an_end() {
         },
     };
     let mut read = 0;
-    let faults = parse(&input, &mut |path| {
-        read += 1;
-        let next = format!("{path}a");
-        Ok(format!("include {next}\ninclude {next}\n"))
-    })
+    let faults = parse(
+        &input,
+        &mut |path| {
+            read += 1;
+            let next = format!("{path}a");
+            Ok(format!("include {next}\ninclude {next}\n"))
+        },
+        &mut vet,
+    )
     .unwrap_err();
     assert_eq!(read, redspool_core::limits::Limits::default().config_files);
     assert!(

@@ -7,6 +7,7 @@
 use crate::clock::now;
 use crate::daemon::Shared;
 use crate::inflight::Flight;
+use crate::tls::client::Secured;
 use crate::trace;
 use bytes::{Bytes, BytesMut};
 use redspool_core::engine::{Event as EngineEvent, SessionId};
@@ -23,6 +24,9 @@ use std::sync::Arc;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::sync::mpsc;
+use tokio::time::{sleep_until, timeout, timeout_at};
+use tokio_rustls::client::TlsStream;
+use tokio_util::either::Either;
 
 /// Room for what a peer says in one go.
 const READ_BUFFER: usize = 4096;
@@ -54,20 +58,15 @@ pub(crate) enum Order {
 /// Calls, sends what is ordered, and reports how it went.
 pub(crate) async fn run(shared: Arc<Shared>, call: Call, orders: mpsc::Receiver<Order>) {
     let session = call.session;
-    let failure = match connect(&shared, &call).await {
-        Ok(stream) => {
-            tracing::info!("{:016x} mta connected", session.0);
-            let source = stream.local_addr().ok().map(|address| address.ip());
-            let machine = Client::new(params(&shared, &call, source));
-            let reading = BytesMut::with_capacity(READ_BUFFER);
-            let orders = Some(orders);
+    let failure = match begin(&shared, &call).await {
+        Ok((stream, params)) => {
             let talk = Talk {
                 shared: &shared,
-                session,
-                machine,
-                stream,
-                orders,
-                reading,
+                call: &call,
+                machine: Client::new(params),
+                stream: Some(Either::Left(stream)),
+                orders: Some(orders),
+                reading: BytesMut::with_capacity(READ_BUFFER),
                 left: 0,
                 flight: None,
             };
@@ -88,8 +87,28 @@ pub(crate) async fn run(shared: Arc<Shared>, call: Call, orders: mpsc::Receiver<
         .await;
 }
 
-fn params(shared: &Shared, call: &Call, source: Option<IpAddr>) -> Params {
+/// Connects, and finds what the session needs to know.
+async fn begin(shared: &Shared, call: &Call) -> Result<(TcpStream, Params), Failure> {
+    let stream = connect(shared, call).await?;
+    let source = stream.local_addr().ok().map(|address| address.ip());
+    let params = params(shared, call, source)?;
+    Ok((stream, params))
+}
+
+fn params(shared: &Shared, call: &Call, source: Option<IpAddr>) -> Result<Params, Failure> {
     let config = shared.config.load();
+    let credentials = match call.relay.credentials() {
+        None => None,
+        Some((name, label)) => {
+            let table = config.table_named(name);
+            let secret = table.and_then(|named| named.table().secret(label));
+            let missing = || {
+                let text = format!("no credentials for `{label}` in the table `{name}`");
+                Failure::new(Status::transient(3, 5), text)
+            };
+            Some(secret.ok_or_else(missing)?)
+        }
+    };
     let table = config.table_named(&call.relay.helo_src);
     let by_source = source.zip(table).and_then(|(source, table)| {
         let name = table.table().heloname(source.to_canonical());
@@ -102,19 +121,14 @@ fn params(shared: &Shared, call: &Call, source: Option<IpAddr>) -> Params {
     } else {
         call.relay.helo.clone()
     };
-    Params {
+    Ok(Params {
         helo,
-        lmtp: is_lmtp(&call.relay),
+        lmtp: call.relay.scheme() == Scheme::Lmtp,
+        tls: call.relay.tls(),
+        credentials,
         limits: Arc::new(config.limits.mta_for(&call.domain).clone()),
         peer: format!("{} ({})", call.target.ip(), call.host).into(),
-    }
-}
-
-fn is_lmtp(relay: &Relay) -> bool {
-    relay
-        .host
-        .as_ref()
-        .is_some_and(|host| host.scheme == Scheme::Lmtp)
+    })
 }
 
 async fn connect(shared: &Shared, call: &Call) -> Result<TcpStream, Failure> {
@@ -122,17 +136,18 @@ async fn connect(shared: &Shared, call: &Call) -> Result<TcpStream, Failure> {
     if call.relay.host.is_none() {
         target.set_port(shared.mx_port);
     }
-    let scheme = if is_lmtp(&call.relay) { "lmtp" } else { "smtp" };
+    let scheme = call.relay.scheme().word();
     tracing::info!(
         "{:016x} mta connecting address={scheme}://{target} host={}",
         call.session.0,
         crate::log::Shown(&call.host)
     );
     let wait = shared.limits().mta.connect_timeout;
-    let why = match tokio::time::timeout(wait, open(call.source, target)).await {
+    let why = match timeout(wait, open(call.source, target)).await {
         Ok(Ok(stream)) => {
             // Commands are answered one by one: waiting to fill a segment only delays.
             let _ = stream.set_nodelay(true);
+            tracing::info!("{:016x} mta connected", call.session.0);
             return Ok(stream);
         }
         Ok(Err(error)) => error.to_string(),
@@ -161,12 +176,16 @@ async fn open(source: Option<IpAddr>, target: SocketAddr) -> io::Result<TcpStrea
     socket.connect(target).await
 }
 
+/// A connection, in clear text or with TLS.
+type Stream = Either<TcpStream, TlsStream<TcpStream>>;
+
 /// A conversation under way.
 struct Talk<'a> {
     shared: &'a Arc<Shared>,
-    session: SessionId,
+    call: &'a Call,
     machine: Client,
-    stream: TcpStream,
+    /// Gone after a handshake that failed, until there is another one.
+    stream: Option<Stream>,
     /// Gone once the engine is.
     orders: Option<mpsc::Receiver<Order>>,
     reading: BytesMut,
@@ -195,7 +214,7 @@ impl Talk<'_> {
         let traced = trace::Outgoing::follow(self.machine.transcript());
         self.machine.handle(now(), event);
         if traced {
-            trace::Outgoing(self.session.0).print(self.machine.transcript());
+            trace::Outgoing(self.call.session.0).print(self.machine.transcript());
         }
     }
 
@@ -203,7 +222,7 @@ impl Talk<'_> {
         let deadline = self.machine.deadline();
         let late = async {
             match deadline {
-                Some(deadline) => tokio::time::sleep_until(deadline.into()).await,
+                Some(deadline) => sleep_until(deadline.into()).await,
                 None => std::future::pending().await,
             }
         };
@@ -214,6 +233,12 @@ impl Talk<'_> {
             }
         };
         self.reading.reserve(READ_BUFFER);
+        let read = async {
+            match &mut self.stream {
+                Some(stream) => stream.read_buf(&mut self.reading).await,
+                None => std::future::pending().await,
+            }
+        };
         tokio::select! {
             biased;
             order = order => match order {
@@ -228,48 +253,44 @@ impl Talk<'_> {
                     Event::QuitRequested
                 }
             },
-            read = self.stream.read_buf(&mut self.reading) => match read {
+            read = read => match read {
                 Ok(0) => {
-                    tracing::trace!(target: "trace::io", "{:016x} mta closed", self.session.0);
+                    tracing::trace!(target: "trace::io", "{:016x} mta closed", self.call.session.0);
                     Event::Closed(None)
                 }
                 Ok(read) => {
-                    tracing::trace!(target: "trace::io", "{:016x} mta read {read}", self.session.0);
+                    tracing::trace!(target: "trace::io", "{:016x} mta read {read}", self.call.session.0);
                     Event::Received(self.reading.split().freeze())
                 }
                 Err(error) => {
                     tracing::trace!(
-                        target: "trace::io", "{:016x} mta failed: {error}", self.session.0
+                        target: "trace::io", "{:016x} mta failed: {error}", self.call.session.0
                     );
                     Event::Closed(Some(error.to_string().into()))
                 }
             },
             () = late => {
-                tracing::trace!(target: "trace::io", "{:016x} mta timed out", self.session.0);
+                tracing::trace!(target: "trace::io", "{:016x} mta timed out", self.call.session.0);
                 Event::TimedOut
             }
         }
     }
 
     async fn carry_out(&mut self, action: Action) {
+        let session = self.call.session;
         match action {
-            Action::Send(bytes) => {
-                if let Err(why) = self.send(&bytes).await {
-                    self.hand_over(Event::Closed(Some(why)));
-                }
-            }
+            Action::Send(bytes) => self.send(&bytes).await,
+            Action::SendHidden(hidden) => self.send(hidden.reveal()).await,
+            Action::StartTls => self.start_tls().await,
+            Action::Reconnect => self.reconnect().await,
             Action::ReadBody(message, index) => {
                 let event = self.read_body(message, index).await;
                 self.hand_over(event);
             }
             Action::Ready => {
-                self.shared
-                    .engine
-                    .tell(EngineEvent::Ready(self.session))
-                    .await;
+                self.shared.engine.tell(EngineEvent::Ready(session)).await;
             }
             Action::Troubled(failure) => {
-                let session = self.session;
                 self.shared
                     .engine
                     .tell(EngineEvent::Troubled { session, failure })
@@ -277,7 +298,6 @@ impl Talk<'_> {
             }
             Action::Attempted(outcomes) => {
                 self.flight = None;
-                let session = self.session;
                 self.shared
                     .engine
                     .tell(EngineEvent::Attempted { session, outcomes })
@@ -287,14 +307,87 @@ impl Talk<'_> {
         }
     }
 
-    async fn send(&mut self, bytes: &Bytes) -> Result<(), Box<str>> {
-        tracing::trace!(target: "trace::io", "{:016x} mta write {}", self.session.0, bytes.len());
+    async fn send(&mut self, bytes: &Bytes) {
+        let session = self.call.session.0;
+        tracing::trace!(target: "trace::io", "{session:016x} mta write {}", bytes.len());
         let wait = self.shared.limits().mta.reply_timeout;
-        match tokio::time::timeout(wait, self.stream.write_all(bytes)).await {
-            Ok(Ok(())) => Ok(()),
-            Ok(Err(error)) => Err(error.to_string().into()),
-            Err(_) => Err("timed out while sending".into()),
-        }
+        let Some(stream) = &mut self.stream else {
+            return;
+        };
+        let written = async {
+            stream.write_all(bytes).await?;
+            stream.flush().await
+        };
+        let why = match timeout(wait, written).await {
+            Ok(Ok(())) => return,
+            Ok(Err(error)) => error.to_string(),
+            Err(_) => "timed out while sending".into(),
+        };
+        self.hand_over(Event::Closed(Some(why.into())));
+    }
+
+    /// Shakes hands, and tells the engine what the connection is worth.
+    async fn start_tls(&mut self) {
+        let (shared, call) = (self.shared, self.call);
+        let Some(Either::Left(stream)) = self.stream.take() else {
+            return self.hand_over(Event::Unsecured("the connection is gone".into()));
+        };
+        self.reading.clear();
+        let clients = shared.tls_clients.load_full();
+        let (config, loaded) = (shared.config.load_full(), shared.tls.load_full());
+        let files = (&*config, &*loaded);
+        let shaken = clients.handshake(stream, &call.host, &call.relay, files);
+        let secured = match self.machine.deadline() {
+            Some(deadline) => timeout_at(deadline.into(), shaken).await,
+            None => Ok(shaken.await),
+        };
+        let event = match secured {
+            Ok(Ok(secured)) => self.secured(secured).await,
+            Ok(Err(why)) => self.unsecured(why),
+            Err(_) => self.unsecured("timed out".into()),
+        };
+        self.hand_over(event);
+    }
+
+    async fn secured(&mut self, secured: Secured) -> Event {
+        let Secured {
+            stream,
+            ciphers,
+            valid,
+        } = secured;
+        let (session, result) = (
+            self.call.session,
+            if valid { "valid" } else { "unverified" },
+        );
+        tracing::info!("{:016x} mta tls ciphers={ciphers}", session.0);
+        tracing::info!("{:016x} mta cert-check result=\"{result}\"", session.0);
+        self.stream = Some(Either::Right(stream));
+        let tls = format!("{ciphers}:{result}").into();
+        let event = EngineEvent::Secured { session, tls };
+        self.shared.engine.tell(event).await;
+        Event::Secured
+    }
+
+    fn unsecured(&self, why: String) -> Event {
+        let shown = crate::log::Shown(&why);
+        tracing::info!(
+            "{:016x} mta tls failed reason=\"{shown}\"",
+            self.call.session.0
+        );
+        Event::Unsecured(why.into())
+    }
+
+    async fn reconnect(&mut self) {
+        self.reading.clear();
+        self.stream = None;
+        let event = match connect(self.shared, self.call).await {
+            Ok(stream) => {
+                self.stream = Some(Either::Left(stream));
+                Event::Connected
+            }
+            Err(failure) => Event::Closed(Some(failure.text)),
+        };
+        self.hand_over(event);
     }
 
     async fn read_body(&mut self, message: MessageId, index: u32) -> Event {

@@ -4,9 +4,11 @@
 //! Absent on purpose: the grammar (core's `config`).
 
 use crate::addresses;
+use crate::tls::{Loaded, Reader};
 use redspool_core::config::table::{Table, TableFault};
 use redspool_core::config::{self, Config, Diagnostic, Input, LocalNames, Severity};
 use redspool_core::limits::Limits;
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{IsTerminal as _, Read as _};
 use std::path::{Path, PathBuf};
@@ -64,8 +66,30 @@ pub fn default_file() -> PathBuf {
     found.cloned().unwrap_or_default()
 }
 
-/// Reads and checks a configuration. Warnings are shown; any error means none of it is used.
-pub fn load(file: &Path, macros: &[(String, String)]) -> Result<Config, Faults> {
+/// The private keys a configuration names, by their whole paths.
+pub fn keys(file: &Path, config: &Config) -> Vec<PathBuf> {
+    let directory = directory(file);
+    let whole = |path: &str| std::path::absolute(directory.join(path)).ok();
+    config
+        .pkis
+        .iter()
+        .filter_map(|pki| whole(&pki.key))
+        .collect()
+}
+
+/// Where the files are that a configuration names.
+fn directory(file: &Path) -> &Path {
+    file.parent().unwrap_or(Path::new("."))
+}
+
+/// Reads and checks a configuration and the files of TLS it names; `before` is what of those is in
+/// force, `lent` are private keys, by whole paths, that are open since we may not open them. Warnings are shown; any error means none of it is used.
+pub fn load(
+    file: &Path,
+    macros: &[(String, String)],
+    before: &Loaded,
+    lent: BTreeMap<PathBuf, File>,
+) -> Result<(Config, Loaded), Faults> {
     let name = file.to_string_lossy();
     let most = Limits::default().table_size;
     let text = match read(file, most) {
@@ -79,17 +103,19 @@ pub fn load(file: &Path, macros: &[(String, String)]) -> Result<Config, Faults> 
         server: addresses::server_name().into(),
         addresses: addresses::own(),
     };
-    let mut load = |path: &str| read(&beside(file, path), most);
+    let directory = directory(file);
+    let mut load = |path: &str| read(&directory.join(path), most);
+    let mut reader = Reader::new(directory, before, lent);
     let input = Input {
         file: &name,
         text: &text,
         macros,
         names,
     };
-    match config::parse(&input, &mut load) {
+    match config::parse(&input, &mut load, &mut |material| reader.vet(material)) {
         Ok((config, warnings)) => {
             show(&warnings);
-            Ok(config)
+            Ok((config, reader.finish()))
         }
         Err(faults) => Err(Faults::Found(faults)),
     }

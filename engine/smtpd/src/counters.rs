@@ -11,6 +11,10 @@ pub struct SharedCounters {
     smtp_closed: AtomicI64,
     inet4: AtomicI64,
     inet6: AtomicI64,
+    tls_opened: AtomicI64,
+    tls_closed: AtomicI64,
+    smtps_opened: AtomicI64,
+    smtps_closed: AtomicI64,
     control: AtomicI64,
 }
 
@@ -46,6 +50,26 @@ impl SharedCounters {
         changed(Counter::SmtpSession, open, -1);
     }
 
+    /// TLS is up in an SMTP session, from its first octet or later.
+    pub fn tls_opened(&self, immediate: bool) {
+        let opened = if immediate {
+            &self.smtps_opened
+        } else {
+            &self.tls_opened
+        };
+        opened.fetch_add(1, Relaxed);
+    }
+
+    /// An SMTP session with TLS ended.
+    pub fn tls_closed(&self, immediate: bool) {
+        let closed = if immediate {
+            &self.smtps_closed
+        } else {
+            &self.tls_closed
+        };
+        closed.fetch_add(1, Relaxed);
+    }
+
     /// Somebody connected to the control socket.
     pub fn control_opened(&self) {
         changed(
@@ -66,17 +90,21 @@ impl SharedCounters {
 
     /// Adds these numbers to those of the engine.
     pub fn report(&self, counters: &mut Counters) {
-        let (opened, closed) = (
-            self.smtp_opened.load(Relaxed),
-            self.smtp_closed.load(Relaxed),
-        );
         let changed = [
             (Counter::SmtpSessionInet4, self.inet4.load(Relaxed)),
             (Counter::SmtpSessionInet6, self.inet6.load(Relaxed)),
             (Counter::ControlSession, self.control.load(Relaxed)),
         ];
-        if opened > 0 {
-            counters.add(Counter::SmtpSession, opened - closed);
+        let gauges = [
+            (Counter::SmtpSession, &self.smtp_opened, &self.smtp_closed),
+            (Counter::SmtpTls, &self.tls_opened, &self.tls_closed),
+            (Counter::SmtpSmtps, &self.smtps_opened, &self.smtps_closed),
+        ];
+        for (counter, opened, closed) in gauges {
+            let opened = opened.load(Relaxed);
+            if opened > 0 {
+                counters.add(counter, opened - closed.load(Relaxed));
+            }
         }
         for (counter, value) in changed {
             counters.set(counter, value);

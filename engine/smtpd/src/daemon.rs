@@ -20,6 +20,8 @@ use crate::resolver::Resolver;
 use crate::session::Listening;
 use crate::settle::Settler;
 use crate::store::Opening;
+use crate::tls::Loaded;
+use crate::tls::client::Clients;
 use crate::users::Users;
 use crate::{clock, control, suspects, trash};
 use arc_swap::ArcSwap;
@@ -30,6 +32,7 @@ use redspool_core::engine::{Engine, Event};
 use redspool_core::limits::Limits;
 use redspool_core::queue::{Paused, Scheduled, StoreError, Transition};
 use redspool_core::rng::Rng;
+use redspool_core::smtp::guesses::Guesses;
 use redspool_core::time::Now;
 use redspool_store::{GroupCommit, Health, QueueHandle};
 use std::collections::BTreeMap;
@@ -51,6 +54,10 @@ const WALK_CHUNK: usize = 4096;
 pub struct Shared {
     /// The configuration in force.
     pub config: ArcSwap<Config>,
+    /// Certificates, keys and authorities that it names.
+    pub tls: ArcSwap<Loaded>,
+    /// TLS of outgoing sessions.
+    pub tls_clients: ArcSwap<Clients>,
     limits: ArcSwap<Limits>,
     /// The way to the engine.
     pub engine: EngineHandle,
@@ -68,6 +75,12 @@ pub struct Shared {
     pub helper: Helper,
     /// Knows the system's users.
     pub users: Users,
+    /// Whether passwords of the system's users can be checked.
+    pub system_accounts: bool,
+    /// Passwords that may be checked at the same time.
+    pub password_checks: tokio::sync::Semaphore,
+    /// Who has given wrong passwords.
+    pub guesses: Mutex<Guesses>,
     /// Numbers without a single owner.
     pub counters: SharedCounters,
     /// Places for sessions.
@@ -235,6 +248,8 @@ impl Shared {
 pub struct Setup {
     /// The configuration.
     pub config: Config,
+    /// Certificates, keys and authorities that it names.
+    pub tls: Loaded,
     /// The store, open.
     pub queue: GroupCommit,
     /// What opening it found.
@@ -257,6 +272,8 @@ pub struct Setup {
     pub access: Access,
     /// The configuration's file.
     pub config_file: PathBuf,
+    /// Whether the helper may look at the passwords of the system's users.
+    pub system_accounts: bool,
     /// Subsystems to pause from the start, besides those paused before.
     pub pause: Paused,
     /// Entropy of the system, once; everything random in the daemon follows from it.
@@ -317,6 +334,8 @@ impl Daemon {
             .map_err(|error| StoreError::Io(format!("offline directory: {error}")))?;
         let shared = Arc::new(Shared {
             config: ArcSwap::from_pointee(setup.config),
+            tls: ArcSwap::from_pointee(setup.tls),
+            tls_clients: ArcSwap::from_pointee(Clients::new()),
             limits: ArcSwap::new(Arc::clone(&limits)),
             engine: handle.clone(),
             queue: queue.clone(),
@@ -327,6 +346,9 @@ impl Daemon {
             helper,
             users: Users::default(),
             turns: AtomicU64::new(0),
+            system_accounts: setup.system_accounts,
+            password_checks: tokio::sync::Semaphore::new(limits.auth_checks),
+            guesses: Mutex::default(),
             counters: SharedCounters::default(),
             places: Places::new(limits.sessions, limits.sessions_per_client),
             smtp_paused: watch::Sender::new(paused.smtp),
@@ -402,18 +424,24 @@ impl Daemon {
     /// Puts a new configuration in force: sessions that run keep the old one. Binds what is new
     /// first, so that a socket that cannot be bound changes nothing. Hold [`Shared::reloading`]
     /// from before it is read.
-    pub async fn reconfigure(&self, config: Config) {
-        match self.rebind(&config).await {
+    pub async fn reconfigure(&self, config: Config, tls: Loaded) {
+        match self.rebind(&config, &tls).await {
             Ok(()) => {}
             Err(why) => return tracing::error!("configuration not changed: {why}"),
         }
+        self.shared.tls.store(Arc::new(tls));
         self.shared.adopt(config).await;
+        // What was made from the files of before is not used again.
+        self.shared.tls_clients.store(Arc::new(Clients::new()));
         tracing::info!("configuration reloaded");
     }
 
-    async fn rebind(&self, config: &Config) -> Result<(), String> {
+    async fn rebind(&self, config: &Config, tls: &Loaded) -> Result<(), String> {
+        if !self.shared.system_accounts {
+            listening::refuse_system_accounts(config)?;
+        }
         let (mut kept, mut bound) = (BTreeMap::new(), Vec::new());
-        for endpoint in listening::endpoints(config)? {
+        for endpoint in listening::endpoints(config, tls)? {
             if self.open.lock().contains_key(&endpoint.address) {
                 kept.insert(endpoint.address, endpoint.listening);
             } else {

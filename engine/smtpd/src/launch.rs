@@ -14,10 +14,13 @@ use crate::privileges;
 use crate::profile::Profile;
 use crate::resolver::Resolver;
 use crate::store;
+use crate::tls::Loaded;
 use redspool_core::control::TraceTopic;
 use redspool_core::control::paths::{self, Environment, Named, Paths};
 use redspool_core::queue::Paused;
-use std::path::Path;
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::path::{Path, PathBuf};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 /// Why smtpd did not run, or did not go on.
@@ -43,10 +46,12 @@ pub fn run(mut options: Options) -> Result<(), Failed> {
         .file
         .clone()
         .unwrap_or_else(configuration::default_file);
-    let config = configuration::load(&file, &options.define).map_err(|faults| {
-        faults.report();
-        Failed::Reported
-    })?;
+    let nothing = Loaded::default();
+    let (config, tls) = configuration::load(&file, &options.define, &nothing, BTreeMap::new())
+        .map_err(|faults| {
+            faults.report();
+            Failed::Reported
+        })?;
     if options.check {
         eprintln!("configuration OK");
         return Ok(());
@@ -74,10 +79,14 @@ pub fn run(mut options: Options) -> Result<(), Failed> {
         let spool = spool.display();
         format!("spool {spool}: {error}; make the directory, or name another with --spool")
     })?;
-    let listeners = listening::open(&config)?;
+    let listeners = listening::open(&config, &tls)?;
+    if !nix::unistd::geteuid().is_root() {
+        listening::refuse_system_accounts(&config)?;
+    }
     let control = open_control(&socket)
         .map_err(|error| format!("control socket {}: {error}", socket.display()))?;
-    let rights = privileges::settle(&options.user, &spool)?;
+    let keys = configuration::keys(&file, &config);
+    let rights = privileges::settle(&options.user, &spool, keys.clone())?;
     let sink = if background {
         Sink::Syslog
     } else {
@@ -100,6 +109,7 @@ pub fn run(mut options: Options) -> Result<(), Failed> {
         .collect();
     let setup = Setup {
         config,
+        tls,
         queue,
         opening,
         listeners,
@@ -114,6 +124,7 @@ pub fn run(mut options: Options) -> Result<(), Failed> {
             operators,
         },
         config_file: file.clone(),
+        system_accounts: rights.system_accounts,
         pause: paused(&options.pause),
         seed: rand::random(),
     };
@@ -129,7 +140,7 @@ pub fn run(mut options: Options) -> Result<(), Failed> {
         if background {
             detach::ready().map_err(|error| format!("cannot leave the terminal: {error}"))?;
         }
-        let served = serve(&daemon, signals, &file, &options).await;
+        let served = serve(&daemon, signals, &file, &options, &keys).await;
         daemon.stop().await;
         let _ = std::fs::remove_file(&socket);
         served
@@ -161,13 +172,16 @@ async fn serve(
     mut signals: Signals,
     file: &Path,
     options: &Options,
+    keys: &[PathBuf],
 ) -> Result<(), Failed> {
     loop {
         tokio::select! {
             _ = signals.hangup.recv() => {
                 let _alone = daemon.shared().reloading.lock().await;
-                match configuration::load(file, &options.define) {
-                    Ok(config) => daemon.reconfigure(config).await,
+                let before = daemon.shared().tls.load_full();
+                let lent = lent(daemon, keys).await;
+                match configuration::load(file, &options.define, &before, lent) {
+                    Ok((config, tls)) => daemon.reconfigure(config, tls).await,
                     Err(faults) => faults.log(),
                 }
             }
@@ -179,6 +193,20 @@ async fn serve(
             }
         }
     }
+}
+
+/// The private keys that we may not read, opened by the helper. Where it fails, the reader says
+/// what it lacks.
+async fn lent(daemon: &Daemon, keys: &[PathBuf]) -> BTreeMap<PathBuf, File> {
+    let mut lent = BTreeMap::new();
+    for (number, path) in keys.iter().enumerate() {
+        if File::open(path).is_err()
+            && let Ok(file) = daemon.shared().helper.key(number).await
+        {
+            lent.insert(path.clone(), file);
+        }
+    }
+    lent
 }
 
 /// `--local`: the options that make a private mail server of this one.

@@ -7,6 +7,7 @@
 //! Absent on purpose: rules of mail (core), bytes on disk (store), text for people (smtpctl).
 
 pub mod access;
+pub mod accounts;
 pub mod addresses;
 pub mod clock;
 pub mod configuration;
@@ -24,10 +25,12 @@ pub mod local;
 pub mod log;
 pub mod mda;
 pub mod options;
+pub mod passwords;
 pub mod privileges;
 pub mod profile;
 pub mod resolver;
 pub mod store;
+pub mod tls;
 pub mod users;
 
 mod client;

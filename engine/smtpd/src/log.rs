@@ -139,6 +139,20 @@ impl fmt::Display for Shown<'_> {
     }
 }
 
+/// Text from outside as the value of a key: in quotes, if it would else be taken for more than one.
+pub struct Word<'a>(pub &'a str);
+
+impl fmt::Display for Word<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let plain = |c: char| c.is_alphanumeric() || "@._+-/".contains(c);
+        if self.0.chars().all(plain) {
+            f.write_str(self.0)
+        } else {
+            write!(f, "\"{}\"", Shown(self.0))
+        }
+    }
+}
+
 /// The debug form of a value on one line of bounded length, whatever is in it.
 pub struct Brief<'a>(pub &'a dyn fmt::Debug);
 
@@ -249,6 +263,8 @@ mod tests {
             Shown("a\r\nb\x1b[2J\"").to_string(),
             "a\\r\\nb\\u{1b}[2J\\\""
         );
+        assert_eq!(Word("a+b@example.org").to_string(), "a+b@example.org");
+        assert_eq!(Word("a result=ok").to_string(), "\"a result=ok\"");
     }
 
     #[test]

@@ -13,6 +13,7 @@ pub(crate) fn write(note: &Note) {
             envelope,
             session,
             relay,
+            tls,
             delay,
             outcome,
         } => {
@@ -20,10 +21,11 @@ pub(crate) fn write(note: &Note) {
             let (from, to) = (envelope.sender.as_str(), envelope.dest.as_str());
             let id = session.map_or(0, |session| session.0);
             let (delay, stat) = (short(*delay), Shown(text));
+            let tls = if tls.is_empty() { "-" } else { tls };
             match envelope.agent() {
                 Agent::Mta => tracing::info!(
                     "{id:016x} mta delivery evpid={} from=<{from}> to=<{to}> rcpt=<{}> \
-                     source=\"-\" relay=\"{relay}\" delay={delay} result=\"{result}\" \
+                     source=\"-\" relay=\"{relay}\" tls={tls} delay={delay} result=\"{result}\" \
                      stat=\"{stat}\"",
                     envelope.id,
                     rcpt(envelope),

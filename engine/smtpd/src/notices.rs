@@ -45,6 +45,7 @@ async fn report(shared: &Arc<Shared>, group: &[Envelope]) -> Result<(), Failure>
         source: Source::Local,
         tag: "".into(),
         helo: first.smtpname.clone(),
+        secure: false,
         authenticated: true,
         username: "".into(),
     };

@@ -10,7 +10,7 @@ use redspool_core::control::submission::OFFLINE;
 use rustix::fs::{Mode, OFlags};
 use std::fs::{DirBuilder, File, Permissions, set_permissions};
 use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _, fchown};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// What was settled.
 pub struct Rights {
@@ -18,6 +18,8 @@ pub struct Rights {
     pub helper: Connection,
     /// Who may control the daemon, besides root.
     pub owner: u32,
+    /// Whether the helper may look at the passwords of the system's users.
+    pub system_accounts: bool,
 }
 
 /// Makes a directory that nobody else may enter, if it is missing.
@@ -26,14 +28,16 @@ pub fn make_directory(path: &Path) -> std::io::Result<()> {
 }
 
 /// Gives the spool to `user`, starts the helper and becomes `user`, if we are root and `user` is not. Call
-/// before there is a thread, when everything is open that only root may open.
-pub fn settle(user: &str, spool: &Path) -> Result<Rights, String> {
+/// before there is a thread, when everything is open that only root may open. `keys` are private
+/// keys to read again later.
+pub fn settle(user: &str, spool: &Path, keys: Vec<PathBuf>) -> Result<Rights, String> {
     let options = |identity| helper::Options::new(identity).map_err(|error| error.to_string());
     if !geteuid().is_root() || user == "root" {
         let helper = helper::start(&options(Identity::Own)?).map_err(|error| error.to_string())?;
         return Ok(Rights {
             helper,
             owner: geteuid().as_raw(),
+            system_accounts: geteuid().is_root(),
         });
     }
     let found = User::from_name(user).map_err(|error| format!("user {user}: {error}"))?;
@@ -47,11 +51,15 @@ pub fn settle(user: &str, spool: &Path) -> Result<Rights, String> {
         .map_err(|error| format!("spool {}: {error}", spool.display()))?;
     open_to_everybody(spool, &found)
         .map_err(|error| format!("spool {}: {error}", spool.display()))?;
-    let options = options(Identity::Recipient)?;
+    let options = helper::Options {
+        keys,
+        ..options(Identity::Recipient)?
+    };
     let helper = helper::start_as_root(user, &options).map_err(|error| error.to_string())?;
     Ok(Rights {
         helper,
         owner: Uid::from_raw(0).as_raw(),
+        system_accounts: true,
     })
 }
 

@@ -26,6 +26,15 @@ pub(crate) fn for_io(error: &io::Error) -> Reply {
     }
 }
 
+/// The reply to credentials that cannot be checked now (RFC 4954 section 6).
+pub(crate) fn not_checked() -> Reply {
+    Reply::new(
+        454,
+        Some(Status::transient(7, 0)),
+        "Temporary authentication failure",
+    )
+}
+
 fn full() -> Reply {
     Reply::new(
         452,

@@ -4,15 +4,17 @@
 //! meanwhile; every wait has a deadline; content beyond memory goes to a nameless file.
 //! Absent on purpose: every rule of SMTP (core's `smtp::session`).
 
+use crate::accounts::Accounts;
 use crate::clock::now;
 use crate::daemon::Shared;
 use crate::listener::Place;
 use crate::listening;
-use crate::log::Shown;
+use crate::log::{Shown, Word};
 use crate::offline::Claim;
 use crate::recipients;
 use crate::replies;
 use crate::spoolfile::SpoolFile;
+use crate::tls::Wire;
 use crate::trace;
 use arc_swap::ArcSwap;
 use bytes::{Bytes, BytesMut};
@@ -22,8 +24,9 @@ use redspool_core::lookup::Client;
 use redspool_core::machine::Machine as _;
 use redspool_core::queue::{Body, Receipt, Scheduled, StoreError, Submission, Transition};
 use redspool_core::reply::Reply;
+use redspool_core::smtp::Credentials;
 use redspool_core::smtp::session::{
-    Action, Content, Ending, Event, Incoming, Note, Params, Session, Settings,
+    Action, Content, Ending, Event, Incoming, Note, Params, Session, Settings, Verdict,
 };
 use redspool_store::Room;
 use std::net::IpAddr;
@@ -33,6 +36,7 @@ use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::sync::{oneshot, watch};
 use tokio::time::Sleep;
+use tokio_rustls::TlsAcceptor;
 
 /// Octets read from a client at a time.
 const READ_BUFFER: usize = 16 << 10;
@@ -45,6 +49,12 @@ pub struct Listening {
     pub tag: Box<str>,
     /// Whether it is bound to a loopback address: its messages are completed.
     pub local: bool,
+    /// How it does TLS, if it does.
+    pub tls: Option<TlsAcceptor>,
+    /// Whether TLS begins with the connection; `smtps`.
+    pub smtps: bool,
+    /// Whose passwords are asked for, if any.
+    pub users: Option<Accounts>,
 }
 
 /// Serves one client.
@@ -66,18 +76,36 @@ pub(crate) async fn run(
         "{number:016x} smtp connected address={source} host={}",
         Shown(&rdns)
     );
+    let mut wire = Wire::Clear(stream);
+    let mut tls = None;
+    if let (true, Some(acceptor)) = (listening.smtps, &listening.tls) {
+        match wire
+            .secure(acceptor, listening.settings.limits.tls_handshake)
+            .await
+        {
+            Ok(made) => tls = Some(made),
+            Err(why) => {
+                shared.counters.smtp_closed();
+                tracing::info!("{number:016x} smtp tls-error reason=\"{}\"", Shown(&why));
+                let ending = Ending::Disconnected.word();
+                return tracing::info!("{number:016x} smtp disconnected reason={ending}");
+            }
+        }
+        shared.counters.tls_opened(true);
+    }
     let params = Params {
         settings: Arc::clone(&listening.settings),
         tag: listening.tag.clone(),
         source,
         rdns: rdns.into(),
         local: listening.local,
+        tls,
         authenticated: false,
         username: "".into(),
         number,
         seed: shared.draw(),
     };
-    serve(&shared, params, stream, None).await;
+    serve(&shared, params, wire, Some(&listening), None).await;
 }
 
 /// Serves a client on this host, who came through the control socket or parked its message.
@@ -102,6 +130,7 @@ pub(crate) async fn run_local<S: AsyncRead + AsyncWrite + Unpin>(
         tag: listening.tag,
         source: Source::Local,
         local: true,
+        tls: None,
         authenticated: true,
         username: user
             .map_or_else(|| uid.to_string(), |user| user.name)
@@ -109,30 +138,34 @@ pub(crate) async fn run_local<S: AsyncRead + AsyncWrite + Unpin>(
         number,
         seed: shared.draw(),
     };
-    serve(&shared, params, stream, parked).await;
+    serve(&shared, params, Wire::Clear(stream), None, parked).await;
 }
 
 /// Drives a session to its end.
 async fn serve<S: AsyncRead + AsyncWrite + Unpin>(
     shared: &Arc<Shared>,
     params: Params,
-    stream: S,
+    stream: Wire<S>,
+    listening: Option<&Listening>,
     parked: Option<Claim>,
 ) {
     let number = params.number;
+    let immediate = params.tls.is_some();
     let client = Client {
         source: params.source,
         tag: params.tag.clone(),
         helo: "".into(),
+        secure: immediate,
         authenticated: params.authenticated,
         username: params.username.clone(),
     };
-    let serving = Serving {
+    let mut serving = Serving {
         shared,
         number,
         client,
         machine: Session::new(params, now()),
         stream,
+        listening,
         stopping: shared.stopping.subscribe(),
         reading: BytesMut::with_capacity(READ_BUFFER),
         file: None,
@@ -140,6 +173,9 @@ async fn serve<S: AsyncRead + AsyncWrite + Unpin>(
         parked,
     };
     let ending = serving.run().await;
+    if serving.machine.is_secure() {
+        shared.counters.tls_closed(immediate);
+    }
     shared.counters.smtp_closed();
     tracing::info!("{number:016x} smtp disconnected reason={}", ending.word());
 }
@@ -149,7 +185,9 @@ struct Serving<'a, S> {
     number: u64,
     client: Client,
     machine: Session,
-    stream: S,
+    stream: Wire<S>,
+    /// Where the client connected; none for programs of this host.
+    listening: Option<&'a Listening>,
     stopping: watch::Receiver<bool>,
     reading: BytesMut,
     file: Option<SpoolFile>,
@@ -160,14 +198,16 @@ struct Serving<'a, S> {
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Serving<'_, S> {
-    async fn run(mut self) -> Ending {
+    async fn run(&mut self) -> Ending {
         let sleep = tokio::time::sleep_until(Instant::now().into());
         tokio::pin!(sleep);
         let mut stopped = false;
         loop {
             while let Some(action) = self.machine.poll() {
                 if let Action::Close(ending) = action {
-                    let _ = self.stream.shutdown().await;
+                    // A client that does not read would keep us from saying goodbye over TLS.
+                    let wait = self.shared.limits().tls_handshake;
+                    let _ = tokio::time::timeout(wait, self.stream.shutdown()).await;
                     return ending;
                 }
                 self.carry_out(action).await;
@@ -221,6 +261,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Serving<'_, S> {
     async fn carry_out(&mut self, action: Action) {
         match action {
             Action::Send(octets) => self.send(&octets).await,
+            Action::StartTls => {
+                let event = self.start_tls().await;
+                self.hand_over(event);
+            }
+            Action::Authenticate(credentials) => {
+                let verdict = self.authenticate(credentials).await;
+                self.hand_over(Event::Authenticated(verdict));
+            }
             Action::Reserve { octets } => {
                 let room = self.shared.queue.room(octets);
                 let drawn = room.and_then(|room| {
@@ -240,6 +288,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Serving<'_, S> {
             Action::Expand { sender, rcpt } => {
                 let mut client = self.client.clone();
                 client.helo = self.machine.helo().into();
+                client.secure = self.machine.is_secure();
+                if let Some(user) = self.machine.user() {
+                    client.authenticated = true;
+                    client.username = user.into();
+                }
                 let expanded = recipients::expand(self.shared, client, sender, rcpt).await;
                 self.hand_over(Event::Expanded(expanded));
             }
@@ -264,12 +317,63 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Serving<'_, S> {
         trace::Incoming(self.number).replies(octets);
         tracing::trace!(target: "trace::io", "{:016x} smtp write {}", self.number, octets.len());
         let wait = self.shared.limits().session_timeout;
-        let event = match tokio::time::timeout(wait, self.stream.write_all(octets)).await {
+        let written = async {
+            self.stream.write_all(octets).await?;
+            // Over TLS, what is written may wait for more.
+            self.stream.flush().await
+        };
+        let event = match tokio::time::timeout(wait, written).await {
             Ok(Ok(())) => return,
             Ok(Err(_)) => Event::Closed,
             Err(_) => Event::TimedOut,
         };
         self.hand_over(event);
+    }
+
+    async fn start_tls(&mut self) -> Event {
+        let Some(acceptor) = self.listening.and_then(|listening| listening.tls.as_ref()) else {
+            return Event::Closed;
+        };
+        let wait = self.shared.limits().tls_handshake;
+        match self.stream.secure(acceptor, wait).await {
+            Ok(tls) => {
+                self.shared.counters.tls_opened(false);
+                Event::Secured(tls)
+            }
+            Err(why) => {
+                let (number, why) = (self.number, Shown(&why));
+                tracing::info!("{number:016x} smtp tls-error reason=\"{why}\"");
+                Event::Closed
+            }
+        }
+    }
+
+    async fn authenticate(&self, credentials: Credentials) -> Verdict {
+        let username = credentials.username.clone();
+        let admitted = match self
+            .listening
+            .and_then(|listening| listening.users.as_ref())
+        {
+            Some(users) => users.admit(self.shared, credentials).await,
+            None => Ok(false),
+        };
+        let source = self.client.source;
+        match admitted {
+            Ok(true) => {
+                self.shared.guesses.lock().right(source, &username);
+                Verdict::Known
+            }
+            Ok(false) => {
+                let limits = self.shared.limits();
+                let mut guesses = self.shared.guesses.lock();
+                let wait = guesses.wrong(now().mono, source, &username, &limits);
+                Verdict::Unknown { wait }
+            }
+            Err(why) => {
+                tracing::warn!("{:016x} smtp password not checked: {why}", self.number);
+                Verdict::Failed(replies::not_checked())
+            }
+        }
     }
 
     /// Appends to the temporary file, which is made with the first piece.
@@ -378,6 +482,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Serving<'_, S> {
                 "{number:016x} smtp envelope evpid={envelope} from=<{}> to=<{}>",
                 sender.as_str(),
                 dest.as_str()
+            ),
+            Note::Tls(tls) => tracing::info!("{number:016x} smtp tls ciphers={tls}"),
+            Note::Authentication { username, result } => tracing::info!(
+                "{number:016x} smtp authentication user={} result={}",
+                Word(username),
+                result.word()
             ),
             Note::FailedCommand { command, reply } => tracing::info!(
                 "{number:016x} smtp failed-command command=\"{}\" result=\"{}\"",

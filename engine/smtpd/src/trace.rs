@@ -20,6 +20,7 @@ pub(crate) const fn name(event: &Event) -> (&'static str, &'static str) {
         Event::StoreFailed => ("queue", "StoreFailed"),
         Event::StoreRecovered => ("queue", "StoreRecovered"),
         Event::Resolved { .. } => ("resolver", "Resolved"),
+        Event::Secured { .. } => ("mta", "Secured"),
         Event::Ready(_) => ("mta", "Ready"),
         Event::Attempted { .. } => ("mta", "Attempted"),
         Event::Troubled { .. } => ("mta", "Troubled"),
@@ -68,6 +69,9 @@ pub(crate) fn event(event: &Event) {
         Event::Resolved { query, answer } => tracing::trace!(
             target: "trace::mta", "<- resolved query={} answer={}", query.0, Brief(answer)
         ),
+        Event::Secured { session, tls } => {
+            tracing::trace!(target: "trace::mta", "{:016x} <- secured {tls}", session.0);
+        }
         Event::Ready(session) => {
             tracing::trace!(target: "trace::mta", "{:016x} <- ready", session.0);
         }

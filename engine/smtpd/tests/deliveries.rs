@@ -80,6 +80,7 @@ impl Place {
             program: self.path("bin/smtpd-priv"),
             identity,
             mailboxes: self.path("mail"),
+            keys: Vec::new(),
         }
     }
 
@@ -658,6 +659,28 @@ async fn low_ports_are_opened_by_the_helper() {
     assert!(matches!(taken, Err(HelperError::Io(_))), "{taken:?}");
     let high = place.helper(Identity::Recipient);
     let refused = high.bind("127.0.0.1:1024".parse().unwrap()).await;
+    assert!(
+        matches!(refused, Err(HelperError::Refused(_))),
+        "{refused:?}"
+    );
+}
+
+#[tokio::test]
+async fn keys_named_at_the_start_are_opened_by_the_helper_and_no_other_file() {
+    let place = Place::new();
+    let key = place.path("mx.key");
+    fs::write(&key, "first").unwrap();
+    let options = Options {
+        keys: vec![key.clone()],
+        ..place.options(Identity::Own)
+    };
+    let helper = Helper::attach(helper::start(&options).unwrap()).unwrap();
+    // As a renewal does: another file of the same name.
+    fs::remove_file(&key).unwrap();
+    fs::write(&key, "second").unwrap();
+    let file = helper.key(0).await.unwrap();
+    assert_eq!(std::io::read_to_string(file).unwrap(), "second");
+    let refused = helper.key(1).await;
     assert!(
         matches!(refused, Err(HelperError::Refused(_))),
         "{refused:?}"

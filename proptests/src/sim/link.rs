@@ -69,6 +69,8 @@ impl World {
         let client = Client::new(Params {
             helo: "mx.example.org".into(),
             lmtp,
+            tls: connection.relay.tls(),
+            credentials: None,
             peer: format!("{target} ({host})").into(),
             limits: Arc::new(limits),
         });
@@ -225,6 +227,9 @@ impl World {
                     link.there = link.there.max(now + link.latency);
                     self.agenda.add(link.there, Step::ToPeer(session, octets));
                 }
+            }
+            Action::SendHidden(_) | Action::StartTls | Action::Reconnect => {
+                unreachable!("no host here offers TLS or AUTH")
             }
             Action::ReadBody(message, index) => {
                 let event = self.read(session, message, index);

@@ -336,6 +336,7 @@ impl Scene {
         self.hosts[host].lmtp = lmtp;
         let relay = RelayHost {
             scheme: if lmtp { Scheme::Lmtp } else { Scheme::Smtp },
+            label: "".into(),
             host: if lmtp {
                 self.hosts[host].address.to_string().into()
             } else {

@@ -31,6 +31,7 @@ pub(super) enum Directive {
     WarnInterval(Span, Vec<Word>),
     MessageSize(Span, Word),
     SubaddressDelimiter(Word),
+    SmtpCiphers(Span, Word),
     QueueTtl(Span, Word),
     TrashTtl(Span, Word),
     TrashSize(Span, Word),
@@ -38,6 +39,8 @@ pub(super) enum Directive {
     MaxDeferred(Span, At<i64>),
     /// With the domain of `mta limit for domain`.
     Limits(Scope, Option<Word>, Vec<Limit>),
+    Pki(Word, Vec<PkiPart>),
+    Authority(Word, Word),
     Table(Word, TableSource),
     Listen(Word, Vec<ListenOption>),
     ListenSocket(Vec<ListenOption>),
@@ -82,6 +85,14 @@ pub(super) enum TableSource {
     Inline(Span, Vec<Entry>),
 }
 
+/// A part of a `pki` line.
+#[derive(Clone, Debug)]
+pub(super) enum PkiPart {
+    Cert(Word),
+    Key(Word),
+    Dhe(Word),
+}
+
 /// A table as an argument.
 #[derive(Clone, Debug)]
 pub(super) enum TableArgument {
@@ -99,6 +110,18 @@ pub(super) enum ListenOption {
     Hostname(Span, Word),
     MaskSource(Span),
     NoDsn(Span),
+    Tls(Span),
+    /// With `verify`.
+    TlsRequire(Span, bool),
+    /// With `verify`.
+    Smtps(Span, bool),
+    Pki(Word),
+    Authority(Span, Word),
+    Auth(Span, Option<TableArgument>),
+    AuthOptional(Span, Option<TableArgument>),
+    ReceivedAuth(Span),
+    Ciphers(Word),
+    Protocols(Word),
     Unserved(Unserved),
 }
 
@@ -135,6 +158,13 @@ pub(super) enum RelayOption {
     HeloSrc(Span, TableArgument),
     /// With the name of the exchanger, if it is given.
     Backup(Span, Option<Word>),
+    Auth(Span, TableArgument),
+    /// Whether certificates are verified.
+    Tls(Span, bool),
+    Pki(Span, Word),
+    Ca(Span, Word),
+    Ciphers(Span, Word),
+    Protocols(Span, Word),
     Unserved(Unserved),
 }
 
@@ -160,6 +190,7 @@ pub(super) enum MatchWhat {
     Tag(TableArgument),
     Helo(TableArgument),
     Auth(Option<TableArgument>),
+    Tls,
     Sender(TableArgument),
     Rcpt(TableArgument),
     Unserved(Unserved),
@@ -187,6 +218,8 @@ pub(super) fn directive<'t, I: Tokens<'t>>() -> Grammar<'t, I, Directive> {
     choice((
         settings(),
         unserved_directive(),
+        pki(),
+        authority(),
         table(),
         listen(),
         action(),
@@ -215,7 +248,9 @@ fn settings<'t, I: Tokens<'t>>() -> Grammar<'t, I, Directive> {
             .ignore_then(text("one character in quotes"))
             .map(Directive::SubaddressDelimiter),
         limits(Scope::Smtp),
-        refused("ciphers", text("a list of ciphers").ignored()).map(Directive::Unserved),
+        word("ciphers")
+            .then(text("a list of ciphers"))
+            .map(|(span, list)| Directive::SmtpCiphers(span, list)),
     )));
     let queue = word("queue").ignore_then(choice((
         word("ttl")
@@ -285,11 +320,6 @@ fn limits<'t, I: Tokens<'t>>(scope: Scope) -> Grammar<'t, I, Directive> {
 
 fn unserved_directive<'t, I: Tokens<'t>>() -> Grammar<'t, I, Directive> {
     let string = |label| text(label).ignored();
-    let pki = choice((
-        word("cert").then(text("a path")).ignored(),
-        word("key").then(text("a path")).ignored(),
-        word("dhe").then(text("none, auto or legacy")).ignored(),
-    ));
     let srs = choice((
         word("key")
             .then(word("backup").or_not())
@@ -303,19 +333,10 @@ fn unserved_directive<'t, I: Tokens<'t>>() -> Grammar<'t, I, Directive> {
         word("chroot").then(text("a path")).ignored(),
     ))
     .repeated();
-    let ca = text("a name")
-        .then(word("cert"))
-        .then(text("a path"))
-        .ignored();
     // The rest of a filter has a grammar of its own; all of it is refused.
     let rest = any().repeated();
     choice((
         refused("admd", string("a name")),
-        refused("ca", ca),
-        refused(
-            "pki",
-            text("a name").ignore_then(pki.repeated().at_least(1)),
-        ),
         refused("srs", srs),
         refused(
             "proc",
@@ -325,6 +346,29 @@ fn unserved_directive<'t, I: Tokens<'t>>() -> Grammar<'t, I, Directive> {
     ))
     .map(Directive::Unserved)
     .boxed()
+}
+
+fn pki<'t, I: Tokens<'t>>() -> Grammar<'t, I, Directive> {
+    let part = choice((
+        word("cert").ignore_then(text("a path")).map(PkiPart::Cert),
+        word("key").ignore_then(text("a path")).map(PkiPart::Key),
+        word("dhe")
+            .ignore_then(text("none, auto or legacy"))
+            .map(PkiPart::Dhe),
+    ));
+    word("pki")
+        .ignore_then(text("a host name"))
+        .then(part.repeated().at_least(1).collect())
+        .map(|(name, parts)| Directive::Pki(name, parts))
+        .boxed()
+}
+
+fn authority<'t, I: Tokens<'t>>() -> Grammar<'t, I, Directive> {
+    word("ca")
+        .ignore_then(text("a host name"))
+        .then(word("cert").ignore_then(text("a path")))
+        .map(|(name, cert)| Directive::Authority(name, cert))
+        .boxed()
 }
 
 fn table<'t, I: Tokens<'t>>() -> Grammar<'t, I, Directive> {
@@ -405,8 +449,8 @@ fn interface_option<'t, I: Tokens<'t>>() -> Grammar<'t, I, ListenOption> {
         word("smtps").map(|span| literal("smtps", span)),
     ))
     .labelled("a port");
-    let verify = word("verify").or_not().ignored();
-    let users = || table_argument("a table").or_not().ignored();
+    let verify = || word("verify").or_not().map(|found| found.is_some());
+    let users = || table_argument("a table").or_not();
     let senders = table_argument("a table").then(word("masquerade").or_not());
     choice((
         socket_option(),
@@ -418,30 +462,38 @@ fn interface_option<'t, I: Tokens<'t>>() -> Grammar<'t, I, ListenOption> {
         word("hostname")
             .then(text("a host name"))
             .map(|(span, name)| ListenOption::Hostname(span, name)),
+        word("tls").map(ListenOption::Tls),
+        word("tls-require")
+            .then(verify())
+            .map(|(span, verify)| ListenOption::TlsRequire(span, verify)),
+        word("smtps")
+            .then(verify())
+            .map(|(span, verify)| ListenOption::Smtps(span, verify)),
+        word("pki")
+            .ignore_then(text("a name"))
+            .map(ListenOption::Pki),
+        word("ca")
+            .then(text("a name"))
+            .map(|(span, name)| ListenOption::Authority(span, name)),
+        word("auth")
+            .then(users())
+            .map(|(span, users)| ListenOption::Auth(span, users)),
+        word("auth-optional")
+            .then(users())
+            .map(|(span, users)| ListenOption::AuthOptional(span, users)),
+        word("received-auth").map(ListenOption::ReceivedAuth),
+        word("ciphers")
+            .ignore_then(text("a list of ciphers"))
+            .map(ListenOption::Ciphers),
+        word("protocols")
+            .ignore_then(text("a list of protocols"))
+            .map(ListenOption::Protocols),
         choice((
-            refused("tls", empty()),
-            refused("tls-require", verify.clone()),
-            refused("smtps", verify),
-            refused("auth", users()),
-            refused("auth-optional", users()),
             refused("hostnames", table_argument("a table").ignored()),
-            refused("received-auth", empty()),
             refused("proxy-v2", empty()),
             refused("senders", senders.ignored()),
-            tls_parameter(),
         ))
         .map(ListenOption::Unserved),
-    ))
-    .boxed()
-}
-
-/// Options of TLS that listeners and relays share.
-fn tls_parameter<'t, I: Tokens<'t>>() -> Grammar<'t, I, Unserved> {
-    choice((
-        refused("pki", text("a name").ignored()),
-        refused("ca", text("a name").ignored()),
-        refused("ciphers", text("a list of ciphers").ignored()),
-        refused("protocols", text("a list of protocols").ignored()),
     ))
     .boxed()
 }
@@ -515,19 +567,41 @@ fn relay<'t, I: Tokens<'t>>() -> Grammar<'t, I, ActionKind> {
             .map(|(span, name)| RelayOption::Backup(span, name)),
         choice((
             refused("domain", table()),
-            refused("auth", table()),
             refused("mail-from", text("an address").ignored()),
-            refused("tls", word("no-verify").or_not().ignored()),
-            tls_parameter(),
             refused("filter", filter_argument()),
             refused("srs", empty()),
         ))
         .map(RelayOption::Unserved),
+        relay_security(),
     ));
     word("relay")
         .ignore_then(option.repeated().collect())
         .map(ActionKind::Relay)
         .boxed()
+}
+
+fn relay_security<'t, I: Tokens<'t>>() -> Grammar<'t, I, RelayOption> {
+    choice((
+        word("auth")
+            .then(table_argument("a table as <name>"))
+            .map(|(span, table)| RelayOption::Auth(span, table)),
+        word("tls")
+            .then(word("no-verify").or_not())
+            .map(|(span, lax)| RelayOption::Tls(span, lax.is_none())),
+        word("pki")
+            .then(text("a name"))
+            .map(|(span, name)| RelayOption::Pki(span, name)),
+        word("ca")
+            .then(text("a name"))
+            .map(|(span, name)| RelayOption::Ca(span, name)),
+        word("ciphers")
+            .then(text("a list of ciphers"))
+            .map(|(span, list)| RelayOption::Ciphers(span, list)),
+        word("protocols")
+            .then(text("a list of protocols"))
+            .map(|(span, list)| RelayOption::Protocols(span, list)),
+    ))
+    .boxed()
 }
 
 fn matching<'t, I: Tokens<'t>>() -> Grammar<'t, I, Directive> {
@@ -552,7 +626,7 @@ fn matching<'t, I: Tokens<'t>>() -> Grammar<'t, I, Directive> {
         criterion("mail-from", "an address", MatchWhat::Sender),
         criterion("rcpt-to", "an address", MatchWhat::Rcpt),
         optional("auth", MatchWhat::Auth),
-        refused("tls", empty()).map(MatchWhat::Unserved),
+        word("tls").to(MatchWhat::Tls),
     ));
     let option = just(Token::Not)
         .or_not()

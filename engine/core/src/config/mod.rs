@@ -4,13 +4,15 @@
 //! Promises: all faults are found in one pass, each with its line, the word underlined and a
 //! sentence how to mend it; nothing that is written is silently ignored, so what this version
 //! does not serve is refused by name.
-//! Absent on purpose: files (a loader is handed in), resolving interface and host names.
+//! Absent on purpose: files (a loader is handed in, and a vetter for those of TLS), resolving
+//! interface and host names.
 //! Fails: with the list of [`Diagnostic`]s.
 
 pub mod format;
 pub mod table;
 
 mod build;
+pub mod crypt;
 mod diagnostic;
 mod grammar;
 mod source;
@@ -22,8 +24,9 @@ mod value;
 pub use diagnostic::{Diagnostic, Mark, Place, Severity};
 pub use token::reserved_words;
 
-use crate::envelope::{Method, RelayHost};
+use crate::envelope::{Method, RelayHost, Security};
 use crate::limits::Limits;
+use crate::tls::{Protocols, Suites};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -32,6 +35,35 @@ use table::{Service, Table, TableFault};
 
 /// Reads a file named in the configuration: its text, or why it cannot be read.
 pub type Loader<'l> = &'l mut dyn FnMut(&str) -> Result<String, String>;
+
+/// Looks at files of TLS before anything uses them, or says why they cannot be used.
+pub type Vetter<'v> = &'v mut dyn FnMut(Material<'_>) -> Result<(), Unfit>;
+
+/// Files of TLS that the configuration names, by their paths.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Material<'m> {
+    /// The certificate of a `pki`, with those that lead to its authority.
+    Chain(&'m str),
+    /// The private key of a `pki`, which must be that of its certificate. Asked for only when
+    /// nothing is wrong with the chain.
+    Key {
+        /// The certificate.
+        cert: &'m str,
+        /// The key.
+        key: &'m str,
+    },
+    /// The certificates of a `ca`.
+    Authorities(&'m str),
+}
+
+/// Why files of TLS cannot be used. Nothing in it is secret.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unfit {
+    /// What is wrong, such as `no such file`.
+    pub reason: String,
+    /// How to mend it.
+    pub help: String,
+}
 
 /// What to parse.
 #[derive(Debug)]
@@ -72,6 +104,10 @@ pub struct Config {
     pub bounce_warn: Vec<Duration>,
     /// Character between a user and a sub-address.
     pub subaddress_delimiter: char,
+    /// Certificates and keys, in order of their names.
+    pub pkis: Vec<Pki>,
+    /// Authorities to trust instead of the system's, in order of their names.
+    pub authorities: Vec<Authority>,
     actions: Vec<Action>,
     tables: Vec<NamedTable>,
 }
@@ -83,6 +119,26 @@ pub struct ActionId(usize);
 /// Which table of a [`Config`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct TableId(usize);
+
+/// A certificate with its key, the `pki` lines of one name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pki {
+    /// Name in lower case: a host name, or `*`.
+    pub name: Box<str>,
+    /// Path of the certificate, as it was written.
+    pub cert: Box<str>,
+    /// Path of the private key, as it was written.
+    pub key: Box<str>,
+}
+
+/// Authorities whose certificates are trusted, a `ca` line.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Authority {
+    /// Name in lower case: a host name, or `*`.
+    pub name: Box<str>,
+    /// Path of their certificates, as it was written.
+    pub cert: Box<str>,
+}
 
 /// A `listen on` line for an interface.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -103,6 +159,45 @@ pub struct Listener {
     pub mask_source: bool,
     /// Do not offer DSN (RFC 3461).
     pub no_dsn: bool,
+    /// Whether and when there is TLS.
+    pub tls: TlsMode,
+    /// Clients must show a certificate that is good.
+    pub verify: bool,
+    /// Names of the `pki` to show to clients, the first one for those who ask for no name; at
+    /// least one with TLS, none without.
+    pub pkis: Vec<Box<str>>,
+    /// Name of the `ca` for clients' certificates; the system's authorities if none.
+    pub authority: Option<Box<str>>,
+    /// Versions of TLS that are spoken, if not all we have.
+    pub protocols: Option<Protocols>,
+    /// Cipher suites that are used, if not all we have.
+    pub ciphers: Option<Suites>,
+    /// Whether clients can, or must, authenticate; with TLS only.
+    pub auth: Option<ListenerAuth>,
+    /// Say in `Received` who has authenticated.
+    pub received_auth: bool,
+}
+
+/// When a listener has TLS.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TlsMode {
+    /// Never.
+    Absent,
+    /// When a client asks for it with STARTTLS; `tls`.
+    Offered,
+    /// The same, and before any mail; `tls-require`.
+    Required,
+    /// From the first octet; `smtps`.
+    Immediate,
+}
+
+/// How clients of a listener authenticate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ListenerAuth {
+    /// Whether mail is refused before.
+    pub required: bool,
+    /// Their hashed passwords; those of the system's users if none.
+    pub users: Option<TableId>,
 }
 
 /// The `listen on socket` line, or its defaults.
@@ -191,6 +286,8 @@ pub struct RelayAction {
     pub helo_src: Box<str>,
     /// The exchanger whose part we play.
     pub backup: Option<Box<str>>,
+    /// TLS and authentication.
+    pub security: Security,
 }
 
 /// Whom a relay action hands mail to.
@@ -217,6 +314,8 @@ pub struct Rule {
     pub tag: Option<Criterion<TableId>>,
     /// Name the client gave.
     pub helo: Option<Criterion<TableId>>,
+    /// Whether the client speaks TLS.
+    pub tls: Option<Criterion<()>>,
     /// Whether the client has authenticated, and as whom.
     pub auth: Option<Criterion<Option<TableId>>>,
     /// Return path.
@@ -336,8 +435,9 @@ pub(crate) fn is_hostname(text: &str) -> bool {
 pub fn parse(
     input: &Input<'_>,
     load: Loader<'_>,
+    vet: Vetter<'_>,
 ) -> Result<(Config, Vec<Diagnostic>), Vec<Diagnostic>> {
-    build::build(input, load)
+    build::build(input, load, vet)
 }
 
 impl Config {
@@ -375,6 +475,18 @@ impl Config {
         tables
             .map(|named| (named.name.clone(), named.table.addresses().to_vec()))
             .collect()
+    }
+
+    /// The certificate and key with this name, in any case, if there is one.
+    pub fn pki_named(&self, name: &str) -> Option<&Pki> {
+        let named = |pki: &&Pki| pki.name.eq_ignore_ascii_case(name);
+        self.pkis.iter().find(named)
+    }
+
+    /// The authorities with this name, in any case, if there are any.
+    pub fn authority_named(&self, name: &str) -> Option<&Authority> {
+        let named = |ca: &&Authority| ca.name.eq_ignore_ascii_case(name);
+        self.authorities.iter().find(named)
     }
 
     /// The table with this name, if there is one.

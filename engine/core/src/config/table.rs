@@ -6,6 +6,7 @@
 //! Absent on purpose: files. Whoever owns them hands in their text.
 //! Fails: with [`TableFault`], which names the line.
 
+use super::crypt::Scheme;
 use crate::addr::Source;
 use crate::envelope::RelayHost;
 use ipnet::IpNet;
@@ -49,6 +50,10 @@ pub enum Service {
     Source,
     /// Names for EHLO by local address.
     Heloname,
+    /// What we authenticate with at other hosts: label to `user:password`.
+    Secret,
+    /// Hashed passwords by user, for clients that authenticate.
+    Passwords,
 }
 
 /// A list or mapping held in memory.
@@ -126,6 +131,40 @@ impl Userinfo {
             gid,
             home: home.into(),
         })
+    }
+}
+
+/// A name and its password. Shown without the password.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret {
+    /// Who.
+    pub user: Box<str>,
+    /// Proof of it.
+    pub password: Box<str>,
+}
+
+impl Secret {
+    /// Longest `user:password`, in octets, so that the command to authenticate with, in base64,
+    /// fits into the 12288 octets that RFC 4954 section 4 allows.
+    const MAX: usize = 4096;
+
+    /// Reads `user:password`. Control characters are in neither; RFC 4616 section 2 rules NUL out.
+    fn parse(value: &str) -> Option<Self> {
+        let (user, password) = value.split_once(':')?;
+        let fits = value.len() <= Self::MAX && !value.contains(char::is_control);
+        (fits && !user.is_empty() && !password.is_empty()).then(|| Self {
+            user: user.into(),
+            password: password.into(),
+        })
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let user = &self.user;
+        f.debug_struct("Secret")
+            .field("user", user)
+            .finish_non_exhaustive()
     }
 }
 
@@ -274,6 +313,27 @@ impl Table {
                 self.require(Shape::Mapping)?;
                 self.each(|entry| address(&entry.key).map(drop))
             }
+            Service::Passwords => {
+                self.require(Shape::Mapping)?;
+                // The value is not shown: it may be a password in clear.
+                self.each(|entry| match Scheme::of(&entry.value) {
+                    Some(_) => Ok(()),
+                    None => Err(format!(
+                        "the value of `{}` is not a hashed password that can be checked here",
+                        entry.key.escape_debug()
+                    )),
+                })
+            }
+            Service::Secret => {
+                self.require(Shape::Mapping)?;
+                self.each(|entry| match Secret::parse(&entry.value) {
+                    Some(_) => Ok(()),
+                    None => Err(format!(
+                        "the value of `{}` is not user:password",
+                        entry.key.escape_debug()
+                    )),
+                })
+            }
         }
     }
 
@@ -335,15 +395,34 @@ impl Table {
         self.relays.get(at)
     }
 
+    /// All smart hosts; none if the table does not serve [`Service::Relayhost`].
+    pub fn relays(&self) -> &[RelayHost] {
+        &self.relays
+    }
+
     /// Local addresses to connect from; none if the table does not serve [`Service::Source`].
     pub fn addresses(&self) -> &[IpAddr] {
         &self.addresses
+    }
+
+    /// The hashed password of a user. For one who is not there, that of another, so that the
+    /// answer takes as long; with whether it is the user's own. `None` if there is none at all.
+    pub fn password(&self, user: &str) -> Option<(&str, bool)> {
+        match self.value(user) {
+            Some(own) => Some((own, true)),
+            None => self.entries.first().map(|entry| (&*entry.value, false)),
+        }
     }
 
     /// The name for EHLO when connecting from this address.
     pub fn heloname(&self, source: IpAddr) -> Option<&str> {
         let plain = self.value(&source.to_string());
         plain.or_else(|| self.value(&format!("[{source}]")))
+    }
+
+    /// What to authenticate with, by label.
+    pub fn secret(&self, label: &str) -> Option<Secret> {
+        self.value(label).and_then(Secret::parse)
     }
 
     fn empty(shape: Shape) -> Self {
@@ -525,6 +604,24 @@ mod tests {
     }
 
     #[test]
+    fn secrets_are_users_with_passwords() {
+        let mut table = Table::mapping([("me", "user@example:pass:word")]);
+        table.serve(Service::Secret).unwrap();
+        let secret = table.secret("ME").unwrap();
+        assert_eq!(
+            (&*secret.user, &*secret.password),
+            ("user@example", "pass:word")
+        );
+        assert!(!format!("{secret:?}").contains("word"), "shown");
+        assert_eq!(table.secret("you"), None);
+        for bad in ["user", ":word", "user:", "us\0er:word", "user:wo\trd"] {
+            let mut table = Table::mapping([("me", bad)]);
+            let why = table.serve(Service::Secret).unwrap_err();
+            assert_eq!(why.reason, "the value of `me` is not user:password");
+        }
+    }
+
+    #[test]
     fn the_first_entry_of_a_file_decides_its_shape() {
         let mapping = "# aliases\n\n Root:\tbob, alice \nbob  bob@example.org\n[::1]: x\na :b";
         let want = [
@@ -635,6 +732,19 @@ mod tests {
         let port = |turn| table.relay(turn).map(|relay| relay.port);
         assert_eq!([port(0), port(1), port(5)], [Some(1), Some(2), Some(3)]);
         assert!(Table::list([]).serve(Service::Relayhost).is_err());
+    }
+
+    #[test]
+    fn passwords_are_hashed_and_unknown_users_get_another_s() {
+        let hash = "$2b$05$CCCCCCCCCCCCCCCCCCCCC.E5YPO9kmyuRGyh0XouQYb4YMJKvyOeW";
+        let mut table = Table::mapping([("Alice", hash)]);
+        table.serve(Service::Passwords).unwrap();
+        assert_eq!(table.password("alice"), Some((hash, true)));
+        assert_eq!(table.password("bob"), Some((hash, false)));
+        assert_eq!(Table::mapping([]).password("bob"), None);
+        assert!(Table::list(["alice"]).serve(Service::Passwords).is_err());
+        let fault = Table::mapping([("alice", "in clear")]).serve(Service::Passwords);
+        assert!(!fault.unwrap_err().reason.contains("in clear"));
     }
 
     #[test]

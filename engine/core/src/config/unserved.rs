@@ -1,26 +1,10 @@
 //! What smtpd.conf can ask for and this version does not do, and what to do instead.
 
-/// Where a feature is asked for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Part {
-    Setting,
-    Listener,
-    Local,
-    Relay,
-    Match,
-}
-
 /// What to do instead of the feature that the word stands for.
-pub(super) fn advice(part: Part, word: &str) -> &'static str {
+pub(super) fn advice(word: &str) -> &'static str {
     match word {
-        "tls" if part == Part::Match => "remove it: no session has TLS in this version",
-        "auth" if part == Part::Relay => "remove it, and let the smart host know us by our address",
-        "tls" | "tls-require" | "smtps" | "pki" | "ca" | "ciphers" | "protocols" => {
-            "remove it to exchange mail in clear text, and put a TLS proxy in front if that \
-             must not be"
-        }
-        "auth" | "auth-optional" | "senders" | "received-auth" => {
-            "remove it, and admit clients by their address: match from src { \"192.0.2.0/24\" }"
+        "senders" => {
+            "remove it, and let rules say who may send as whom: match auth USER mail-from ADDRESS"
         }
         "filter" | "proc" => {
             "remove it, and let mail pass through the filtering server first: relay host to it, \

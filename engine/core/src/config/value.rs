@@ -132,22 +132,20 @@ fn literal(text: &str) -> Option<IpAddr> {
     }
 }
 
-/// A relay URL, `[scheme://]host[:port]` (spec/smtpd.md 1.3).
+/// A relay URL, `[scheme://][label@]host[:port]` (spec/smtpd.md 1.3).
 pub(super) fn relay_url(url: &str) -> Result<RelayHost, Fault> {
     const FORM: &str = "write smtp://host or smtp://host:port; an IPv6 address goes in brackets";
-    const TLS: &str = "this version relays in clear text only: write smtp://host:port, \
-                       and put a TLS proxy in between if the way is not private";
+    const NEW: &str = "this is a scheme of OpenSMTPD before 6.4; today they are smtp, smtp+tls, \
+                       smtp+notls, smtps and lmtp";
     let (scheme, rest) = url.split_once("://").unwrap_or(("smtp", url));
     let (scheme, default) = match scheme {
         "smtp" => (Scheme::Smtp, Some(25)),
         "smtp+notls" => (Scheme::SmtpNoTls, Some(25)),
         "lmtp" => (Scheme::Lmtp, None),
-        "smtps" | "smtp+tls" | "tls" | "secure" | "ssl" | "smtp+auth" | "smtps+auth"
-        | "tls+auth" | "secure+auth" => {
-            return Err(fault(
-                format!("`{scheme}://` is not served by this version"),
-                TLS,
-            ));
+        "smtp+tls" => (Scheme::SmtpTls, Some(25)),
+        "smtps" => (Scheme::Smtps, Some(465)),
+        "tls" | "secure" | "ssl" | "smtp+auth" | "smtps+auth" | "tls+auth" | "secure+auth" => {
+            return Err(fault(format!("unknown scheme `{scheme}`"), NEW));
         }
         other => {
             let mut message = String::from("unknown scheme");
@@ -155,12 +153,25 @@ pub(super) fn relay_url(url: &str) -> Result<RelayHost, Fault> {
             return Err(fault(message, FORM));
         }
     };
-    if rest.contains('@') {
-        return Err(fault(
-            "a label before the host asks for authentication, which is not served by this version",
-            "write the URL without the label, and let the smart host know us by our address",
-        ));
-    }
+    let (label, rest) = match rest.split_once('@') {
+        None => ("", rest),
+        Some(_) if !scheme.requires_tls() => {
+            return Err(fault(
+                format!(
+                    "`{}://` takes no label: passwords are sent with TLS only",
+                    scheme.word()
+                ),
+                "write smtp+tls://label@host, or smtps://label@host",
+            ));
+        }
+        Some((label, rest)) if is_label(label) => (label, rest),
+        Some((label, _)) => {
+            return Err(fault(
+                format!("`{}` is not a label of credentials", label.escape_debug()),
+                "write a key of the table that `auth` names, in visible ASCII characters",
+            ));
+        }
+    };
     let bracket = rest.rfind(']').unwrap_or(0);
     let colon = rest.get(bracket..).and_then(|tail| tail.rfind(':'));
     let (host, number) = match colon.and_then(|colon| rest.split_at_checked(bracket + colon)) {
@@ -187,7 +198,18 @@ pub(super) fn relay_url(url: &str) -> Result<RelayHost, Fault> {
             ));
         }
     };
-    Ok(RelayHost { scheme, host, port })
+    let label = label.into();
+    Ok(RelayHost {
+        scheme,
+        label,
+        host,
+        port,
+    })
+}
+
+/// Whether the text can be the key of credentials.
+fn is_label(text: &str) -> bool {
+    !text.is_empty() && text.len() <= 255 && text.bytes().all(|b| b.is_ascii_graphic())
 }
 
 /// An LMTP destination: an absolute socket path, or `host[:port]`.
@@ -261,6 +283,7 @@ mod tests {
             let got = relay_url(url).ok();
             let got = got
                 .as_ref()
+                .filter(|relay| relay.label.is_empty())
                 .map(|relay| (relay.scheme, &*relay.host, relay.port));
             assert_eq!(got, want, "{url}");
         };
@@ -282,6 +305,11 @@ mod tests {
             Some((Scheme::Lmtp, "2001:db8::1", 24)),
         );
         check("[2001:db8::1]:26", Some((Scheme::Smtp, "2001:db8::1", 26)));
+        check(
+            "smtp+tls://mx.example.org",
+            Some((Scheme::SmtpTls, "mx.example.org", 25)),
+        );
+        check("smtps://[::1]", Some((Scheme::Smtps, "::1", 465)));
         for bad in [
             "",
             "smtp://",
@@ -293,13 +321,24 @@ mod tests {
             "smtp://-a",
             "smtp://label@a",
             "lmtp://a",
-            "smtps://a",
-            "smtp+tls://a",
+            "smtps://@a",
+            "smtps://a b@c",
+            "smtp+notls://label@a",
+            "tls://a",
             "tls+auth://label@a",
             "http://a",
         ] {
             check(bad, None);
         }
+    }
+
+    #[test]
+    fn labels_stand_before_hosts_that_must_have_tls() {
+        let labelled = |url| relay_url(url).map(|relay| relay.label.into_string());
+        assert_eq!(labelled("smtps://me@a"), Ok("me".into()));
+        assert_eq!(labelled("smtp+tls://me:2@[::1]:26"), Ok("me:2".into()));
+        let fault = labelled("smtp://me@a").unwrap_err();
+        assert!(fault.message.contains("takes no label"), "{fault:?}");
     }
 
     #[test]

@@ -29,7 +29,7 @@ pub use listing::Listing;
 pub use record::{BounceKind, DeliveryRecord, EnvelopeRecord, NotifyRow};
 pub use relaying::{
     ConnectorFlag, ConnectorRow, HostRow, HostStatRow, MtaListing, MtaRow, RelayRow, RelayWait,
-    RouteRow,
+    RouteRow, SecurityRow,
 };
 pub use rights::{Right, Standing};
 pub use row::{Agent, EnvelopeRow, Family, Row, RowFlags, Runstate, StatusCode, chunks};

@@ -2,8 +2,9 @@
 //!
 //! Texts stay as they are stored, control characters included; smtpctl escapes them.
 
+use super::relaying::SecurityRow;
 use super::row::{Agent, StatusCode};
-use crate::envelope::{Bounce, Delivery, Envelope, Mda, Method, Relay, Ret};
+use crate::envelope::{Bounce, Delivery, Envelope, Mda, Method, Relay, RelayHost, Ret};
 use serde::{Deserialize, Serialize};
 
 /// Everything that is stored about an envelope.
@@ -84,6 +85,8 @@ pub enum DeliveryRecord {
         helo_src: String,
         /// The exchanger whose part we play, or empty.
         backup: String,
+        /// TLS and authentication.
+        security: SecurityRow,
     },
     /// Local delivery.
     Mda {
@@ -186,21 +189,14 @@ impl From<&Delivery> for DeliveryRecord {
                 src,
                 helo_src,
                 backup,
+                security,
             }) => Self::Mta {
-                relay: host.as_ref().map(|relay| {
-                    // An IPv6 literal needs its brackets back before a port can follow.
-                    let (open, close) = if relay.host.contains(':') {
-                        ("[", "]")
-                    } else {
-                        ("", "")
-                    };
-                    let (scheme, host, port) = (relay.scheme.word(), &relay.host, relay.port);
-                    format!("{scheme}://{open}{host}{close}:{port}")
-                }),
+                relay: host.as_ref().map(RelayHost::url),
                 helo: helo.clone().into(),
                 src: src.clone().into(),
                 helo_src: helo_src.clone().into(),
                 backup: backup.clone().unwrap_or_default().into(),
+                security: security.into(),
             },
             Delivery::Mda(mda) => mda.into(),
             Delivery::Bounce(bounce) => Self::Bounce((*bounce).into()),

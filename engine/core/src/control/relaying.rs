@@ -3,6 +3,7 @@
 //! A row holds dates, not waits, as all rows do. A listing is cut into pages by its rows: the last
 //! row of a page says where the next page begins.
 
+use crate::envelope::Security;
 use serde::{Deserialize, Serialize};
 use std::net::{IpAddr, SocketAddr};
 
@@ -62,6 +63,10 @@ pub struct RelayRow {
     pub helo_src: String,
     /// Name for EHLO, or empty for the server's own.
     pub helo: String,
+    /// Label of the credentials in the table that `security` names, or empty.
+    pub label: String,
+    /// TLS and authentication.
+    pub security: SecurityRow,
     /// What holds it in memory: connections, tasks, and a look-up that is out.
     pub refcount: u64,
     /// Messages waiting.
@@ -78,6 +83,53 @@ pub struct RelayRow {
     pub on_hold: bool,
     /// Its connectors, in order of their sources.
     pub connectors: Vec<ConnectorRow>,
+}
+
+/// How a relay's connections are secured, besides its protocol.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SecurityRow {
+    /// The option `tls` with its words, or empty.
+    pub tls: String,
+    /// The table with the credentials, or empty.
+    pub auth: String,
+    /// The certificate to show, or empty.
+    pub pki: String,
+    /// The authorities to trust, or empty for those of the system.
+    pub ca: String,
+    /// Cipher suites, or empty for all.
+    pub ciphers: String,
+    /// Versions of TLS, or empty for all.
+    pub protocols: String,
+}
+
+impl From<&Security> for SecurityRow {
+    fn from(security: &Security) -> Self {
+        Self {
+            tls: security.tls.words().into(),
+            auth: security.auth.clone().into(),
+            pki: security.pki.clone().into(),
+            ca: security.ca.clone().into(),
+            ciphers: security.ciphers.clone().into(),
+            protocols: security.protocols.clone().into(),
+        }
+    }
+}
+
+impl SecurityRow {
+    /// Octets of its texts.
+    fn weight(&self) -> usize {
+        let texts = [
+            &self.tls,
+            &self.auth,
+            &self.pki,
+            &self.ca,
+            &self.ciphers,
+            &self.protocols,
+        ];
+        texts
+            .iter()
+            .fold(0_usize, |sum, text| sum.saturating_add(text.len()))
+    }
 }
 
 /// What a relay waits for.
@@ -160,6 +212,9 @@ pub struct RouteRow {
     pub until: Option<u64>,
     /// Text of its last failure, or empty.
     pub failure: String,
+    /// TLS of its last connection that became ready: version, cipher suite, bits and validity,
+    /// joined by colons; or empty.
+    pub tls: String,
 }
 
 /// A remote host.
@@ -192,16 +247,22 @@ impl MtaRow {
     /// Octets it may take on the wire, at most.
     pub(super) fn weight(&self) -> usize {
         // Numbers, enums and the lengths of the texts, each at its longest.
-        const FIXED: usize = 160;
+        const FIXED: usize = 200;
         const CONNECTOR: usize = 80;
         let texts = match self {
             Self::Relay(row) => {
                 let connectors = row.connectors.len().saturating_mul(CONNECTOR);
-                let named = [&row.backup, &row.src, &row.helo_src, &row.helo];
+                let start = connectors.saturating_add(row.security.weight());
+                let named = [&row.backup, &row.src, &row.helo_src, &row.helo, &row.label];
                 let texts = [&row.domain, &row.scheme].into_iter().chain(named);
-                texts.fold(connectors, |sum, text| sum.saturating_add(text.len()))
+                texts.fold(start, |sum, text| sum.saturating_add(text.len()))
             }
-            Self::Route(row) => row.name.len().saturating_add(row.failure.len()),
+            Self::Route(row) => {
+                let texts = [&row.name, &row.failure, &row.tls];
+                texts
+                    .iter()
+                    .fold(0_usize, |sum, text| sum.saturating_add(text.len()))
+            }
             Self::Host(row) => row.name.len(),
             Self::HostStat(row) => row.domain.len().saturating_add(row.text.len()),
             Self::Blocked { domain, .. } => domain.len(),

@@ -41,6 +41,7 @@ impl Engine {
             envelope: Box::new(finished.envelope.clone()),
             session: finished.session,
             relay: finished.host,
+            tls: finished.tls,
             delay: now.wall.since(finished.envelope.ctime),
             outcome: finished.outcome.clone(),
         };
@@ -57,6 +58,7 @@ impl Engine {
             envelope: *envelope,
             session: None,
             host: Box::default(),
+            tls: Box::default(),
             outcome,
         };
         self.finished(now, finished);

@@ -104,7 +104,9 @@ pub(super) fn relay(now: Now, row: mta::RelayRow) -> RelayRow {
         id: row.id.get(),
         domain: row.domain.into(),
         port: host.map(|host| host.port).filter(|port| *port != SMTP),
-        scheme: host.map_or("smtp", |host| host.scheme.word()).into(),
+        scheme: row.relay.scheme().word().into(),
+        label: host.map_or("", |host| &*host.label).into(),
+        security: (&row.relay.security).into(),
         as_host: row.as_host,
         backup: row.relay.backup.unwrap_or_default().into(),
         src: row.relay.src.into(),
@@ -142,6 +144,7 @@ pub(super) fn route(now: Now, row: &Route) -> RouteRow {
         sessions: count(row.sessions),
         penalty: row.penalty.into(),
         until: row.timer.map(|at| date(now, at)),
+        tls: row.tls.clone().into(),
         failure: row.last_failure().unwrap_or_default().into(),
     }
 }

@@ -53,6 +53,13 @@ pub enum Event {
         /// Where to deliver.
         answer: Result<Resolution, Unresolved>,
     },
+    /// An outgoing session has TLS; comes before it is ready.
+    Secured {
+        /// Which session.
+        session: SessionId,
+        /// Version, cipher suite, bits, and whether the certificate is valid, joined by colons.
+        tls: Box<str>,
+    },
     /// An outgoing session can take a transaction: after the greeting, or after another one.
     Ready(SessionId),
     /// An outgoing session has finished a transaction, or gave up with these recipients undone.
@@ -189,6 +196,8 @@ pub enum Note {
         session: Option<SessionId>,
         /// Remote host as `IP (name)`, for relayed mail.
         relay: Box<str>,
+        /// TLS of that session as [`Event::Secured`] has it, or empty.
+        tls: Box<str>,
         /// Time since it was accepted.
         delay: Duration,
         /// How it ended.

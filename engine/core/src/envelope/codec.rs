@@ -9,7 +9,7 @@
 //! Fails: with the name of the first field that makes no sense.
 
 use super::{Agent, Bounce, Delivery, Dsn, Envelope, Flags, Mda, Method, Notify, Relay};
-use super::{RelayHost, Ret, Scheme};
+use super::{RelayHost, Ret, Scheme, Security, TlsRule};
 use crate::addr::{Address, Source};
 use crate::id::EnvelopeId;
 use crate::reply::{Class, Status};
@@ -319,7 +319,27 @@ const OPTIONS: u8 = 0x80;
 /// ends them. A relay without options has none of this, as in the first layout.
 fn relay_options(relay: &Relay) -> impl Iterator<Item = (u8, &str)> {
     let backup = relay.backup.as_deref().unwrap_or_default();
-    let options = [(1, &*relay.src), (2, &*relay.helo_src), (3, backup)];
+    let label = relay.host.as_ref().map_or("", |host| &*host.label);
+    let Security {
+        tls,
+        auth,
+        pki,
+        ca,
+        ciphers,
+        protocols,
+    } = &relay.security;
+    let options = [
+        (1, &*relay.src),
+        (2, &*relay.helo_src),
+        (3, backup),
+        (4, label),
+        (5, auth),
+        (6, tls.words()),
+        (7, pki),
+        (8, ca),
+        (9, ciphers),
+        (10, protocols),
+    ];
     options.into_iter().filter(|(_, text)| !text.is_empty())
 }
 
@@ -331,11 +351,15 @@ fn put_relay(out: &mut Vec<u8>, relay: &Relay) {
     };
     match &relay.host {
         None => out.push(mark),
-        Some(RelayHost { scheme, host, port }) => {
+        Some(RelayHost {
+            scheme, host, port, ..
+        }) => {
             let scheme = match scheme {
                 Scheme::Smtp => 1,
                 Scheme::SmtpNoTls => 2,
                 Scheme::Lmtp => 3,
+                Scheme::SmtpTls => 4,
+                Scheme::Smtps => 5,
             };
             out.push(mark | scheme);
             out.extend_from_slice(&port.to_le_bytes());
@@ -359,6 +383,8 @@ fn relay(input: &mut Input<'_>) -> Result<Relay, DecodeError> {
         1 => Some(Scheme::Smtp),
         2 => Some(Scheme::SmtpNoTls),
         3 => Some(Scheme::Lmtp),
+        4 => Some(Scheme::SmtpTls),
+        5 => Some(Scheme::Smtps),
         _ => return Err(DecodeError("relay-scheme")),
     };
     let host = match scheme {
@@ -366,7 +392,13 @@ fn relay(input: &mut Input<'_>) -> Result<Relay, DecodeError> {
         Some(scheme) => {
             let port = input.u16("relay-port")?;
             let host = input.text("relay-host")?.into();
-            Some(RelayHost { scheme, host, port })
+            let label = "".into();
+            Some(RelayHost {
+                scheme,
+                label,
+                host,
+                port,
+            })
         }
     };
     let mut relay = Relay {
@@ -388,15 +420,32 @@ fn relay(input: &mut Input<'_>) -> Result<Relay, DecodeError> {
             if text.is_empty() {
                 return Err(DecodeError("relay-option"));
             }
-            match number {
-                1 => relay.src = text.into(),
-                2 => relay.helo_src = text.into(),
-                3 => relay.backup = Some(text.into()),
-                _ => return Err(DecodeError("relay-option")),
-            }
+            relay_option(&mut relay, number, text).ok_or(DecodeError("relay-option"))?;
         }
     }
     Ok(relay)
+}
+
+/// Sets an option of a relay; `None` if there is no such option.
+fn relay_option(relay: &mut Relay, number: u8, text: &str) -> Option<()> {
+    let security = &mut relay.security;
+    match number {
+        1 => relay.src = text.into(),
+        2 => relay.helo_src = text.into(),
+        3 => relay.backup = Some(text.into()),
+        4 => relay.host.as_mut()?.label = text.into(),
+        5 => security.auth = text.into(),
+        6 => {
+            let rules = [TlsRule::Verified, TlsRule::Unverified];
+            security.tls = rules.into_iter().find(|rule| rule.words() == text)?;
+        }
+        7 => security.pki = text.into(),
+        8 => security.ca = text.into(),
+        9 => security.ciphers = text.into(),
+        10 => security.protocols = text.into(),
+        _ => return None,
+    }
+    Some(())
 }
 
 fn put_mda(out: &mut Vec<u8>, mda: &Mda) {
@@ -615,6 +664,7 @@ mod tests {
                 helo: "me".into(),
                 ..Relay::to(Some(RelayHost {
                     scheme: Scheme::Lmtp,
+                    label: "".into(),
                     host: "h".into(),
                     port: 24,
                 }))
@@ -629,9 +679,33 @@ mod tests {
                 src: "addresses".into(),
                 ..Relay::to(Some(RelayHost {
                     scheme: Scheme::SmtpNoTls,
+                    label: "".into(),
                     host: "h".into(),
                     port: 25,
                 }))
+            }),
+            Delivery::Mta(Relay {
+                security: Security {
+                    tls: TlsRule::Unverified,
+                    auth: "secrets".into(),
+                    pki: "mx.example.org".into(),
+                    ca: "private".into(),
+                    ciphers: "HIGH".into(),
+                    protocols: "tlsv1.3".into(),
+                },
+                ..Relay::to(Some(RelayHost {
+                    scheme: Scheme::SmtpTls,
+                    label: "me".into(),
+                    host: "h".into(),
+                    port: 587,
+                }))
+            }),
+            Delivery::Mta(Relay {
+                security: Security {
+                    tls: TlsRule::Verified,
+                    ..Security::default()
+                },
+                ..Relay::to(None)
             }),
             mda(Method::Mbox),
             mda(Method::Maildir { path: "~/M".into() }),

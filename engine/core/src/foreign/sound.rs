@@ -4,6 +4,7 @@ use super::{DATE_MAX, Flaw, NAME_MAX};
 use crate::envelope::{Bounce, Delivery, Envelope, Mda, Method, Relay};
 use crate::limits::Limits;
 use crate::smtp::extensions::{is_orcpt, is_xtext};
+use crate::tls::{Protocols, Suites};
 use std::os::unix::ffi::OsStrExt as _;
 
 /// Octets of a path or command.
@@ -93,8 +94,27 @@ fn lifetime(key: &'static str, seconds: u64) -> Result<(), Flaw> {
 fn relay(relay: &Relay) -> Result<(), Flaw> {
     if let Some(host) = &relay.host {
         word("host", &host.host, NAME_MAX)?;
+        word("label", &host.label, NAME_MAX)?;
+        if !relay.security.suits(host) {
+            let why = "the host does not go with `tls` or without `auth`";
+            return Err(Flaw::new("host", why));
+        }
     }
     word("helo", &relay.helo, NAME_MAX)?;
+    let security = &relay.security;
+    for (key, text) in [
+        ("auth", &security.auth),
+        ("pki", &security.pki),
+        ("ca", &security.ca),
+    ] {
+        plain(key, text, NAME_MAX)?;
+    }
+    if !security.ciphers.is_empty() && Suites::parse(&security.ciphers).is_err() {
+        return Err(Flaw::new("ciphers", "no list of cipher suites"));
+    }
+    if !security.protocols.is_empty() && Protocols::parse(&security.protocols).is_err() {
+        return Err(Flaw::new("protocols", "no list of versions of TLS"));
+    }
     plain("src", &relay.src, COMMAND_MAX)?;
     plain("helo-src", &relay.helo_src, NAME_MAX)?;
     word(

@@ -172,12 +172,19 @@ fn route<'c>(
 }
 
 /// The parameters of a relay action as envelopes carry them; `turn` chooses among smart hosts.
-/// `None` if the table of smart hosts is empty.
+/// `None` if the table of smart hosts is empty, or its host does not go with the action.
 pub(crate) fn relay_of(config: &Config, relay: &RelayAction, turn: u64) -> Option<Relay> {
     let host = match &relay.host {
         NextHop::Mx => None,
         NextHop::Host(host) => Some(host.clone()),
-        NextHop::Table(table) => Some(config.table(*table).relay(turn)?.clone()),
+        NextHop::Table(table) => {
+            let host = config.table(*table).relay(turn)?;
+            if !relay.security.suits(host) {
+                // The table was changed behind the back of its action.
+                return None;
+            }
+            Some(host.clone())
+        }
     };
     Some(Relay {
         host,
@@ -185,6 +192,7 @@ pub(crate) fn relay_of(config: &Config, relay: &RelayAction, turn: u64) -> Optio
         src: relay.src.clone(),
         helo_src: relay.helo_src.clone(),
         backup: relay.backup.clone(),
+        security: relay.security.clone(),
     })
 }
 

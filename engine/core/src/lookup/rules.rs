@@ -17,6 +17,8 @@ pub struct Client {
     pub tag: Box<str>,
     /// HELO or EHLO argument.
     pub helo: Box<str>,
+    /// Whether it speaks TLS.
+    pub secure: bool,
     /// Whether it has authenticated. The local socket always has.
     pub authenticated: bool,
     /// As whom, or empty.
@@ -129,6 +131,7 @@ fn takes(config: &Config, rule: &Rule, subject: Subject<'_>) -> bool {
                     None => text(table, &client.username),
                 })
         })
+        && holds(rule.tls, |()| client.secure)
         && holds(rule.sender, |table| mailaddr(table, sender))
         && holds(rule.rcpt, |table| mailaddr(table, dest))
 }

@@ -21,7 +21,11 @@ fn config(text: &str) -> Config {
             addresses: vec!["192.0.2.1".parse().unwrap(), "2001:db8::1".parse().unwrap()],
         },
     };
-    match parse(&input, &mut |_| Err("no files here".into())) {
+    match parse(
+        &input,
+        &mut |_| Err("no files here".into()),
+        &mut |_| Ok(()),
+    ) {
         Ok((config, _)) => config,
         Err(faults) => panic!(
             "{}",
@@ -38,6 +42,7 @@ fn client(source: &str) -> Client {
         source: source.parse::<IpAddr>().map_or(Source::Local, Source::from),
         tag: "".into(),
         helo: "client.example".into(),
+        secure: false,
         authenticated: source == "local",
         username: "".into(),
     }
@@ -49,6 +54,24 @@ fn question(source: &str, sender: &str, rcpt: &str) -> Question {
         sender: sender.parse().unwrap(),
         rcpt: rcpt.parse().unwrap(),
         turn: 0,
+    }
+}
+
+#[test]
+fn tls_is_a_criterion() {
+    for (secure, criteria, want) in [
+        (true, "from any tls for any", "yes"),
+        (false, "from any tls for any", "no"),
+        (true, "!tls from any for any", "no"),
+        (false, "!tls from any for any", "yes"),
+    ] {
+        let mut question = question("198.51.100.7", "", "a@b");
+        question.client.secure = secure;
+        assert_eq!(
+            takes(criteria, &question),
+            want,
+            "match {criteria}: {secure}"
+        );
     }
 }
 

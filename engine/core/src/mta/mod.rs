@@ -174,6 +174,8 @@ pub struct Finished {
     pub session: Option<SessionId>,
     /// Remote host as `IP (name)`, or empty.
     pub host: Box<str>,
+    /// TLS of the session: version, cipher suite, bits, validity; or empty.
+    pub tls: Box<str>,
     /// The outcome.
     pub outcome: Outcome,
 }

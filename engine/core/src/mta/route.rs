@@ -59,6 +59,9 @@ pub struct Route {
     pub penalty: u32,
     /// Connections.
     pub sessions: usize,
+    /// TLS of the last connection that became ready: version, cipher suite, bits, validity; empty
+    /// if it was in clear text, or if there was none.
+    pub tls: Box<str>,
     /// Whether it refused another connection while it had some, and is not to be asked for more
     /// until the timer.
     pub crowded: bool,
@@ -309,6 +312,7 @@ impl Routes {
                 disabled: None,
                 penalty: 0,
                 sessions: 0,
+                tls: Box::default(),
                 crowded: false,
                 timer: None,
                 failure: None,
@@ -328,9 +332,10 @@ impl Routes {
     }
 
     /// A connection is ready: the route works.
-    pub(super) fn proved(&mut self, key: RouteKey) {
+    pub(super) fn proved(&mut self, key: RouteKey, tls: Box<str>) {
         if let Some(route) = self.ways.get_mut(&key) {
             route.fresh = false;
+            route.tls = tls;
         }
     }
 

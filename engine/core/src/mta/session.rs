@@ -20,6 +20,8 @@ pub(super) struct Session {
     probe: bool,
     /// Transactions so far.
     mails: usize,
+    /// Its TLS: version, cipher suite, bits, validity; empty in clear text.
+    tls: Box<str>,
     /// Transactions since the last one in which anything was accepted.
     fruitless: usize,
     /// Whether the host wants no more mail over it.
@@ -43,6 +45,13 @@ pub(super) enum State {
     Quitting,
 }
 
+/// What a task was sent over.
+pub(super) struct Via {
+    session: SessionId,
+    route: RouteKey,
+    tls: Box<str>,
+}
+
 impl Session {
     pub(super) fn new(relay: RelayId, route: RouteKey, probe: bool) -> Self {
         Self {
@@ -51,6 +60,7 @@ impl Session {
             state: State::Connecting,
             probe,
             mails: 0,
+            tls: Box::default(),
             fruitless: 0,
             worn: false,
         }
@@ -58,6 +68,13 @@ impl Session {
 }
 
 impl Mta {
+    /// A session has TLS.
+    pub fn secured(&mut self, id: SessionId, tls: Box<str>) {
+        if let Some(session) = self.sessions.get_mut(&id) {
+            session.tls = tls;
+        }
+    }
+
     /// A session can take a transaction.
     pub fn ready(&mut self, now: Now, id: SessionId) {
         let Some(session) = self.sessions.get_mut(&id) else {
@@ -87,13 +104,14 @@ impl Mta {
         let pause = limits.transaction_delay;
         let (relay, route) = (session.relay, session.route);
         let probe = std::mem::take(&mut session.probe);
+        let tls = first.then(|| session.tls.clone());
         if worn || self.stopping {
             self.quit(id);
         } else if !first && !pause.is_zero() {
             self.pause_session(now, id, pause);
         }
-        if first {
-            self.routes.proved(route);
+        if let Some(tls) = tls {
+            self.routes.proved(route, tls);
         }
         self.drain(now, relay);
         if first {
@@ -187,7 +205,12 @@ impl Mta {
         if session.fruitless == 0 {
             self.routes.accepted(route);
         }
-        self.finish(now, Some((id, route)), task, outcomes);
+        let via = Via {
+            session: id,
+            route,
+            tls: session.tls.clone(),
+        };
+        self.finish(now, Some(via), task, outcomes);
     }
 
     /// A session is over.
@@ -221,7 +244,12 @@ impl Mta {
                 let outcome = Outcome::TempFail(failure);
                 let ids = task.envelopes.iter().map(|e| (e.id, outcome.clone()));
                 let outcomes = ids.collect();
-                self.finish(now, Some((id, route)), task, outcomes);
+                let via = Via {
+                    session: id,
+                    route,
+                    tls: session.tls,
+                };
+                self.finish(now, Some(via), task, outcomes);
             }
             State::Resting => {
                 if let Some(failure) = failure.filter(is_trouble) {
@@ -254,11 +282,15 @@ impl Mta {
     pub(super) fn finish(
         &mut self,
         now: Now,
-        session: Option<(SessionId, RouteKey)>,
+        via: Option<Via>,
         task: Task,
         outcomes: Vec<(EnvelopeId, Outcome)>,
     ) {
-        let host = session.map_or_else(Box::default, |(_, route)| self.routes.label(route));
+        let host = via
+            .as_ref()
+            .map_or_else(Box::default, |via| self.routes.label(via.route));
+        let session = via.as_ref().map(|via| via.session);
+        let tls = via.map_or_else(Box::default, |via| via.tls);
         let mut outcomes: BTreeMap<_, _> = outcomes.into_iter().collect();
         for envelope in task.envelopes {
             // Every recipient must have an outcome; one that has none was not delivered.
@@ -274,8 +306,9 @@ impl Mta {
             }
             self.actions.push_back(Action::Finished(Box::new(Finished {
                 envelope,
-                session: session.map(|(id, _)| id),
+                session,
                 host: host.clone(),
+                tls: tls.clone(),
                 outcome,
             })));
         }

@@ -7,7 +7,8 @@
 //! Values are read by smtp-proto; its known traps are closed here: keywords it takes though we
 //! do not offer them, sizes of twenty digits and more, NEVER among other words.
 
-use super::session::Settings;
+use super::sasl;
+use super::session::{Offer, Settings};
 use crate::envelope::{Notify, Ret};
 use crate::limits::Limits;
 use crate::reply::{Reply, Status};
@@ -22,10 +23,12 @@ use std::borrow::Cow;
 /// An extension of SMTP: one line of the EHLO reply.
 struct Extension {
     keyword: &'static str,
-    /// Whether a listener offers it.
-    offered: fn(&Settings) -> bool,
-    /// The number behind the keyword.
-    argument: fn(&Settings) -> Option<u64>,
+    /// Whether it is offered, to this client at this time.
+    offered: fn(&Offer<'_>) -> bool,
+    /// Whether its parameters are understood.
+    understood: fn(&Offer<'_>) -> bool,
+    /// What stands behind the keyword.
+    argument: fn(&Settings) -> Option<Cow<'static, str>>,
     /// Parameters of MAIL it brings.
     mail: &'static [&'static str],
     /// Parameters of RCPT it brings.
@@ -36,16 +39,17 @@ const fn plain(keyword: &'static str) -> Extension {
     Extension {
         keyword,
         offered: |_| true,
+        understood: |_| true,
         argument: |_| None,
         mail: &[],
         rcpt: &[],
     }
 }
 
-const EXTENSIONS: [Extension; 6] = [
+const EXTENSIONS: [Extension; 8] = [
     plain("PIPELINING"),
     Extension {
-        argument: |settings| Some(settings.limits.message_size),
+        argument: |settings| Some(settings.limits.message_size.to_string().into()),
         mail: &["SIZE"],
         ..plain("SIZE")
     },
@@ -55,23 +59,35 @@ const EXTENSIONS: [Extension; 6] = [
     },
     plain("ENHANCEDSTATUSCODES"),
     Extension {
-        offered: |settings| settings.dsn,
+        offered: |offer| offer.settings.dsn,
+        understood: |offer| offer.settings.dsn,
         mail: &["RET", "ENVID"],
         rcpt: &["NOTIFY", "ORCPT"],
         ..plain("DSN")
     },
+    Extension {
+        offered: |offer| offer.starttls,
+        ..plain("STARTTLS")
+    },
+    Extension {
+        offered: |offer| offer.auth_open,
+        understood: |offer| offer.auth,
+        argument: |_| Some(sasl::MECHANISMS.into()),
+        mail: &["AUTH"],
+        ..plain("AUTH")
+    },
     plain("HELP"),
 ];
 
-/// Appends the extensions a listener offers, one line of a 250 reply each.
-pub(super) fn announce(settings: &Settings, out: &mut BytesMut) {
+/// Appends the extensions that are offered, one line of a 250 reply each.
+pub(super) fn announce(offer: &Offer<'_>, out: &mut BytesMut) {
     let mut offered = EXTENSIONS
         .iter()
-        .filter(|extension| (extension.offered)(settings))
+        .filter(|extension| (extension.offered)(offer))
         .peekable();
     while let Some(extension) = offered.next() {
         let separator = if offered.peek().is_some() { '-' } else { ' ' };
-        let line = match (extension.argument)(settings) {
+        let line = match (extension.argument)(offer.settings) {
             Some(argument) => format!("250{separator}{} {argument}\r\n", extension.keyword),
             None => format!("250{separator}{}\r\n", extension.keyword),
         };
@@ -98,13 +114,16 @@ pub(super) struct RcptParameters {
 }
 
 /// Reads what stands behind the path of MAIL.
-pub(super) fn mail(text: &str, settings: &Settings) -> Result<MailParameters, Reply> {
+pub(super) fn mail(text: &str, offer: &Offer<'_>) -> Result<MailParameters, Reply> {
     if text.is_empty() {
         return Ok(MailParameters::default());
     }
     let known = |extension: &Extension| extension.mail;
-    let words = Words::new(text, settings, known)?;
-    let envid = words.xtext("ENVID", settings.limits.envid)?;
+    let words = Words::new(text, offer, known)?;
+    let limits = &offer.settings.limits;
+    let envid = words.xtext("ENVID", limits.envid)?;
+    // Who the message is from by the client's account: nobody here asks for it.
+    words.xtext("AUTH", limits.command_line)?;
     // The parser's number starts again when it overflows; no size of 20 digits is acceptable
     // anyway (RFC 1870 section 3 allows that many).
     if let Some(size) = words.value("SIZE")
@@ -124,7 +143,7 @@ pub(super) fn mail(text: &str, settings: &Settings) -> Result<MailParameters, Re
         return Err(invalid("BODY"));
     }
     let size = words.value("SIZE").and(u64::try_from(read.size).ok());
-    if size.is_some_and(|size| size > settings.limits.message_size) {
+    if size.is_some_and(|size| size > limits.message_size) {
         return Err(too_big());
     }
     let ret = match read.flags & (MAIL_RET_FULL | MAIL_RET_HDRS) {
@@ -140,13 +159,13 @@ pub(super) fn mail(text: &str, settings: &Settings) -> Result<MailParameters, Re
 }
 
 /// Reads what stands behind the path of RCPT.
-pub(super) fn rcpt(text: &str, settings: &Settings) -> Result<RcptParameters, Reply> {
+pub(super) fn rcpt(text: &str, offer: &Offer<'_>) -> Result<RcptParameters, Reply> {
     if text.is_empty() {
         return Ok(RcptParameters::default());
     }
     let known = |extension: &Extension| extension.rcpt;
-    let words = Words::new(text, settings, known)?;
-    let orcpt = words.orcpt(&settings.limits)?;
+    let words = Words::new(text, offer, known)?;
+    let orcpt = words.orcpt(&offer.settings.limits)?;
     let line = words.line();
     let read = Rfc5321Parser::new(&mut line.as_bytes().iter())
         .rcpt_to_parameters(Cow::Borrowed(""))
@@ -178,7 +197,7 @@ struct Words<'a> {
 impl<'a> Words<'a> {
     fn new(
         text: &'a str,
-        settings: &Settings,
+        offer: &Offer<'_>,
         known: fn(&Extension) -> &'static [&'static str],
     ) -> Result<Self, Reply> {
         let mut words: Vec<(&str, &str)> = Vec::new();
@@ -186,7 +205,7 @@ impl<'a> Words<'a> {
             let (keyword, value) = word.split_once('=').unwrap_or((word, ""));
             let offered = EXTENSIONS
                 .iter()
-                .filter(|extension| (extension.offered)(settings))
+                .filter(|extension| (extension.understood)(offer))
                 .flat_map(known)
                 .any(|name| name.eq_ignore_ascii_case(keyword));
             if !offered {
@@ -233,11 +252,15 @@ impl<'a> Words<'a> {
     }
 
     /// The parameters as the parser wants them. It knows no ORCPT but that of RFC 822 addresses,
-    /// and those that are here have been checked already.
+    /// and less of AUTH than it may hold; those that are here have been checked already.
     fn line(&self) -> String {
         let mut line = String::new();
         for (keyword, value) in &self.words {
-            if !keyword.eq_ignore_ascii_case("ORCPT") {
+            let checked = ["ORCPT", "AUTH"];
+            if !checked
+                .iter()
+                .any(|name| keyword.eq_ignore_ascii_case(name))
+            {
                 line.extend([" ", keyword, "=", value]);
             }
         }

@@ -55,6 +55,8 @@ pub(super) enum Verb {
     Noop,
     Vrfy,
     Help,
+    Starttls,
+    Auth,
     Quit,
     /// A command we know and do not offer.
     NotOffered,
@@ -76,8 +78,8 @@ const VERBS: [(&str, Verb); 25] = [
     ("NOOP", Verb::Noop),
     ("VRFY", Verb::Vrfy),
     ("HELP", Verb::Help),
-    ("STARTTLS", Verb::NotOffered),
-    ("AUTH", Verb::NotOffered),
+    ("STARTTLS", Verb::Starttls),
+    ("AUTH", Verb::Auth),
     ("EXPN", Verb::NotOffered),
     ("ETRN", Verb::NotOffered),
     ("ATRN", Verb::NotOffered),
@@ -125,6 +127,22 @@ pub(super) fn split(line: &[u8]) -> Result<Command<'_>, Malformed> {
         verb,
         argument: argument.trim_matches(' '),
     })
+}
+
+/// As much of a line as may be logged: of AUTH, which may carry a password, the word alone. Where
+/// a password may come for a command, because the client has lost count, what is no command of
+/// SMTP is withheld.
+pub(super) fn loggable(line: Bytes, confidential: bool) -> Bytes {
+    let line_word = line.split(u8::is_ascii_whitespace).next();
+    let word = line_word.unwrap_or_default();
+    let is = |name: &str| word.eq_ignore_ascii_case(name.as_bytes());
+    if is("AUTH") {
+        Bytes::from_static(b"AUTH")
+    } else if confidential && !VERBS.iter().any(|(name, _)| is(name)) {
+        Bytes::from_static(b"(withheld)")
+    } else {
+        line
+    }
 }
 
 /// Whether a text is a host name as HELO and reverse DNS give it: labels of letters, digits, `-`
@@ -176,6 +194,21 @@ mod tests {
         assert_eq!(split(b"NOOP \0"), Err(Malformed::Control));
         assert_eq!(split(b"NOOP a\rb"), Err(Malformed::Control));
         assert_eq!(split(b"NOOP \xff"), Err(Malformed::NotUtf8));
+    }
+
+    #[test]
+    fn no_log_learns_what_auth_was_told() {
+        let check = |line: &'static [u8], confidential, want: &'static [u8]| {
+            assert_eq!(loggable(Bytes::from_static(line), confidential), want);
+        };
+        for confidential in [false, true] {
+            check(b"AUTH PLAIN AGEAYg==", confidential, b"AUTH");
+            check(b"aUtH\tx", confidential, b"AUTH");
+            check(b"MAIL FROM:<\xff", confidential, b"MAIL FROM:<\xff");
+        }
+        check(b"AGEAYg==", false, b"AGEAYg==");
+        check(b"AGEAYg==", true, b"(withheld)");
+        check(b" AUTH PLAIN AGEAYg==", true, b"(withheld)");
     }
 
     #[test]

@@ -3,13 +3,19 @@
 pub mod client;
 mod data;
 pub(crate) mod extensions;
+pub mod guesses;
 mod header;
 mod lines;
 mod path;
+mod sasl;
 pub mod session;
 mod transcript;
 
 pub use transcript::{Spoken, Transcript, shown};
+mod tls;
+
+pub use sasl::Credentials;
+pub use tls::Tls;
 
 use crate::addr::Address;
 use crate::envelope::{Notify, Ret};

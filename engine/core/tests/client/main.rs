@@ -2,7 +2,8 @@
 //!
 //! `S:` lines come from the server and `C:` lines are what the session sends. `@` lines are what is
 //! not on the wire: first the events (`connected`, `to`, `assign`, `body`, `last`, `unreadable`,
-//! `closed`, `quit`, `+5m`), answered by the actions (`ready`, `read`, `outcome`, `close`). Each
+//! `closed`, `quit`, `secured`, `unsecured`, `+5m`), answered by the actions (`ready`, `read`,
+//! `outcome`, `handshake`, `reconnect`, `close`); `tls` and `auth` say what the relay asks for. Each
 //! transcript is played twice, the server's octets whole and one by one, with the same result
 //! unless it says `@ whole`. `UPDATE_EXPECT=1` writes the session's side anew.
 
@@ -11,7 +12,8 @@
 mod properties;
 
 use bytes::Bytes;
-use redspool_core::envelope::{Notify, Ret};
+use redspool_core::config::table::{Secret, Service, Table};
+use redspool_core::envelope::{Notify, Ret, TlsPolicy};
 use redspool_core::id::MessageId;
 use redspool_core::limits::MtaLimits;
 use redspool_core::machine::Machine;
@@ -76,10 +78,14 @@ impl Player {
     fn play(text: &str, bytewise: bool) -> String {
         let mut limits = MtaLimits::default();
         let mut lmtp = false;
+        let mut tls = TlsPolicy::Never;
+        let mut credentials = None;
         for line in text.lines() {
             let words: Vec<_> = line.split_whitespace().collect();
             match words.as_slice() {
                 ["@", "lmtp"] => lmtp = true,
+                ["@", "tls", policy] => tls = self::policy(policy),
+                ["@", "auth", value] => credentials = Some(secret(value)),
                 ["@", "limit", name, value] => set(&mut limits, name, value.parse().unwrap()),
                 _ => {}
             }
@@ -87,6 +93,8 @@ impl Player {
         let client = Client::new(Params {
             helo: "us.example".into(),
             lmtp,
+            tls,
+            credentials,
             limits: Arc::new(limits),
             peer: "192.0.2.1 (mx)".into(),
         });
@@ -108,7 +116,11 @@ impl Player {
         let (kind, rest) = line.split_once(' ').unwrap_or((line, ""));
         let (word, arguments) = rest.split_once(' ').unwrap_or((rest, ""));
         let event = match (kind, word) {
-            ("C:" | "C~", _) | ("@", "ready" | "read" | "troubled" | "outcome" | "close") => {
+            ("C:" | "C~", _)
+            | (
+                "@",
+                "ready" | "read" | "troubled" | "outcome" | "close" | "handshake" | "reconnect",
+            ) => {
                 return;
             }
             ("S:", _) => {
@@ -122,6 +134,8 @@ impl Player {
                 return self.drain();
             }
             ("@", "connected") => Event::Connected,
+            ("@", "secured") => Event::Secured,
+            ("@", "unsecured") => Event::Unsecured(arguments.into()),
             ("@", "to") => {
                 self.to(arguments);
                 return writeln!(self.out, "{line}").unwrap();
@@ -137,7 +151,7 @@ impl Player {
             ("@", "closed") => Event::Closed((!arguments.is_empty()).then(|| arguments.into())),
             ("@", "quit") => Event::QuitRequested,
             ("@", wait) if wait.starts_with('+') => return self.pass(line, wait),
-            ("@", "lmtp" | "limit" | "whole") | ("#" | "", _) => {
+            ("@", "lmtp" | "tls" | "auth" | "limit" | "whole") | ("#" | "", _) => {
                 return writeln!(self.out, "{line}").unwrap();
             }
             _ => panic!("what is this line: {line}"),
@@ -212,9 +226,16 @@ impl Player {
         let mut sent = Vec::new();
         loop {
             let action = self.client.poll();
-            if let Some(Action::Send(bytes)) = &action {
-                sent.extend_from_slice(bytes);
-                continue;
+            match &action {
+                Some(Action::Send(bytes)) => {
+                    sent.extend_from_slice(bytes);
+                    continue;
+                }
+                Some(Action::SendHidden(hidden)) => {
+                    sent.extend_from_slice(hidden.reveal());
+                    continue;
+                }
+                _ => {}
             }
             for line in sent.split_inclusive(|b| *b == b'\n') {
                 match line.strip_suffix(b"\r\n") {
@@ -238,7 +259,9 @@ fn show(action: &Action) -> String {
         format!("{status} {}", failure.text.escape_debug())
     };
     match action {
-        Action::Send(_) => String::new(),
+        Action::Send(_) | Action::SendHidden(_) => String::new(),
+        Action::StartTls => "@ handshake\n".into(),
+        Action::Reconnect => "@ reconnect\n".into(),
         Action::ReadBody(_, index) => format!("@ read {index}\n"),
         Action::Ready => "@ ready\n".into(),
         Action::Troubled(why) => format!("@ troubled {}\n", failure(why)),
@@ -262,6 +285,22 @@ fn show(action: &Action) -> String {
             outcomes.iter().map(line).collect()
         }
     }
+}
+
+fn policy(word: &str) -> TlsPolicy {
+    match word {
+        "never" => TlsPolicy::Never,
+        "opportunistic" => TlsPolicy::Opportunistic,
+        "required" => TlsPolicy::Required { verify: true },
+        "immediate" => TlsPolicy::Immediate { verify: true },
+        _ => panic!("{word}"),
+    }
+}
+
+fn secret(value: &str) -> Secret {
+    let mut table = Table::mapping([("me", value)]);
+    table.serve(Service::Secret).unwrap();
+    table.secret("me").unwrap()
 }
 
 fn set(limits: &mut MtaLimits, name: &str, value: usize) {

@@ -5,6 +5,7 @@ use bytes::Bytes;
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::select;
+use redspool_core::envelope::TlsPolicy;
 use redspool_core::limits::MtaLimits;
 use redspool_core::machine::Machine;
 use redspool_core::queue::{Failure, Outcome};
@@ -16,9 +17,15 @@ use std::time::Duration;
 const RECIPIENTS: [&str; 3] = ["a@example.net", "b@example.net", "c@example.net"];
 
 fn client(lmtp: bool) -> Client {
+    secured_client(lmtp, TlsPolicy::Never)
+}
+
+fn secured_client(lmtp: bool, tls: TlsPolicy) -> Client {
     Client::new(Params {
         helo: "us.example".into(),
         lmtp,
+        tls,
+        credentials: tls.is_required().then(|| super::secret("me:word")),
         limits: Arc::new(MtaLimits {
             failures_per_session: 4,
             tries_per_session: 3,
@@ -50,6 +57,11 @@ fn input() -> impl Strategy<Value = Vec<u8>> {
         "",
         "250ok",
         "250 SIZE 10",
+        "250 STARTTLS",
+        "250-STARTTLS",
+        "250 AUTH PLAIN LOGIN",
+        "235 welcome",
+        "334 ",
     ]);
     let lines = vec(line, 1..4).prop_map(|lines| {
         let lines = lines.iter().map(|line| format!("{line}\r\n"));
@@ -69,10 +81,21 @@ fn event() -> impl Strategy<Value = Option<Event>> {
         3 => body.prop_map(|(bytes, last)| Some(Event::Body { bytes: bytes.into(), last })),
         3 => Just(Some(Event::Body { bytes: Bytes::from_static(b"x\r\n"), last: true })),
         1 => Just(Some(Event::BodyFailed(Failure::new(Status::transient(3, 0), "disk")))),
+        2 => Just(Some(Event::Secured)),
+        1 => Just(Some(Event::Unsecured("no".into()))),
         1 => Just(Some(Event::QuitRequested)),
         // None: time passes to the deadline.
         1 => Just(None),
     ]
+}
+
+fn policy() -> impl Strategy<Value = TlsPolicy> {
+    select(vec![
+        TlsPolicy::Never,
+        TlsPolicy::Opportunistic,
+        TlsPolicy::Required { verify: true },
+        TlsPolicy::Immediate { verify: false },
+    ])
 }
 
 proptest! {
@@ -81,10 +104,12 @@ proptest! {
     #[test]
     fn every_recipient_has_one_outcome_whatever_happens(
         lmtp in any::<bool>(),
+        tls in policy(),
         events in vec(event(), 0..60),
     ) {
         let mut now = start();
-        let mut client = client(lmtp);
+        let (mut shaking, mut secured) = (false, false);
+        let mut client = secured_client(lmtp, tls);
         let mut assigned = 0;
         let mut outcomes = 0;
         let mut closes = 0;
@@ -101,18 +126,35 @@ proptest! {
             if let Event::Assigned(transaction) = &event {
                 assigned += transaction.recipients.len();
             }
+            if matches!(event, Event::Secured) && shaking {
+                secured = true;
+            }
+            shaking &= !matches!(event, Event::Secured | Event::Unsecured(_) | Event::TimedOut);
             client.handle(now, event);
             while let Some(action) = client.poll() {
                 match action {
                     Action::Attempted(list) => outcomes += list.len(),
                     Action::Close(_) => closes += 1,
                     Action::Troubled(_) => {}
+                    Action::StartTls => {
+                        prop_assert!(tls != TlsPolicy::Never && !secured);
+                        shaking = true;
+                    }
+                    Action::Reconnect => {
+                        prop_assert_eq!(tls, TlsPolicy::Opportunistic);
+                    }
+                    Action::SendHidden(_) => {
+                        prop_assert!(secured, "a password in clear text");
+                    }
                     Action::ReadBody(id, index) => {
                         prop_assert_eq!(id, message());
                         prop_assert!(index == 0 || reading == index.checked_sub(1));
                         reading = Some(index);
                     }
-                    Action::Ready => prop_assert_eq!(assigned, outcomes),
+                    Action::Ready => {
+                        prop_assert!(secured || !tls.is_required(), "ready without TLS");
+                        prop_assert_eq!(assigned, outcomes);
+                    }
                     Action::Send(bytes) => {
                         prop_assert_eq!(closes, 0, "sent {:?} after the end", bytes);
                     }
@@ -216,6 +258,9 @@ impl Server {
                         client.handle(now, Event::Assigned(transaction));
                     }
                     Action::Attempted(_) | Action::Troubled(_) | Action::Close(_) => {}
+                    Action::SendHidden(_) | Action::StartTls | Action::Reconnect => {
+                        panic!("{action:?} where TLS was ruled out")
+                    }
                 }
                 actions.push(action);
             }

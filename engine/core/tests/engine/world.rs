@@ -839,6 +839,7 @@ pub(crate) fn relay_from(src: &str) -> Delivery {
 pub(crate) fn smart_host(address: IpAddr) -> Delivery {
     Delivery::Mta(Relay::to(Some(RelayHost {
         scheme: Scheme::Smtp,
+        label: "".into(),
         host: address.to_string().into(),
         port: 2525,
     })))

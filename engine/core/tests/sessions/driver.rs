@@ -9,8 +9,9 @@ use redspool_core::machine::Machine;
 use redspool_core::queue::Message;
 use redspool_core::reply::Reply;
 use redspool_core::smtp::session::{
-    Action, Content, Ending, Event, Note, Params, Recipient, Session, Settings,
+    Action, Auth, Content, Ending, Event, Note, Params, Recipient, Session, Settings, Starttls,
 };
+use redspool_core::smtp::{Credentials, Tls};
 use redspool_core::time::{Now, Timestamp};
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -26,6 +27,8 @@ pub(crate) enum Seen {
     Expand(Address, Address),
     Commit(Taken),
     Discard(MessageId),
+    StartTls,
+    Authenticate(Credentials),
     Close(Ending),
 }
 
@@ -64,11 +67,15 @@ pub(crate) fn params(limits: Limits) -> Params {
             software: "redspool".into(),
             dsn: true,
             mask_source: false,
+            starttls: Starttls::Absent,
+            auth: Auth::Absent,
+            received_auth: false,
         }),
         tag: "".into(),
         source: Source::Inet4([192, 0, 2, 1].into()),
         rdns: "client.example".into(),
         local: false,
+        tls: None,
         authenticated: false,
         username: "".into(),
         number: 1,
@@ -181,12 +188,30 @@ impl Driver {
                     self.file.clear();
                     self.seen.push_back(Seen::Discard(message));
                 }
+                Action::StartTls => {
+                    // Who sends something now sends it in clear.
+                    assert!(!self.session.wants_input(), "in the handshake");
+                    self.seen.push_back(Seen::StartTls);
+                }
+                Action::Authenticate(credentials) => {
+                    self.seen.push_back(Seen::Authenticate(credentials));
+                }
                 Action::Close(ending) => {
                     self.closed = true;
                     self.seen.push_back(Seen::Close(ending));
                 }
             }
         }
+    }
+}
+
+/// What the handshakes of tests come to.
+pub(crate) fn tls(verified: bool) -> Tls {
+    Tls {
+        version: "TLSv1.3".into(),
+        cipher: "TLS_AES_256_GCM_SHA384".into(),
+        bits: 256,
+        verified,
     }
 }
 

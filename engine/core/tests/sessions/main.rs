@@ -10,4 +10,6 @@ mod envelopes;
 #[cfg(test)]
 mod properties;
 #[cfg(test)]
+mod security;
+#[cfg(test)]
 mod transcript;

@@ -7,18 +7,22 @@ use redspool_core::id::MessageId;
 use redspool_core::limits::Limits;
 use redspool_core::smtp::Spoken;
 use redspool_core::smtp::session::{Ending, Event, Note};
+use redspool_core::smtp::session::{Ending, Event, Note, Params, Verdict};
+use std::time::Duration;
 
 const ACCEPTED: &str = "Message accepted for delivery";
 
 /// Everything a session did.
 #[derive(Debug, Default, PartialEq, Eq)]
-struct Trace {
-    output: String,
-    taken: Vec<Taken>,
+pub(crate) struct Trace {
+    pub(crate) output: String,
+    pub(crate) taken: Vec<Taken>,
     discarded: Vec<MessageId>,
     ending: Option<Ending>,
     notes: Vec<Note>,
     spoken: Vec<Spoken>,
+    pub(crate) ending: Option<Ending>,
+    pub(crate) notes: Vec<Note>,
 }
 
 /// Small enough for random streams to hit them.
@@ -42,6 +46,11 @@ fn limits() -> Limits {
 fn play(stream: &[u8], steps: &[usize], limits: Limits, local: bool) -> Trace {
     let mut params = driver::params(limits);
     params.local = local;
+    play_with(params, stream, steps)
+}
+
+/// The same for a session that begins in another way.
+pub(crate) fn play_with(params: Params, stream: &[u8], steps: &[usize]) -> Trace {
     let mut driver = Driver::new(params, usize::MAX);
     driver.session.transcript().follow(true);
     let mut trace = Trace::default();
@@ -95,6 +104,17 @@ fn answer(driver: &mut Driver, trace: &mut Trace, number: &mut u32, seen: Seen) 
             } else {
                 driver.handle(Event::Committed);
             }
+        }
+        Seen::StartTls => driver.handle(Event::Secured(driver::tls(false))),
+        Seen::Authenticate(credentials) => {
+            let known = *credentials.password == *b"right";
+            let wait = Duration::ZERO;
+            let verdict = if known {
+                Verdict::Known
+            } else {
+                Verdict::Unknown { wait }
+            };
+            driver.handle(Event::Authenticated(verdict));
         }
         Seen::Discard(message) => trace.discarded.push(message),
         Seen::Close(ending) => trace.ending = Some(ending),
@@ -241,6 +261,7 @@ fn command() -> impl Strategy<Value = String> {
         "NOOP\n",
         "VRFY\r\n",
         "AUTH PLAIN\r\n",
+        "STARTTLS\r\n",
         "XYZZY\r\n",
     ])
     .prop_map(str::to_owned)

@@ -7,17 +7,20 @@
 //! last committed; if there is one, all must be there. `@` is what is not octets:
 //!
 //! `given WHAT`, before all else: `local`, `authenticated USER`, `no-dsn`, `mask-src`,
-//! `source IP`, `rdns NAME`, `limit NAME NUMBER`; and where to start: `greeted` (after EHLO),
+//! `source IP`, `rdns NAME`, `limit NAME NUMBER`, `starttls`, `tls-require`, `smtps`, `verified`
+//! (with a certificate), `auth`, `auth-optional`, `received-auth`; and where to start: `greeted` (after EHLO),
 //! `mail` (after MAIL FROM:<a@example.org>, id 00000001), `rcpt` (after RCPT TO:<b@example.net>
 //! as well), `data` (after 354).
 //! Then: `disk full`, `reserve ID`, `expand <SENDER> <RCPT> -> DEST..`, `commit ID N octets N envelopes`, each with
 //! `-> REPLY` instead to refuse it; `rcpt ADDRESS`, any `expand` to itself; `spooled`, if the
 //! content was in a temporary file; `committed`, `discard ID`, `close REASON`, `gone`, `stop`,
+//! `starttls` (the handshake is asked for), `secured` (it is done), `authenticate USER PASSWORD`
+//! with `-> known`, `-> unknown`, `-> unknown +5s` (to be held back) or `-> REPLY`,
 //! `+5m`, and `log TEXT` for the next note that is like it.
 
 use crate::driver::{self, Driver, Seen, Taken};
 use redspool_core::limits::Limits;
-use redspool_core::smtp::session::{Event, Note, Params, Settings};
+use redspool_core::smtp::session::{Auth, Event, Note, Params, Settings, Starttls, Verdict};
 use std::collections::VecDeque;
 use std::fmt::Write as _;
 use std::path::Path;
@@ -118,6 +121,13 @@ fn given(params: &mut Params, what: &str) {
         }
         ["no-dsn"] => settings.dsn = false,
         ["mask-src"] => settings.mask_source = true,
+        ["starttls"] => settings.starttls = Starttls::Offered,
+        ["tls-require"] => settings.starttls = Starttls::Required,
+        ["smtps"] => params.tls = Some(driver::tls(false)),
+        ["verified"] => params.tls = Some(driver::tls(true)),
+        ["auth"] => settings.auth = Auth::Required,
+        ["auth-optional"] => settings.auth = Auth::Optional,
+        ["received-auth"] => settings.received_auth = true,
         ["source", ip] => params.source = ip.parse::<std::net::IpAddr>().unwrap().into(),
         ["rdns", name @ ..] => params.rdns = name.join(" ").into(),
         ["limit", name, number] => {
@@ -131,6 +141,7 @@ fn given(params: &mut Params, what: &str) {
                 "recipients" => limits.recipients = number,
                 "mails_per_session" => limits.mails_per_session = number,
                 "errors_per_session" => limits.errors_per_session = number,
+                "auth_line" => limits.auth_line = number,
                 "received_fields" => limits.received_fields = number,
                 _ => panic!("no such limit: {name}"),
             }
@@ -272,6 +283,9 @@ impl Player {
     }
 
     fn act(&mut self, what: &str) -> Result<(), String> {
+        if let Some(what) = what.strip_prefix("authenticate ") {
+            return self.authenticate(what);
+        }
         let (what, refused) = match what.split_once(" -> ") {
             Some((what, answer)) if answer.starts_with(['4', '5']) => {
                 (what, Some(driver::reply(answer)))
@@ -280,6 +294,8 @@ impl Player {
         };
         let words: Vec<&str> = what.split(' ').collect();
         match words.as_slice() {
+            ["starttls"] => want(&self.next()?, &Seen::StartTls)?,
+            ["secured"] => self.driver.handle(Event::Secured(driver::tls(false))),
             ["disk", "full"] => self.driver.disk_full = true,
             ["gone"] => {
                 while self.driver.feed() {}
@@ -369,6 +385,31 @@ impl Player {
         Ok(())
     }
 
+    fn authenticate(&mut self, what: &str) -> Result<(), String> {
+        let (credentials, answer) = what.split_once(" -> ").unwrap_or((what, ""));
+        let Seen::Authenticate(seen) = self.next()? else {
+            return Err("that is no question for a password".into());
+        };
+        let password = String::from_utf8_lossy(&seen.password);
+        if format!("{} {password}", seen.username) != credentials {
+            return Err(format!("they asked for {} {password}", seen.username));
+        }
+        let words: Vec<&str> = answer.split(' ').collect();
+        let wait =
+            |seconds: &str| Duration::from_secs(seconds.trim_matches(['+', 's']).parse().unwrap());
+        let verdict = match words.as_slice() {
+            [""] => return Ok(()),
+            ["known"] => Verdict::Known,
+            ["unknown"] => Verdict::Unknown {
+                wait: Duration::ZERO,
+            },
+            ["unknown", time] => Verdict::Unknown { wait: wait(time) },
+            _ => Verdict::Failed(driver::reply(answer)),
+        };
+        self.driver.handle(Event::Authenticated(verdict));
+        Ok(())
+    }
+
     /// What is true of every message.
     fn check(&mut self, taken: &Taken) -> Result<(), String> {
         let size = u64::try_from(taken.content.len()).unwrap();
@@ -410,6 +451,10 @@ fn line_of(note: &Note) -> String {
         }
         Note::Envelope { sender, dest, .. } => {
             format!("envelope from=<{}> to=<{}>", sender.as_str(), dest.as_str())
+        }
+        Note::Tls(tls) => format!("tls ciphers={tls}"),
+        Note::Authentication { username, result } => {
+            format!("authentication user={username} result={}", result.word())
         }
         Note::FailedCommand { command, reply } => {
             format!(

@@ -10,6 +10,7 @@ use super::{Connection, HelperError, Identity};
 use crate::log::Brief;
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
+use std::fs::File;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::{BorrowedFd, OwnedFd};
@@ -113,17 +114,30 @@ impl Helper {
 
     /// Opens a listening socket, non-blocking; for ports below 1024.
     pub async fn bind(&self, address: SocketAddr) -> Result<TcpListener, HelperError> {
+        match self.attached(Verb::Bind(address)).await? {
+            (Answer::Bound, Some(listener)) => Ok(listener.into()),
+            (answer, _) => Err(unexpected(answer)),
+        }
+    }
+
+    /// Opens the private key of this number among those the helper was started with.
+    pub async fn key(&self, number: usize) -> Result<File, HelperError> {
+        match self.attached(Verb::Key(number)).await? {
+            (Answer::Opened, Some(file)) => Ok(file.into()),
+            (answer, _) => Err(unexpected(answer)),
+        }
+    }
+
+    /// Asks for what is answered with a descriptor.
+    async fn attached(&self, verb: Verb) -> Result<(Answer, Option<OwnedFd>), HelperError> {
         let (id, answer) = self.shared.open()?;
-        let sent = self.shared.send(id, Verb::Bind(address), &[]).await;
+        let sent = self.shared.send(id, verb, &[]).await;
         if sent.is_err() {
             self.shared.forget(id);
         }
         sent?;
         let (answer, attached) = answer.await.map_err(|_| HelperError::Gone)?;
-        match (answer, attached.into_iter().next()) {
-            (Answer::Bound, Some(listener)) => Ok(listener.into()),
-            (answer, _) => Err(unexpected(answer)),
-        }
+        Ok((answer, attached.into_iter().next()))
     }
 
     /// Waits until the helper is gone, which happens only by a fault.
@@ -240,6 +254,7 @@ fn shown(verb: &Verb) -> String {
                 Program::Maildir { .. } => "mail-maildir",
                 Program::Lmtp { .. } => "mail-lmtp",
                 Program::Shell { .. } => "a shell command",
+                Program::Password { .. } => "a check of a password",
                 Program::Forward { .. } => "~/.forward",
             };
             format!("run {program} as uid {}", job.uid)
@@ -247,6 +262,7 @@ fn shown(verb: &Verb) -> String {
         Verb::Finish => "finish".into(),
         Verb::Stop => "stop".into(),
         Verb::Bind(address) => format!("bind {address}"),
+        Verb::Key(number) => format!("open key {number}"),
     }
 }
 
@@ -254,6 +270,8 @@ fn unexpected(answer: Answer) -> HelperError {
     match answer {
         Answer::Refused(why) => HelperError::Refused(why),
         Answer::Failed(why) => HelperError::Io(why),
-        Answer::Exited(_) | Answer::Bound => HelperError::Io("answer to another question".into()),
+        Answer::Exited(_) | Answer::Bound | Answer::Opened => {
+            HelperError::Io("answer to another question".into())
+        }
     }
 }

@@ -1,5 +1,6 @@
 //! The privileged helper: a small process beside the daemon that starts delivery programs as their
-//! users, reads `~/.forward` as its user, and opens low ports.
+//! users, reads `~/.forward` as its user, checks passwords of the system, and opens low ports and
+//! the private keys it was started with.
 //!
 //! Promises: started before any thread; afterwards the daemon can be no one but its own user.
 //! All deliveries go through it, also when the daemon has no privileges to separate: then it runs
@@ -9,6 +10,7 @@
 
 pub mod client;
 pub mod forward;
+pub mod password;
 pub mod protocol;
 pub mod server;
 pub mod stage;
@@ -16,8 +18,9 @@ pub mod stage;
 pub use self::client::{Helper, Running};
 pub use self::forward::Forward;
 
-use crate::users::User;
+use crate::users::{User, is_name};
 use nix::unistd::Uid;
+use redspool_core::smtp::Credentials;
 use rustix::net::{AddressFamily, SocketFlags, SocketType};
 use std::fmt;
 use std::io;
@@ -35,6 +38,9 @@ pub const MAILBOXES: &str = "/var/mail";
 
 /// Life of the process that reads a `~/.forward`: a recipient waits for it in the SMTP dialogue.
 const FORWARD_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Life of the process that checks a password, for the same reason.
+const PASSWORD_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Octets in which such a process says why it has nothing to print: a path and an error of the
 /// system.
@@ -74,6 +80,8 @@ pub struct Options {
     pub identity: Identity,
     /// Where system mailboxes are.
     pub mailboxes: PathBuf,
+    /// Private keys the daemon may read again later, whoever it has become.
+    pub keys: Vec<PathBuf>,
 }
 
 impl Options {
@@ -84,6 +92,7 @@ impl Options {
             program: daemon.with_file_name(PROGRAM),
             identity,
             mailboxes: MAILBOXES.into(),
+            keys: Vec::new(),
         })
     }
 }
@@ -160,6 +169,7 @@ pub fn start(options: &Options) -> Result<Connection, StartError> {
     let helper = Command::new(&options.program)
         .args(["serve", options.identity.word()])
         .args([programs, &options.mailboxes])
+        .args(&options.keys)
         .env_clear()
         .current_dir("/")
         .stdin(Stdio::from(there))
@@ -209,20 +219,45 @@ impl Helper {
             environment: Vec::new(),
             timeout: FORWARD_TIMEOUT,
         };
-        match self.capture(job, limit.saturating_add(REASON_MAX)).await {
+        let most = limit.saturating_add(REASON_MAX);
+        match self.capture(job, b"", most).await {
             Ok((exit, output)) => Forward::from_exit(exit, output),
             Err(why) => Forward::Temporary(why.to_string()),
         }
     }
 
-    /// Runs a program without input and gathers up to `most` octets of its output.
+    /// Whether a password is that of a user of the system. Fails with the reason.
+    pub async fn password(&self, credentials: Credentials) -> Result<bool, String> {
+        if !is_name(&credentials.username) {
+            return Ok(false);
+        }
+        let job = protocol::Job {
+            program: protocol::Program::Password {
+                user: credentials.username.into(),
+            },
+            uid: 0,
+            gid: 0,
+            home: "/".into(),
+            environment: Vec::new(),
+            timeout: PASSWORD_TIMEOUT,
+        };
+        let ended = self.capture(job, &credentials.password, REASON_MAX).await;
+        let (exit, output) = ended.map_err(|why| why.to_string())?;
+        password::from_exit(exit, &output)
+    }
+
+    /// Runs a program on a little input, less than a pipe holds, and gathers up to `most` octets of
+    /// its output.
     async fn capture(
         &self,
         job: protocol::Job,
+        input: &[u8],
         most: usize,
     ) -> Result<(protocol::Exit, Vec<u8>), HelperError> {
+        use std::io::Write as _;
         use tokio::io::AsyncReadExt;
-        let (stdin, writer) = io::pipe()?;
+        let (stdin, mut writer) = io::pipe()?;
+        writer.write_all(input)?;
         let (output, child_output) = io::pipe()?;
         let mut running = self
             .run(job, [stdin.as_fd(), writer.as_fd()], child_output.as_fd())

@@ -50,6 +50,9 @@ pub enum Verb {
     Stop,
     /// Open a listening TCP socket; answered with it.
     Bind(SocketAddr),
+    /// Open the private key of this number among those the helper was started with; answered with
+    /// it.
+    Key(usize),
 }
 
 /// A program to run, and how.
@@ -99,6 +102,12 @@ pub enum Program {
         /// The command line.
         command: String,
     },
+    /// Ask whether standard input is the password of a user of the system, as root (see
+    /// [`super::password`]).
+    Password {
+        /// Name of the user.
+        user: String,
+    },
     /// Print `.forward` in the home directory (see [`super::forward`]).
     Forward {
         /// Most octets to print.
@@ -137,6 +146,8 @@ pub enum Answer {
     Exited(Exit),
     /// The socket is attached.
     Bound,
+    /// The file is attached.
+    Opened,
     /// It could not be done now: the system's reason.
     Failed(String),
     /// It will never be done: what is wrong with the request.

@@ -1,10 +1,11 @@
 //! The helper's side: one loop on one thread, over one socket and the processes it has started.
 //!
 //! Promises: runs only the programs of [`Program`], as a user who is not root but for the system
-//! mailbox and the `.forward` of root; every request is checked before anything is done; no
+//! mailbox, the `.forward` of root and the check of a password; every request is checked before anything is done; no
 //! program outlives its time, or the daemon. When the daemon is gone, everything that runs is
 //! killed and the helper ends: a program never sees the end of a message that was not finished.
-//! Absent on purpose: threads, tokio, TLS, name lookups on request, reading files on request.
+//! Absent on purpose: threads, tokio, TLS, name lookups on request, reading files on request: of
+//! files, it opens the private keys it was started with.
 //! Fails: a request that is not understood ends the helper, since only a daemon gone astray sends
 //! one.
 
@@ -43,6 +44,8 @@ struct Server {
     programs: PathBuf,
     /// Where system mailboxes are.
     mailboxes: PathBuf,
+    /// Private keys the daemon may read again.
+    keys: Vec<PathBuf>,
     /// Descriptors that whoever started the daemon left open; ours are all close-on-exec.
     inherited: Vec<RawFd>,
     /// The home of root, the only one whose `.forward` is read as root.
@@ -64,9 +67,10 @@ struct Running {
 }
 
 /// Runs the helper on `socket` until the daemon closes it. `arguments` are those of the program,
-/// without its own name: the identity, the directory of the programs and that of the mailboxes.
+/// without its own name: the identity, the directory of the programs, that of the mailboxes, and
+/// private keys.
 pub fn main(socket: BorrowedFd, arguments: &[OsString]) -> io::Result<()> {
-    let [identity, programs, mailboxes] = arguments else {
+    let [identity, programs, mailboxes, keys @ ..] = arguments else {
         return Err(io::Error::other("smtpd-priv is run by smtpd alone"));
     };
     let identity = Identity::from_word(identity.to_str().unwrap_or_default())
@@ -80,6 +84,7 @@ pub fn main(socket: BorrowedFd, arguments: &[OsString]) -> io::Result<()> {
         identity,
         programs: programs.into(),
         mailboxes: mailboxes.into(),
+        keys: keys.iter().map(PathBuf::from).collect(),
         root_home,
         running: BTreeMap::new(),
     };
@@ -191,6 +196,10 @@ impl Server {
                 }
                 Ok(())
             }
+            Verb::Key(number) => match self.key(number) {
+                Ok(file) => answer(socket, id, Answer::Opened, &[file.as_fd()]),
+                Err(why) => answer(socket, id, why, &[]),
+            },
             Verb::Bind(address) => match self.bind(address) {
                 Ok(listener) => answer(socket, id, Answer::Bound, &[listener.as_fd()]),
                 Err(why) => answer(socket, id, why, &[]),
@@ -232,7 +241,7 @@ impl Server {
             !text.is_empty() && sound(text.as_bytes()) && !text.contains(|c: char| c.is_control())
         };
         let program = match &job.program {
-            Program::Mailbox { user } => {
+            Program::Mailbox { user } | Program::Password { user } => {
                 word(user) && !user.starts_with('.') && !user.contains('/')
             }
             Program::File { path: file } | Program::Maildir { path: file } => path(file),
@@ -257,7 +266,7 @@ impl Server {
 
     fn check_identity(&self, job: &Job) -> Result<(), &'static str> {
         let for_root = match job.program {
-            Program::Mailbox { .. } => true,
+            Program::Mailbox { .. } | Program::Password { .. } => true,
             Program::Forward { .. } => Some(&job.home) == self.root_home.as_ref(),
             _ => false,
         };
@@ -290,6 +299,7 @@ impl Server {
                 stage::EXECUTE,
                 vec!["/bin/sh".into(), "-c".into(), command.into()],
             ),
+            Program::Password { user } => (stage::PASSWORD, vec![user.into()]),
             Program::Forward { limit } => (stage::FORWARD, vec![limit.to_string().into()]),
         };
         let identity = match self.identity {
@@ -301,6 +311,15 @@ impl Server {
             .chain([job.home.clone().into_os_string()])
             .chain(program)
             .collect()
+    }
+
+    fn key(&self, number: usize) -> Result<OwnedFd, Answer> {
+        let path = self.keys.get(number);
+        let path = path.ok_or_else(|| Answer::Refused("no such key".into()))?;
+        // Neither a pipe nor a device may hold the helper up.
+        let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+        let opened = rustix::fs::open(path, flags, Mode::empty());
+        opened.map_err(|cause| Answer::Failed(cause.to_string()))
     }
 
     fn bind(&self, address: SocketAddr) -> Result<OwnedFd, Answer> {
@@ -438,6 +457,7 @@ mod tests {
             inherited: Vec::new(),
             programs: "/lib".into(),
             mailboxes: "/mail".into(),
+            keys: vec!["/proc/self/stat".into()],
             root_home: Some("/root".into()),
             running: BTreeMap::new(),
         }
@@ -471,6 +491,7 @@ mod tests {
         check(0, 0, "/root", file("/etc/passwd"), false);
         check(0, 0, "/root", Program::Maildir { path: "/x".into() }, false);
         check(0, 0, "/root", Program::Forward { limit: 9 }, true);
+        check(0, 0, "/", Program::Password { user: "u".into() }, true);
         check(0, 0, "/home/u", Program::Forward { limit: 9 }, false);
     }
 
@@ -489,6 +510,11 @@ mod tests {
         check(&|job| job.program = shell(&"x".repeat(TEXT_MAX + 1)), false);
         for user in ["", ".", "..", "../x", "a/b", "a\nb"] {
             check(&|job| job.program = mailbox(user), false);
+            let user = user.to_owned();
+            check(
+                &|job| job.program = Program::Password { user: user.clone() },
+                false,
+            );
         }
         let variable = |name: &str, value: &str| vec![(name.to_owned(), value.to_owned())];
         check(&|job| job.environment = variable("LD_PRELOAD", "x"), false);
@@ -502,6 +528,13 @@ mod tests {
             },
             false,
         );
+    }
+
+    #[test]
+    fn keys_are_those_it_was_started_with() {
+        let server = server(Identity::Recipient);
+        assert!(server.key(0).is_ok());
+        assert!(matches!(server.key(1), Err(Answer::Refused(_))));
     }
 
     #[test]

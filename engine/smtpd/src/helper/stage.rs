@@ -7,7 +7,7 @@
 //! Absent on purpose: threads; choices. The helper has checked the job.
 //! Fails: with exit code 71 (`EX_OSERR`) and one line, which counts as temporary.
 
-use super::forward;
+use super::{forward, password};
 use crate::local::{self, Fault};
 use nix::unistd::{Gid, Uid, getgroups, getresgid, getresuid, setgroups, setresgid, setresuid};
 use std::ffi::OsString;
@@ -22,11 +22,14 @@ pub(super) const EXECUTE: &str = "execute";
 /// First argument: become the user, then print `~/.forward`.
 pub(super) const FORWARD: &str = "forward";
 
+/// First argument: say whether standard input is the password of a user.
+pub(super) const PASSWORD: &str = "password";
+
 /// The user and group to become; none to stay who we are.
 type Identity = Option<(Uid, Gid)>;
 
-/// Runs `smtpd-priv execute UID:GID|- HOME PROGRAM [ARGUMENT]...` or
-/// `smtpd-priv forward UID:GID|- HOME LIMIT`; `arguments` are those after the program's own name.
+/// Runs `smtpd-priv execute UID:GID|- HOME PROGRAM [ARGUMENT]...`,
+/// `smtpd-priv forward UID:GID|- HOME LIMIT` or `smtpd-priv password UID:GID|- HOME USER`; `arguments` are those after the program's own name.
 pub fn main(arguments: &[OsString]) -> ExitCode {
     local::main(|| match arguments {
         [verb, identity, home, rest @ ..] => {
@@ -48,6 +51,10 @@ pub fn main(arguments: &[OsString]) -> ExitCode {
                     let limit = limit.to_str().and_then(|limit| limit.parse().ok());
                     let limit = limit.ok_or_else(usage)?;
                     forward::print(home, limit, &mut std::io::stdout())
+                }
+                (Some(PASSWORD), [user]) => {
+                    let user = user.to_str().ok_or_else(usage)?;
+                    password::check(user, &mut std::io::stdin())
                 }
                 _ => Err(usage()),
             }

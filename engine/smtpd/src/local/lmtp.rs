@@ -9,6 +9,7 @@
 use super::Fault;
 use bytes::Bytes;
 use redspool_core::addr::Address;
+use redspool_core::envelope::TlsPolicy;
 use redspool_core::id::MessageId;
 use redspool_core::limits::MtaLimits;
 use redspool_core::machine::Machine;
@@ -64,6 +65,8 @@ pub fn deliver(
     let client = Client::new(Params {
         helo: "localhost".into(),
         lmtp: true,
+        tls: TlsPolicy::Never,
+        credentials: None,
         limits,
         peer: dest.into(),
     });
@@ -244,6 +247,10 @@ impl Session {
             Action::Attempted(outcomes) => {
                 self.outcome = outcomes.into_iter().next().map(|(_, outcome)| outcome);
                 None
+            }
+            Action::SendHidden(_) | Action::StartTls | Action::Reconnect => {
+                let text = "TLS and authentication are not for local servers";
+                Some(Event::Closed(Some(text.into())))
             }
             // There is no other server to turn to; the end is the caller's.
             Action::Troubled(_) | Action::Close(_) => None,

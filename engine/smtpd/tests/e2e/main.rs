@@ -13,6 +13,7 @@ mod faults;
 mod offline;
 mod profile;
 mod relaying;
+mod security;
 mod selection;
 mod setup;
 mod signals;

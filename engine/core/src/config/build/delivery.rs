@@ -1,10 +1,10 @@
 //! `action`: local deliveries and relays.
 
 use super::Builder;
+use super::security::Draft;
 use crate::config::grammar::{self, LocalOption, RelayOption, TableArgument, Word};
 use crate::config::source::Span;
 use crate::config::table::Service;
-use crate::config::unserved::Part;
 use crate::config::{
     Action, ActionKind, Local, NextHop, RelayAction, Rewriting, TableId, format, value,
 };
@@ -79,7 +79,7 @@ impl Builder<'_> {
                     }
                     self.once(&mut user, "user", span, word.text);
                 }
-                LocalOption::Unserved(what) => self.unserved(Part::Local, what),
+                LocalOption::Unserved(what) => self.unserved(what),
             }
         }
         Some(Local {
@@ -119,7 +119,7 @@ impl Builder<'_> {
             grammar::Method::Mbox(_) => Some(Method::Mbox),
             grammar::Method::Maildir(path, junk) => {
                 if let Some(junk) = junk {
-                    self.unserved(Part::Local, junk);
+                    self.unserved(junk);
                 }
                 let path = match path {
                     Some(path) => self.template(path)?,
@@ -139,7 +139,7 @@ impl Builder<'_> {
             },
             grammar::Method::Mda(command) => self.template(command).map(Method::Command),
             grammar::Method::Unserved(what) => {
-                self.unserved(Part::Local, what);
+                self.unserved(what);
                 None
             }
         }
@@ -161,6 +161,7 @@ impl Builder<'_> {
     }
 
     fn relay(&mut self, name: &Word, options: Vec<RelayOption>) -> Option<RelayAction> {
+        let mut security = Draft::default();
         let mut host = None;
         let mut helo = None;
         let mut src = None;
@@ -193,7 +194,8 @@ impl Builder<'_> {
                     let exchanger = exchanger.map(|word| word.text);
                     self.once(&mut backup, "backup", span, exchanger);
                 }
-                RelayOption::Unserved(what) => self.unserved(Part::Relay, what),
+                RelayOption::Unserved(what) => self.unserved(what),
+                other => self.secure(&mut security, name, other),
             }
         }
         if let (Some((first, _)), Some((second, _))) = (&host, &backup) {
@@ -209,11 +211,14 @@ impl Builder<'_> {
             Some((_, table)) => self.tables.get(table?.0).map(|draft| draft.named.clone()),
             None => None,
         };
+        let (span, hop) = match host {
+            Some((span, hop)) => (Some(span), hop),
+            None => (None, Some(NextHop::Mx)),
+        };
+        let security = self.security(security, span, hop.as_ref());
         Some(RelayAction {
-            host: match host {
-                Some((_, hop)) => hop?,
-                None => NextHop::Mx,
-            },
+            host: hop?,
+            security: security?,
             helo: helo.map(|(_, name)| name).unwrap_or_default(),
             src: match src {
                 Some((_, sources)) => sources?,

@@ -4,7 +4,6 @@ use super::Builder;
 use crate::config::grammar::{MatchOption, MatchWhat, TableArgument, Verdict as Written};
 use crate::config::source::Span;
 use crate::config::table::Service;
-use crate::config::unserved::Part;
 use crate::config::{Criterion, Destination, Origin, Rule, TableId, Verdict};
 
 /// Criteria while they are gathered. The inner `None` is one that is faulty.
@@ -14,6 +13,7 @@ struct Criteria {
     to: Option<(Span, Option<Criterion<Destination>>)>,
     tag: Option<(Span, Option<Criterion<TableId>>)>,
     helo: Option<(Span, Option<Criterion<TableId>>)>,
+    tls: Option<(Span, Option<Criterion<()>>)>,
     auth: Option<(Span, Option<Criterion<Option<TableId>>>)>,
     sender: Option<(Span, Option<Criterion<TableId>>)>,
     rcpt: Option<(Span, Option<Criterion<TableId>>)>,
@@ -54,6 +54,7 @@ impl Builder<'_> {
             to: sound(criteria.to)?.unwrap_or(here),
             tag: sound(criteria.tag)?,
             helo: sound(criteria.helo)?,
+            tls: sound(criteria.tls)?,
             auth: sound(criteria.auth)?,
             sender: sound(criteria.sender)?,
             rcpt: sound(criteria.rcpt)?,
@@ -130,8 +131,12 @@ impl Builder<'_> {
                 let value = self.table_criterion(negated, &table, Service::Mailaddr);
                 self.once(&mut criteria.rcpt, "rcpt-to", span, value);
             }
+            MatchWhat::Tls => {
+                let value = Some(Criterion { negated, what: () });
+                self.once(&mut criteria.tls, "tls", span, value);
+            }
             MatchWhat::Auth(users) => self.auth(criteria, negated, span, users),
-            MatchWhat::Unserved(what) => self.unserved(Part::Match, what),
+            MatchWhat::Unserved(what) => self.unserved(what),
         }
     }
 

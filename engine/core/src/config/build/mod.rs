@@ -6,37 +6,43 @@
 mod delivery;
 mod listener;
 mod matching;
+mod security;
 mod setting;
+mod trust;
 
 use super::grammar::{self, Directive, Entry, TableArgument, TableSource, Unserved, Word};
 use super::source::{Report, Span};
 use super::statement::{self, Statement};
 use super::token::{DIRECTIVES, Token};
 use super::{
-    Action, ActionId, Config, Diagnostic, Input, Loader, NamedTable, Salvage, SocketListener,
-    TableId,
-    unserved::{self, Part},
+    Action, ActionId, Config, Diagnostic, Input, Loader, Material, NamedTable, Salvage,
+    SocketListener, TableId, TlsMode, Vetter, unserved,
 };
 use crate::config::table::{Service, Shape, Table, TableFault};
 use crate::limits::Limits;
+use crate::tls::Suites;
 use chumsky::Parser;
 use chumsky::error::{RichPattern, RichReason};
 use chumsky::input::Input as _;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
+use trust::Trust;
 
 /// Parses, resolves and checks a whole configuration.
 pub(super) fn build(
     input: &Input<'_>,
     load: Loader<'_>,
+    vet: Vetter<'_>,
 ) -> Result<(Config, Vec<Diagnostic>), Vec<Diagnostic>> {
-    built(input, load).finish(input)
+    built(input, load, vet).finish(input)
 }
 
 /// The same for what is sound of it.
 pub(super) fn salvage(input: &Input<'_>, load: Loader<'_>) -> Salvage {
-    let mut builder = built(input, load);
+    // What certificates are worth is for those who use them.
+    let mut vet = |_: Material<'_>| Ok(());
+    let mut builder = built(input, load, &mut vet);
     let faulty = std::mem::take(&mut builder.faulty);
     let (config, report) = builder.assembled();
     Salvage {
@@ -46,13 +52,14 @@ pub(super) fn salvage(input: &Input<'_>, load: Loader<'_>) -> Salvage {
     }
 }
 
-fn built<'l>(input: &Input<'_>, load: Loader<'l>) -> Builder<'l> {
+fn built<'l>(input: &Input<'_>, load: Loader<'l>, vet: Vetter<'l>) -> Builder<'l> {
     let mut report = Report::default();
     let limits = Limits::default();
     let statements = statement::read(&mut report, input, &mut *load, limits.config_files);
     let mut builder = Builder {
         report,
         load,
+        vet,
         config: Config {
             names: input.names.clone(),
             limits,
@@ -61,12 +68,16 @@ fn built<'l>(input: &Input<'_>, load: Loader<'l>) -> Builder<'l> {
             rules: Vec::new(),
             bounce_warn: vec![Duration::from_hours(4)],
             subaddress_delimiter: '+',
+            pkis: Vec::new(),
+            authorities: Vec::new(),
             actions: Vec::new(),
             tables: Vec::new(),
         },
         tables: Vec::new(),
         names: BTreeMap::new(),
         action_names: BTreeMap::new(),
+        trust: Trust::default(),
+        smtp_ciphers: None,
         broken: BTreeSet::new(),
         faulty: BTreeMap::new(),
         settings: BTreeMap::new(),
@@ -89,11 +100,15 @@ struct Draft {
 struct Builder<'l> {
     report: Report,
     load: Loader<'l>,
+    vet: Vetter<'l>,
     config: Config,
     tables: Vec<Draft>,
     names: BTreeMap<Box<str>, TableId>,
     action_names: BTreeMap<Box<str>, (ActionId, Span)>,
-    /// Names of tables and actions whose declaration is faulty.
+    trust: Trust,
+    /// Cipher suites of listeners that name none; `smtp ciphers`.
+    smtp_ciphers: Option<Suites>,
+    /// Names of tables, actions, pkis and authorities whose declaration is faulty.
     broken: BTreeSet<Box<str>>,
     /// Actions that must not be used, with what is wrong.
     faulty: BTreeMap<Box<str>, String>,
@@ -137,7 +152,9 @@ impl Builder<'_> {
 
     fn directive(&mut self, directive: Directive) {
         match directive {
-            Directive::Unserved(what) => self.unserved(Part::Setting, what),
+            Directive::Unserved(what) => self.unserved(what),
+            Directive::Pki(name, parts) => self.pki(&name, parts),
+            Directive::Authority(name, cert) => self.authority(&name, cert),
             Directive::Table(name, source) => self.table(&name, source),
             Directive::Listen(interface, options) => self.listen(&interface, options),
             Directive::ListenSocket(options) => self.listen_socket(options),
@@ -169,6 +186,12 @@ impl Builder<'_> {
                  match from local for any action NAME",
             );
         }
+        self.settle_trust();
+        for listener in &mut self.config.listeners {
+            if listener.tls != TlsMode::Absent && listener.ciphers.is_none() {
+                listener.ciphers.clone_from(&self.smtp_ciphers);
+            }
+        }
         let (config, report) = self.assembled();
         let failed = report.failed();
         let diagnostics = report.into_diagnostics();
@@ -196,7 +219,7 @@ impl Builder<'_> {
     /// Remembers what a faulty directive would have declared.
     fn mark_broken(&mut self, statement: &Statement) {
         if let [
-            (Token::Keyword("table" | "action"), _),
+            (Token::Keyword("table" | "action" | "pki" | "ca"), _),
             (Token::Text(name), _),
             ..,
         ] = statement.tokens.as_slice()
@@ -205,8 +228,8 @@ impl Builder<'_> {
         }
     }
 
-    fn unserved(&mut self, part: Part, what: Unserved) {
-        self.unserved_with(what.word, what.span, unserved::advice(part, what.word));
+    fn unserved(&mut self, what: Unserved) {
+        self.unserved_with(what.word, what.span, unserved::advice(what.word));
     }
 
     fn unserved_with(&mut self, word: &str, span: Span, advice: &str) {
@@ -445,6 +468,12 @@ impl Builder<'_> {
         let (declared, file) = (draft.declared, draft.file.clone());
         let shape = draft.table.shape();
         match file {
+            Some((path, _)) if fault.line > 0 && service == Service::Secret => {
+                // The line itself is not shown: there are passwords in it.
+                let message = format!("{}:{}: {}", path.escape_debug(), fault.line, fault.reason);
+                let diagnostic = self.report.error(used, message, "used here");
+                diagnostic.help(service_help(service, shape));
+            }
             Some((_, base)) if fault.line > 0 => {
                 let text = self.report.text(base);
                 let range = line_range(&text, fault.line);
@@ -498,8 +527,15 @@ impl Builder<'_> {
 
 fn service_help(service: Service, shape: Shape) -> &'static str {
     match (service, shape) {
-        (Service::Alias | Service::Userinfo, Shape::List) => {
+        (Service::Passwords, Shape::Mapping) => {
+            "make one with smtpctl encrypt: bcrypt, yescrypt, SHA-256 and SHA-512 of crypt(3) are \
+             known"
+        }
+        (Service::Alias | Service::Userinfo | Service::Passwords, Shape::List) => {
             "a mapping has a value for every key: in a file `key: value`, in braces key = value"
+        }
+        (Service::Secret, _) => {
+            "a table of credentials maps labels to users with their passwords: label user:password"
         }
         (Service::Alias, Shape::Mapping) => "write the recipients into the table itself",
         (Service::Relayhost, Shape::Mapping) => "a list has one URL a line, without values",

@@ -24,6 +24,10 @@ impl Builder<'_> {
                 }
             }
             Directive::SubaddressDelimiter(word) => self.delimiter(&word),
+            Directive::SmtpCiphers(span, list) => {
+                self.again("ciphers", span);
+                (_, self.smtp_ciphers) = self.suites(None, Some(&list));
+            }
             Directive::QueueTtl(span, word) => {
                 self.again("ttl", span);
                 if let Some(delay) = self.delay(&word) {

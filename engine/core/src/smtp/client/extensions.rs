@@ -3,7 +3,10 @@
 //! Each line is read on its own, so that one that makes no sense takes no other along.
 
 use super::reply::ServerReply;
-use smtp_proto::{EXT_8BIT_MIME, EXT_DSN, EXT_PIPELINING, EXT_SIZE, EhloResponse};
+use smtp_proto::{
+    AUTH_LOGIN, AUTH_PLAIN, EXT_8BIT_MIME, EXT_DSN, EXT_PIPELINING, EXT_SIZE, EXT_START_TLS,
+    EhloResponse,
+};
 
 /// The extensions we use.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -17,6 +20,12 @@ pub(super) struct Extensions {
     /// SIZE is understood (RFC 1870); the largest message taken, or the largest number if the
     /// server does not say.
     pub(super) size: Option<u64>,
+    /// TLS can be started (RFC 3207).
+    pub(super) start_tls: bool,
+    /// AUTH PLAIN is taken (RFC 4616).
+    pub(super) auth_plain: bool,
+    /// AUTH LOGIN is taken.
+    pub(super) auth_login: bool,
 }
 
 impl Extensions {
@@ -40,6 +49,9 @@ impl Extensions {
         self.pipelining |= response.has_capability(EXT_PIPELINING);
         self.eight_bit |= response.has_capability(EXT_8BIT_MIME);
         self.dsn |= response.has_capability(EXT_DSN);
+        self.start_tls |= response.has_capability(EXT_START_TLS);
+        self.auth_plain |= response.auth_mechanisms & AUTH_PLAIN != 0;
+        self.auth_login |= response.auth_mechanisms & AUTH_LOGIN != 0;
         let digits = line.iter().filter(|b| b.is_ascii_digit()).count();
         if response.has_capability(EXT_SIZE) && digits <= Self::SIZE_DIGITS {
             let most = u64::try_from(response.size).unwrap_or(u64::MAX);
@@ -84,6 +96,29 @@ mod tests {
             "DSN",
             &Extensions {
                 dsn: true,
+                ..none()
+            },
+        );
+        check(
+            "StartTLS",
+            &Extensions {
+                start_tls: true,
+                ..none()
+            },
+        );
+        check("STARTTLS now", &none());
+        check(
+            "auth plain cram-md5 LOGIN",
+            &Extensions {
+                auth_plain: true,
+                auth_login: true,
+                ..none()
+            },
+        );
+        check(
+            "AUTH LOGIN",
+            &Extensions {
+                auth_login: true,
                 ..none()
             },
         );

@@ -3,20 +3,28 @@
 //! Promises: every assigned transaction comes back as exactly one outcome per recipient; only a
 //! 2xx reply to the final dot is success; the connection ends with exactly one `Close`; no line
 //! break of a peer or of an address ever ends up in a command.
-//! Absent on purpose: sockets, DNS, the store, the choice of what to send next, TLS.
+//! Absent on purpose: sockets, DNS, the store, the choice of what to send next, the handshake of
+//! TLS and what certificates prove.
 //! Fails: never. What the peer does wrong is a temporary failure, with the connection closed.
 
 mod attempt;
+mod auth;
 mod command;
 mod extensions;
+mod opening;
 mod pump;
 mod reply;
 
+pub use self::auth::Hidden;
+
 use self::attempt::{Attempt, Step};
+use self::auth::Exchange;
 use self::extensions::Extensions;
 use self::reply::{Replies, ServerReply, clip};
 use super::Transaction;
 use super::transcript::Transcript;
+use crate::config::table::Secret;
+use crate::envelope::TlsPolicy;
 use crate::id::{EnvelopeId, MessageId};
 use crate::limits::MtaLimits;
 use crate::machine::Machine;
@@ -36,6 +44,10 @@ pub struct Params {
     pub helo: Box<str>,
     /// Whether the peer speaks LMTP (RFC 2033) instead of SMTP.
     pub lmtp: bool,
+    /// What the connection must be.
+    pub tls: TlsPolicy,
+    /// What to authenticate with, if the relay does; needs TLS.
+    pub credentials: Option<Secret>,
     /// Bounds and waits.
     pub limits: Arc<MtaLimits>,
     /// The peer as our own failure texts name it, such as `192.0.2.1 (mx.example.net)`.
@@ -49,6 +61,11 @@ pub enum Event {
     Connected,
     /// The peer sent something. How it is cut makes no difference.
     Received(Bytes),
+    /// The answer to [`Action::StartTls`]: the handshake has succeeded, and with it what the policy
+    /// asks of the certificate.
+    Secured,
+    /// The answer to [`Action::StartTls`]: the handshake has failed for this reason.
+    Unsecured(Box<str>),
     /// The next message to send; only after [`Action::Ready`], else it fails for now.
     Assigned(Transaction),
     /// The answer to [`Action::ReadBody`]: content in CR LF form without dot-stuffing, cut
@@ -75,6 +92,14 @@ pub enum Event {
 pub enum Action {
     /// Write to the peer.
     Send(Bytes),
+    /// Write something secret to the peer.
+    SendHidden(Hidden),
+    /// Shake hands for TLS, dropping what was received and not handed over yet; answered with
+    /// [`Event::Secured`] or [`Event::Unsecured`].
+    StartTls,
+    /// Close the connection and make a new one to the same peer; answered with
+    /// [`Event::Connected`] or [`Event::Closed`].
+    Reconnect,
     /// Read a piece of a message's content, counted from 0; answered with [`Event::Body`] or
     /// [`Event::BodyFailed`].
     ReadBody(MessageId, u32),
@@ -97,6 +122,10 @@ pub struct Client {
     extensions: Extensions,
     actions: VecDeque<Action>,
     deadline: Option<Instant>,
+    /// The connection has TLS.
+    secured: bool,
+    /// TLS was tried and does not work with this peer.
+    clear: bool,
     /// QUIT as soon as no transaction is at hand.
     quitting: bool,
     /// Messages sent.
@@ -119,6 +148,12 @@ enum State {
     Greeting,
     /// Waiting for the reply to EHLO or LHLO, or to HELO.
     Hello { fallback: bool },
+    /// Waiting for the reply to STARTTLS.
+    StartTls,
+    /// The driver is shaking hands.
+    Securing,
+    /// Waiting for the reply to a step of AUTH.
+    Authenticating(Box<Exchange>),
     /// Between transactions.
     Ready,
     /// In a transaction.
@@ -141,6 +176,8 @@ impl Client {
             extensions: Extensions::default(),
             actions: VecDeque::new(),
             deadline: None,
+            secured: false,
+            clear: false,
             quitting: false,
             messages: 0,
             fruitless: 0,
@@ -155,7 +192,7 @@ impl Client {
     }
 
     fn received(&mut self, now: Now, mut bytes: &[u8]) {
-        while !bytes.is_empty() && !matches!(self.state, State::Closed) {
+        while !bytes.is_empty() && !matches!(self.state, State::Closed | State::Securing) {
             let outstanding = self.outstanding();
             match self.replies.receive(&mut bytes, &self.params.limits) {
                 Ok(Some(reply)) => {
@@ -186,9 +223,14 @@ impl Client {
     /// Replies the peer owes us.
     fn outstanding(&self) -> usize {
         match &self.state {
-            State::Connecting | State::Ready | State::Closed => 0,
+            State::Connecting | State::Securing | State::Ready | State::Closed => 0,
             State::Transaction(attempt) => attempt.outstanding(),
-            State::Greeting | State::Hello { .. } | State::Resetting | State::Quitting => 1,
+            State::Greeting
+            | State::Hello { .. }
+            | State::StartTls
+            | State::Authenticating(_)
+            | State::Resetting
+            | State::Quitting => 1,
         }
     }
 
@@ -202,6 +244,7 @@ impl Client {
     }
 
     fn replied(&mut self, now: Now, reply: &ServerReply) {
+        let fall_back = self.may_fall_back();
         let farewell = reply.code() == 421 && !matches!(self.state, State::Quitting);
         match &mut self.state {
             _ if farewell => self.abandon(reply.failure()),
@@ -210,9 +253,11 @@ impl Client {
                 if !*fallback {
                     self.extensions = Extensions::read(reply);
                 }
-                self.idle(now);
+                self.opened(now);
             }
-            State::Hello { fallback: false } if !self.params.lmtp => self.hello(now, true),
+            State::Hello { fallback: false } if fall_back => self.hello(now, true),
+            State::StartTls => self.start_tls_replied(now, reply),
+            State::Authenticating(_) => self.auth_replied(now, reply),
             State::Transaction(attempt) => {
                 if attempt.is_turned_away(reply) {
                     self.actions.push_back(Action::Troubled(reply.failure()));
@@ -225,7 +270,7 @@ impl Client {
             State::Greeting | State::Hello { .. } | State::Resetting => {
                 self.abandon(reply.failure());
             }
-            State::Connecting | State::Ready | State::Closed => {}
+            State::Connecting | State::Securing | State::Ready | State::Closed => {}
         }
     }
 
@@ -402,11 +447,13 @@ impl Client {
     /// What the peer owes us next.
     fn awaited(&self) -> Option<&'static str> {
         match &self.state {
-            State::Connecting | State::Ready | State::Closed => None,
+            State::Connecting | State::Securing | State::Ready | State::Closed => None,
             State::Greeting => Some("the greeting"),
             State::Hello { fallback: true } => Some("the reply to HELO"),
             State::Hello { .. } if self.params.lmtp => Some("the reply to LHLO"),
             State::Hello { .. } => Some("the reply to EHLO"),
+            State::StartTls => Some("the reply to STARTTLS"),
+            State::Authenticating(_) => Some("the reply to AUTH"),
             State::Transaction(attempt) => attempt.awaited(),
             State::Resetting => Some("the reply to RSET"),
             State::Quitting => Some("the reply to QUIT"),
@@ -440,6 +487,9 @@ impl Client {
             return self.close(None);
         }
         let text = why.unwrap_or("connection closed by the peer");
+        if matches!(self.state, State::Securing) {
+            return self.unsecured(text);
+        }
         self.lose(Status::transient(4, 2), text);
     }
 
@@ -449,6 +499,9 @@ impl Client {
         }
         if matches!(self.state, State::Quitting) {
             return self.close(None);
+        }
+        if matches!(self.state, State::Securing) {
+            return self.unsecured("timed out");
         }
         self.lose(Status::transient(4, 2), "timed out");
     }
@@ -460,6 +513,12 @@ impl Client {
             State::Connecting => self.close(None),
             _ => {}
         }
+    }
+
+    /// Sends what a trace must not show.
+    fn send_hidden(&mut self, hidden: Hidden) {
+        self.transcript.client(hidden.reveal().trim_ascii_end());
+        self.actions.push_back(Action::SendHidden(hidden));
     }
 
     fn send(&mut self, bytes: Bytes) {
@@ -480,11 +539,10 @@ impl Machine for Client {
 
     fn handle(&mut self, now: Now, event: Event) {
         match event {
-            Event::Connected if matches!(self.state, State::Connecting) => {
-                self.state = State::Greeting;
-                self.wait(now, self.params.limits.reply_timeout);
-            }
+            Event::Connected if matches!(self.state, State::Connecting) => self.connected(now),
             Event::Connected => {}
+            Event::Secured => self.secured(now),
+            Event::Unsecured(why) => self.unsecured(&why),
             Event::Received(bytes) => self.received(now, &bytes),
             Event::Assigned(transaction) => self.assigned(now, transaction),
             Event::Body { bytes, last } => self.body(now, bytes, last),

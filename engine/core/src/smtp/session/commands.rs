@@ -15,7 +15,7 @@ use crate::smtp::header::{Header, HeaderFlaw};
 use crate::smtp::lines::{self, Malformed, Verb};
 use crate::smtp::path::{self, PathError};
 use crate::time::Now;
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use std::fmt::Write as _;
 use std::mem;
 
@@ -23,6 +23,7 @@ impl Session {
     /// Carries out the command in `self.command`.
     pub(super) fn obey(&mut self, now: Now) {
         let line = self.command.clone();
+        self.command = lines::loggable(line.clone(), self.offer().auth);
         let command = match lines::split(&line) {
             Ok(command) => command,
             Err(Malformed::Control) => return self.refuse(replies::control_character()),
@@ -36,6 +37,8 @@ impl Session {
             Verb::Rset => self.rset(argument),
             Verb::Ehlo => self.greet(argument, true),
             Verb::Helo => self.greet(argument, false),
+            Verb::Starttls => self.starttls(argument),
+            Verb::Auth => self.auth(argument),
             Verb::Quit => self.quit(argument),
             Verb::Help => self.help(argument),
             Verb::Vrfy => self.vrfy(argument),
@@ -83,7 +86,9 @@ impl Session {
         });
         self.say(&line);
         if extended {
-            extensions::announce(&self.params.settings, &mut self.output);
+            let mut lines = BytesMut::new();
+            extensions::announce(&self.offer(), &mut lines);
+            self.output.unsplit(lines);
         }
         Ok(())
     }
@@ -92,6 +97,7 @@ impl Session {
         if self.greeting.is_none() || !matches!(self.phase, Phase::Idle) {
             return Err(replies::not_now());
         }
+        self.admits()?;
         if self.mails >= self.limits().mails_per_session {
             return Err(replies::too_many_mails());
         }
@@ -101,7 +107,7 @@ impl Session {
             PathError::Syntax => replies::sender_syntax(),
             PathError::NotAscii => replies::needs_utf8(),
         })?;
-        let parameters = extensions::mail(parameters, settings)?;
+        let parameters = extensions::mail(parameters, &self.offer())?;
         let octets = parameters.size.unwrap_or(0);
         self.phase = Phase::Reserving(Mail { sender, parameters });
         self.actions.push_back(Action::Reserve { octets });
@@ -128,7 +134,7 @@ impl Session {
             Err(PathError::NotAscii) => return Err(replies::needs_utf8()),
             _ => return Err(replies::rcpt_syntax()),
         };
-        let parameters = extensions::rcpt(parameters, settings)?;
+        let parameters = extensions::rcpt(parameters, &self.offer())?;
         let expand = Action::Expand {
             sender: transaction.sender.clone(),
             rcpt: address.clone(),
@@ -362,7 +368,12 @@ impl Session {
         if !argument.is_empty() {
             return Err(replies::no_argument());
         }
-        self.say("214-2.0.0 Commands: HELO EHLO MAIL RCPT DATA RSET NOOP VRFY HELP QUIT");
+        let offer = self.offer();
+        let starttls = if offer.starttls { " STARTTLS" } else { "" };
+        let auth = if offer.auth_open { " AUTH" } else { "" };
+        self.say(&format!(
+            "214-2.0.0 Commands: HELO EHLO{starttls}{auth} MAIL RCPT DATA RSET NOOP VRFY HELP QUIT"
+        ));
         self.say("214 2.0.0 End of HELP info");
         Ok(())
     }

@@ -1,27 +1,29 @@
 //! The server side of an SMTP connection (RFC 5321) as a machine.
 //!
 //! What: octets in, replies and transactions out. Commands and their answers are in `commands`,
-//! the text of refusals in `replies`.
+//! STARTTLS and AUTH in `security`, the text of refusals in `replies`.
 //! Promises: however the stream is cut, the outcome is the same; a message is acknowledged after
 //! [`Event::Committed`] and never before; a refused command leaves everything as it was; after
 //! [`Action::Close`] nothing follows; what is held in memory is bounded by the limits.
-//! Absent on purpose: sockets, DNS, rules, the store. They are actions, answered by events.
-//! TLS, authentication and filters are not part of it.
+//! Absent on purpose: sockets, DNS, rules, the store, the handshake of TLS, who knows which
+//! password. They are actions, answered by events. Filters are not part of it.
 //! Fails: never. A peer's mistake is a reply; a failure of ours arrives as one.
 //!
 //! A driver should offer [`Event::Received`] only while [`Session::wants_input`] says so.
 
 mod commands;
+mod interface;
 mod replies;
+mod security;
 mod trace;
 mod transaction;
 
 use super::data::Data;
 use super::lines::{self, Cut};
+use super::sasl::Exchange;
 use super::transcript::Transcript;
-use crate::addr::{Address, Source};
-use crate::envelope::{Delivery, Envelope};
-use crate::id::{EnvelopeId, MessageId};
+use crate::addr::Address;
+use crate::id::EnvelopeId;
 use crate::limits::Limits;
 use crate::machine::Machine;
 use crate::queue::Message;
@@ -29,203 +31,16 @@ use crate::reply::Reply;
 use crate::rng::Rng;
 use crate::time::Now;
 use bytes::{Bytes, BytesMut};
+pub use interface::{
+    Action, Content, Ending, Event, Incoming, Note, Params, Recipient, Settings, Starttls, Verdict,
+};
+pub(super) use security::Offer;
+pub use security::{Auth, AuthResult};
 use std::collections::VecDeque;
 use std::mem;
-use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 use trace::Greeting;
 use transaction::{Mail, Rcpt, Transaction};
-
-/// What all sessions of a listener have in common.
-#[derive(Clone, Debug)]
-pub struct Settings {
-    /// Every bound.
-    pub limits: Arc<Limits>,
-    /// Our name: in the banner, in trace fields, and for addresses without a domain.
-    pub hostname: Box<str>,
-    /// Name of the software: in the banner and in trace fields.
-    pub software: Box<str>,
-    /// Whether DSN (RFC 3461) is offered; `no-dsn` turns it off.
-    pub dsn: bool,
-    /// Whether trace fields keep the client to themselves; `mask-src`.
-    pub mask_source: bool,
-}
-
-/// What is known of a connection when it begins.
-#[derive(Clone, Debug)]
-pub struct Params {
-    /// What the listener says.
-    pub settings: Arc<Settings>,
-    /// Tag of the listener, or empty.
-    pub tag: Box<str>,
-    /// The client's address.
-    pub source: Source,
-    /// The client's name from reverse DNS; anything that is no host name becomes `<unknown>`.
-    pub rdns: Box<str>,
-    /// Whether it came through a loopback address or the control socket: messages are completed.
-    pub local: bool,
-    /// Whether the client is known to us, as on the control socket.
-    pub authenticated: bool,
-    /// Who it is, or empty.
-    pub username: Box<str>,
-    /// Number of the session, as the log shows it.
-    pub number: u64,
-    /// Seed of everything random.
-    pub seed: u64,
-}
-
-/// One delivery a recipient leads to.
-#[derive(Clone, Debug)]
-pub struct Recipient {
-    /// Where to, after expansion.
-    pub dest: Address,
-    /// Name of the action that was chosen.
-    pub action: Box<str>,
-    /// Who delivers, and how.
-    pub delivery: Delivery,
-    /// Lifetime of the envelope.
-    pub ttl: Duration,
-    /// Whether `dest` came from expansion.
-    pub internal: bool,
-}
-
-/// What happened.
-#[derive(Debug)]
-pub enum Event {
-    /// Octets from the client; any number.
-    Received(Bytes),
-    /// The answer to [`Action::Reserve`].
-    Reserved(MessageId),
-    /// There is no message-id to be had; 421 ends the session.
-    ReserveFailed(Reply),
-    /// The answer to [`Action::Expand`]: where the recipient leads, or why it is refused. A
-    /// refusal with 421 ends the session.
-    Expanded(Result<Vec<Recipient>, Reply>),
-    /// One [`Action::Spool`] is written.
-    Spooled,
-    /// One [`Action::Spool`] could not be written.
-    SpoolFailed(Reply),
-    /// The message of [`Action::Commit`] is durable.
-    Committed,
-    /// It is not, and will not be; 421 ends the session.
-    CommitFailed(Reply),
-    /// The client is gone.
-    Closed,
-    /// The deadline has passed.
-    TimedOut,
-    /// The daemon is stopping: no more transactions. A message that is arriving may finish.
-    Stopping,
-}
-
-/// What to do.
-#[derive(Debug)]
-pub enum Action {
-    /// Send to the client.
-    Send(Bytes),
-    /// Find a message-id nobody uses, and room for a message.
-    Reserve {
-        /// Octets it will have, as far as the client says (SIZE, RFC 1870); else 0.
-        octets: u64,
-    },
-    /// Find out where a recipient leads.
-    Expand {
-        /// Return path.
-        sender: Address,
-        /// Recipient; not null.
-        rcpt: Address,
-    },
-    /// Append to the temporary file of the transaction; answered, in order, with
-    /// [`Event::Spooled`] or [`Event::SpoolFailed`].
-    Spool(Bytes),
-    /// Make a message durable. The temporary file goes along.
-    Commit(Box<Incoming>),
-    /// The transaction is over without a message: drop its temporary file and its id.
-    Discard(MessageId),
-    /// Write a log line.
-    Log(Note),
-    /// Close the connection, when all is sent.
-    Close(Ending),
-}
-
-/// A message that was taken.
-#[derive(Debug)]
-pub struct Incoming {
-    /// Facts about it.
-    pub message: Message,
-    /// At least one.
-    pub envelopes: Vec<Envelope>,
-    /// Its content.
-    pub content: Content,
-}
-
-/// Content of an [`Incoming`] message, trace field included.
-#[derive(Debug)]
-pub enum Content {
-    /// All of it.
-    Whole(Bytes),
-    /// It is the temporary file, from its beginning to its end.
-    Spooled,
-}
-
-/// Something worth a line in the log (spec/smtpd.md Appendix C).
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Note {
-    /// `smtp message`: a message is durable.
-    Message {
-        /// Its number.
-        message: MessageId,
-        /// Octets.
-        size: u64,
-        /// Recipients accepted.
-        recipients: usize,
-        /// Whether the client said EHLO.
-        extended: bool,
-    },
-    /// `smtp envelope`: one of its envelopes.
-    Envelope {
-        /// Its number.
-        envelope: EnvelopeId,
-        /// Return path.
-        sender: Address,
-        /// Destination.
-        dest: Address,
-    },
-    /// `smtp failed-command`: a command was refused.
-    FailedCommand {
-        /// The line as received, without credentials; any octets.
-        command: Bytes,
-        /// What we said.
-        reply: Reply,
-    },
-}
-
-/// Why a session ended; the `reason` of `smtp disconnected`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Ending {
-    /// QUIT.
-    Quit,
-    /// The client went away.
-    Disconnected,
-    /// The client was too slow.
-    Timeout,
-    /// We are stopping.
-    Stopping,
-    /// We refused to go on.
-    Error,
-}
-
-impl Ending {
-    /// The word of the log.
-    pub const fn word(self) -> &'static str {
-        match self {
-            Self::Quit => "quit",
-            Self::Disconnected => "disconnected",
-            Self::Timeout => "timeout",
-            Self::Stopping => "stopping",
-            Self::Error => "error",
-        }
-    }
-}
 
 /// The server side of one connection.
 pub struct Session {
@@ -241,6 +56,7 @@ pub struct Session {
     /// The line that is being answered.
     command: Bytes,
     errors: usize,
+    auth_failures: usize,
     mails: usize,
     /// Pieces handed to the temporary file and not acknowledged.
     spooling: usize,
@@ -262,6 +78,14 @@ enum Phase {
     Open(Transaction),
     /// RCPT waits for its expansion.
     Expanding(Transaction, Rcpt),
+    /// STARTTLS waits for the handshake.
+    Handshake,
+    /// AUTH waits for the client's answer to a challenge.
+    Exchange(Box<Exchange>),
+    /// AUTH of this user waits for a verdict.
+    Checking(Box<str>),
+    /// It was wrong, which the client learns at this time.
+    HoldingBack(Instant),
     /// The message is arriving.
     Data(Box<Arriving>),
     /// It is here, and the temporary file is being written.
@@ -304,6 +128,7 @@ impl Session {
             actions: VecDeque::new(),
             command: Bytes::new(),
             errors: 0,
+            auth_failures: 0,
             mails: 0,
             spooling: 0,
             stopping: false,
@@ -315,6 +140,9 @@ impl Session {
         let settings = &session.params.settings;
         let banner = format!("220 {} ESMTP {}\r\n", settings.hostname, settings.software);
         session.output.extend_from_slice(banner.as_bytes());
+        if let Some(tls) = session.params.tls.clone() {
+            session.actions.push_back(Action::Log(Note::Tls(tls)));
+        }
         session.flush();
         session
     }
@@ -339,9 +167,10 @@ impl Session {
     /// must keep up.
     pub fn wants_input(&self) -> bool {
         match self.phase {
-            Phase::Idle | Phase::Open(_) => true,
+            Phase::Idle | Phase::Open(_) | Phase::Exchange(_) => true,
             Phase::Data(_) => self.spooling < 2,
-            Phase::Closed => false,
+            // What comes now is for the handshake.
+            Phase::Handshake | Phase::Closed => false,
             _ => self.input.len() < self.limits().command_line,
         }
     }
@@ -364,42 +193,71 @@ impl Session {
 
     /// Makes what can be made of the input, until it is used up or an answer is needed.
     fn run(&mut self, now: Now) {
-        let line_limit = self.limits().command_line;
         loop {
             match &self.phase {
-                Phase::Idle | Phase::Open(_) if self.stopping => {
+                Phase::Idle | Phase::Open(_) | Phase::Exchange(_) if self.stopping => {
                     self.end(&replies::stopping(), Ending::Stopping);
                 }
-                Phase::Idle | Phase::Open(_) => match lines::cut(&mut self.input, line_limit) {
-                    Cut::Line(line) => {
-                        self.line_since = None;
-                        self.waiting_since = now.mono;
-                        self.transcript.client(&line);
-                        self.command = line;
-                        self.obey(now);
-                    }
-                    Cut::Bare(line) => {
-                        self.transcript.client(&line);
-                        self.command = line;
-                        self.refuse(replies::bare_lf());
-                    }
-                    Cut::TooLong => {
-                        self.refuse(replies::line_too_long());
-                        self.close(Ending::Error);
-                    }
-                    Cut::Partial => {
-                        let begun = !self.input.is_empty();
-                        self.line_since = begun.then(|| self.line_since.unwrap_or(now.mono));
+                Phase::Idle | Phase::Open(_) | Phase::Exchange(_) => {
+                    if !self.read_line(now) {
                         break;
                     }
-                },
+                }
                 Phase::Data(_) if !self.input.is_empty() => self.arrive(now),
                 _ => break,
             }
         }
-        if matches!(self.phase, Phase::Idle | Phase::Open(_) | Phase::Data(_)) {
+        if matches!(
+            self.phase,
+            Phase::Idle | Phase::Open(_) | Phase::Exchange(_) | Phase::Data(_)
+        ) {
             self.flush();
         }
+    }
+
+    /// Takes a line off the input, if there is a whole one, and acts upon it.
+    fn read_line(&mut self, now: Now) -> bool {
+        let exchange = matches!(self.phase, Phase::Exchange(_));
+        let limits = self.limits();
+        let limit = if exchange {
+            limits.auth_line
+        } else {
+            limits.command_line
+        };
+        match lines::cut(&mut self.input, limit) {
+            Cut::Line(line) => {
+                self.line_since = None;
+                self.waiting_since = now.mono;
+                self.transcript.client(&line);
+                match mem::replace(&mut self.phase, Phase::Idle) {
+                    Phase::Exchange(exchange) => self.respond(*exchange, &line),
+                    phase => {
+                        self.phase = phase;
+                        self.command = line;
+                        self.obey(now);
+                    }
+                }
+            }
+            Cut::Bare(line) => {
+                self.transcript.client(&line);
+                if exchange {
+                    self.phase = Phase::Idle;
+                } else {
+                    self.command = lines::loggable(line, self.offer().auth);
+                }
+                self.refuse(replies::bare_lf());
+            }
+            Cut::TooLong => {
+                self.refuse(replies::line_too_long());
+                self.close(Ending::Error);
+            }
+            Cut::Partial => {
+                let begun = !self.input.is_empty();
+                self.line_since = begun.then(|| self.line_since.unwrap_or(now.mono));
+                return false;
+            }
+        }
+        true
     }
 
     /// Takes content off the input.
@@ -451,9 +309,8 @@ impl Session {
         let ends = reply.code() == 421;
         self.transcript.judged(&self.command, false);
         self.write(&reply);
-        let command = mem::take(&mut self.command);
         self.actions.push_back(Action::Log(Note::FailedCommand {
-            command: self.transcript.redacted(&command),
+            command: mem::take(&mut self.command),
             reply,
         }));
         if ends {
@@ -482,7 +339,13 @@ impl Session {
             | Phase::Spooling(transaction, _) => Some(transaction),
             Phase::Data(arriving) => Some(arriving.transaction),
             Phase::Closed => return,
-            Phase::Idle | Phase::Reserving(_) | Phase::Committing(_) => None,
+            Phase::Idle
+            | Phase::Handshake
+            | Phase::Exchange(_)
+            | Phase::Checking(_)
+            | Phase::HoldingBack(_)
+            | Phase::Reserving(_)
+            | Phase::Committing(_) => None,
         };
         if let Some(transaction) = transaction {
             self.actions.push_back(Action::Discard(transaction.message));
@@ -508,6 +371,21 @@ impl Machine for Session {
             }
             (Phase::Expanding(transaction, rcpt), Event::Expanded(result)) => {
                 self.expanded(transaction, rcpt, result);
+            }
+            (Phase::Handshake, Event::Secured(tls)) => self.secured(now, tls),
+            // In clear, behind STARTTLS: whoever reads it here would take it for TLS later.
+            (Phase::Handshake, Event::Received(_)) => {
+                self.phase = Phase::Handshake;
+                self.close(Ending::Error);
+            }
+            (Phase::Checking(username), Event::Authenticated(verdict)) => {
+                self.phase = Phase::Idle;
+                self.checked(now, username, verdict);
+            }
+            (Phase::HoldingBack(until), Event::TimedOut) if until <= now.mono => {
+                self.phase = Phase::Idle;
+                self.waiting_since = now.mono;
+                self.turn_away();
             }
             (Phase::Committing(pending), Event::Committed) => self.committed(*pending),
             (Phase::Committing(pending), Event::CommitFailed(reply)) => {
@@ -558,10 +436,11 @@ impl Machine for Session {
         let limits = self.limits();
         let idle = self.waiting_since.checked_add(limits.session_timeout);
         match (&self.phase, self.line_since) {
-            (Phase::Idle | Phase::Open(_), None) => idle,
-            (Phase::Idle | Phase::Open(_), Some(since)) => {
+            (Phase::Idle | Phase::Open(_) | Phase::Exchange(_), None) => idle,
+            (Phase::Idle | Phase::Open(_) | Phase::Exchange(_), Some(since)) => {
                 since.checked_add(limits.command_timeout)
             }
+            (Phase::HoldingBack(until), _) => Some(*until),
             (Phase::Data(arriving), _) => {
                 let whole = arriving.since.checked_add(limits.data_timeout);
                 whole.into_iter().chain(idle).min()

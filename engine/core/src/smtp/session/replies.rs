@@ -25,6 +25,17 @@ replies! {
     already_greeted = 503, permanent(5, 1), "Invalid command: Already identified";
     greeting_without_name = 501, permanent(5, 1), "Invalid command: HELO/EHLO requires domain name";
     greeting_name = 501, permanent(5, 4), "Invalid command arguments: Invalid domain name";
+    tls_required = 530, permanent(7, 0), "Must issue a STARTTLS command first";
+    auth_required = 530, permanent(7, 0), "Authentication required";
+    already_secure = 503, permanent(5, 1), "Invalid command: Channel already secured";
+    behind_starttls = 554, permanent(7, 0), "Nothing may follow STARTTLS before the reply to it";
+    already_authenticated = 503, permanent(5, 1), "Invalid command: Already authenticated";
+    auth_needs_tls = 538, permanent(7, 11), "Encryption required: Must issue a STARTTLS command first";
+    unknown_mechanism = 504, permanent(5, 4), "Invalid command arguments: Unknown authentication mechanism";
+    not_base64 = 501, permanent(5, 2), "Syntax error: Not base64";
+    auth_syntax = 501, permanent(5, 2), "Syntax error: No name and password";
+    auth_cancelled = 501, permanent(7, 0), "Authentication cancelled";
+    auth_failed = 535, permanent(7, 8), "Authentication failed";
     sender_syntax = 553, permanent(1, 0), "Other address status: Sender address syntax error";
     rcpt_syntax = 501, permanent(1, 3), "Bad destination mailbox address syntax: Recipient address syntax error";
     needs_utf8 = 553, permanent(6, 7), "Non-ASCII addresses need SMTPUTF8, which is not offered";

@@ -47,19 +47,37 @@ pub(super) fn received(
         }
         write!(
             field,
-            "\r\n\tby {} ({}) with {}SMTP{} id {}",
+            "\r\n\tby {} ({}) with {}SMTP{}{} id {}",
             settings.hostname,
             settings.software,
             if greeting.extended { "E" } else { "" },
+            if params.tls.is_some() { "S" } else { "" },
             if params.authenticated { "A" } else { "" },
             transaction.message
         )?;
+        if let Some(tls) = &params.tls {
+            let verified = if tls.verified { "YES" } else { "NO" };
+            write!(field, " ({tls}:{verified})")?;
+            if settings.received_auth {
+                match params.authenticated {
+                    true => write!(field, " auth=yes user={}", harmless(&params.username))?,
+                    false => write!(field, " auth=no")?,
+                }
+            }
+        }
         if let Some(rcpt) = transaction.only_rcpt() {
             write!(field, "\r\n\tfor <{}>", rcpt.as_str())?;
         }
         write!(field, ";\r\n\t{}\r\n", date(at))
     })();
     out.extend_from_slice(field.as_bytes());
+}
+
+/// A user's name where it can break neither the field nor its comments.
+fn harmless(username: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "@._-+=/".contains(c);
+    let shown = username.chars().map(|c| if plain(c) { c } else { '?' });
+    shown.collect()
 }
 
 /// The fields a local client's message must have.
