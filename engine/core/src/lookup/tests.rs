@@ -515,7 +515,7 @@ fn the_trail_tells_visits_questions_and_decisions_in_order() {
     expect![[r#"
         0 address info@example.org
         domain <ours> example.org: Some("")
-        Address("info@example.org") line 3 in
+        <info@example.org> line 3 in
         1 user info
         alias <> info: Some("bob")
         2 user bob
