@@ -84,7 +84,7 @@ fn dead_and_flooded_destinations_cost_others_little() {
 }
 
 /// The first broken promise of a world with a planted bug.
-fn planted(bug: Bug) -> Box<Found> {
+fn planted(bug: Bug) -> Found {
     let mut seeds = 0..10;
     let found = seeds.find_map(|seed| {
         let plan = Plan {
@@ -93,7 +93,7 @@ fn planted(bug: Bug) -> Box<Found> {
         };
         run(seed, &plan).err()
     });
-    found.unwrap_or_else(|| panic!("{bug:?} is not found"))
+    *found.unwrap_or_else(|| panic!("{bug:?} is not found"))
 }
 
 /// Each planted bug is found, and for what it is.

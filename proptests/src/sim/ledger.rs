@@ -396,15 +396,12 @@ impl Ledger {
         }
         let lawful = match (entry.fate, end) {
             (_, End::Removed | End::Reported) | (Fate::Partly, _) => true,
+            // Unless it came back too late for this one.
             (Fate::From(from), End::Expired) => {
-                // It came back too late for this one.
-                let left = entry.since + entry.expiry.since(entry.ctime);
-                left < from + LONGEST_WAIT
+                entry.since + entry.expiry.since(entry.ctime) < from + LONGEST_WAIT
             }
-            (Fate::From(_), End::Delivered) => true,
-            (Fate::From(_), End::Failed) => false,
-            (Fate::Never, End::Expired) => true,
-            (Fate::Never, _) => false,
+            (Fate::From(_), end) => end == End::Delivered,
+            (Fate::Never, end) => end == End::Expired,
             (Fate::Nowhere, end) => matches!(end, End::Failed | End::Expired),
         };
         if lawful {

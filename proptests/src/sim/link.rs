@@ -356,7 +356,7 @@ impl World {
         }
     }
 
-    pub(super) fn to_peer(&mut self, session: SessionId, octets: &Bytes) {
+    pub(super) fn reach_peer(&mut self, session: SessionId, octets: &Bytes) {
         let Some(link) = self.links.get_mut(&session) else {
             return;
         };
@@ -417,7 +417,12 @@ impl World {
         }
     }
 
-    pub(super) fn to_client(&mut self, session: SessionId, octets: Bytes, confirms: &[EnvelopeId]) {
+    pub(super) fn reach_client(
+        &mut self,
+        session: SessionId,
+        octets: Bytes,
+        confirms: &[EnvelopeId],
+    ) {
         let Some(link) = self.links.get_mut(&session) else {
             return;
         };

@@ -85,7 +85,7 @@ pub fn run(seed: u64, plan: &Plan) -> Result<Report, Box<Found>> {
     let mut world = World::new(seed, plan.clone(), None);
     let lived = guarded(&mut world);
     let Err(breach) = lived else {
-        return Ok(Report::of(world));
+        return Ok(Report::of(&world));
     };
     let lines = breach.envelope.map_or_else(Vec::new, |id| {
         let mut again = World::new(seed, plan.clone(), Some(id.message()));

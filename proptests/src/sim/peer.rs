@@ -151,7 +151,7 @@ impl Peer {
             Temper::Mute => {}
             Temper::Busy => peer.farewell(&mut said),
             Temper::Crowded(most) if host.open > most => peer.farewell(&mut said),
-            _ => peer.say(220, "peer.test at your service", Vec::new(), &mut said),
+            _ => peer.say(220, "peer.test at your service", &[], &mut said),
         }
         (peer, said)
     }
@@ -198,17 +198,17 @@ impl Peer {
         let verb = line.get(..4).unwrap_or_default().to_ascii_uppercase();
         match verb.as_str() {
             "EHLO" if self.temper == Temper::Plain => {
-                self.say(500, "command unknown", Vec::new(), said);
+                self.say(500, "command unknown", &[], said);
             }
             "EHLO" | "LHLO" => self.hello(said),
-            "HELO" => self.say(250, "hello", Vec::new(), said),
+            "HELO" => self.say(250, "hello", &[], said),
             "MAIL" if self.temper == Temper::TurnsAway => {
-                self.say(451, "not now", Vec::new(), said);
+                self.say(451, "not now", &[], said);
             }
             "MAIL" => {
                 self.mail = true;
                 self.rcpts.clear();
-                self.say(250, "sender is fine", Vec::new(), said);
+                self.say(250, "sender is fine", &[], said);
             }
             "RCPT" => {
                 let rcpt = line.split(['<', '>']).nth(1).unwrap_or_default();
@@ -216,23 +216,23 @@ impl Peer {
                 if code == 550 {
                     said.push(Say::Refuse(rcpt.into()));
                 }
-                self.say(code, text, Vec::new(), said);
+                self.say(code, text, &[], said);
             }
-            "DATA" if self.rcpts.is_empty() => self.say(503, "RCPT first", Vec::new(), said),
+            "DATA" if self.rcpts.is_empty() => self.say(503, "RCPT first", &[], said),
             "DATA" => {
                 self.mode = Mode::Content;
-                self.say(354, "go ahead", Vec::new(), said);
+                self.say(354, "go ahead", &[], said);
             }
             "RSET" => {
                 self.mail = false;
                 self.rcpts.clear();
-                self.say(250, "forgotten", Vec::new(), said);
+                self.say(250, "forgotten", &[], said);
             }
             "QUIT" => {
-                self.say(221, "bye", Vec::new(), said);
+                self.say(221, "bye", &[], said);
                 self.close(said);
             }
-            _ => self.say(500, "command unknown", Vec::new(), said),
+            _ => self.say(500, "command unknown", &[], said),
         }
     }
 
@@ -264,7 +264,7 @@ impl Peer {
             Temper::DefersAtDot if luck < 3 => {
                 let replies = if self.lmtp { rcpts.len() } else { 1 };
                 for _ in 0..replies {
-                    self.say(451, "try again", Vec::new(), said);
+                    self.say(451, "try again", &[], said);
                 }
                 return;
             }
@@ -286,10 +286,10 @@ impl Peer {
         }
         if self.lmtp {
             for rcpt in rcpts {
-                self.say(250, "taken", vec![rcpt], said);
+                self.say(250, "taken", &[rcpt], said);
             }
         } else {
-            self.say(250, "taken", rcpts, said);
+            self.say(250, "taken", &rcpts, said);
         }
     }
 
@@ -297,11 +297,11 @@ impl Peer {
         let dsn = if self.dsn { "250-DSN\r\n" } else { "" };
         let text =
             format!("250-peer.test\r\n250-PIPELINING\r\n{dsn}250-SIZE 0\r\n250 8BITMIME\r\n");
-        self.put(text.into_bytes(), Vec::new(), said);
+        self.put(text.into_bytes(), &[], said);
     }
 
     fn farewell(&mut self, said: &mut Vec<Say>) {
-        self.say(421, "too busy", Vec::new(), said);
+        self.say(421, "too busy", &[], said);
         self.close(said);
     }
 
@@ -310,7 +310,7 @@ impl Peer {
         said.push(Say::Close);
     }
 
-    fn say(&mut self, code: u16, text: &str, confirms: Vec<Box<str>>, said: &mut Vec<Say>) {
+    fn say(&mut self, code: u16, text: &str, confirms: &[Box<str>], said: &mut Vec<Say>) {
         let line = match self.temper {
             Temper::Wordy => {
                 let more = format!("{code}-{}\r\n", "and so on ".repeat(7)).repeat(5);
@@ -321,7 +321,7 @@ impl Peer {
         self.put(line.into_bytes(), confirms, said);
     }
 
-    fn put(&mut self, octets: Vec<u8>, confirms: Vec<Box<str>>, said: &mut Vec<Say>) {
+    fn put(&mut self, octets: Vec<u8>, confirms: &[Box<str>], said: &mut Vec<Say>) {
         let millis = 1 + self.rng.below(20);
         let after = match self.temper {
             Temper::Slow => Duration::from_millis(millis * 1000),
@@ -348,7 +348,7 @@ impl Peer {
             said.push(Say::Reply {
                 after,
                 octets: octets.slice(start..end),
-                confirms: if last { confirms.clone() } else { Vec::new() },
+                confirms: if last { confirms.to_vec() } else { Vec::new() },
             });
             start = end;
         }

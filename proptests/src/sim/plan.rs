@@ -112,7 +112,7 @@ impl Plan {
 
 /// Limits that bite, each in some worlds.
 fn tighten(limits: &mut Limits, seed: u64) {
-    let rare = |one_in: u64| seed / 2 % one_in == 0;
+    let rare = |one_in: u64| (seed / 2).is_multiple_of(one_in);
     let delay = |one_in, seconds| Duration::from_secs(if rare(one_in) { seconds } else { 0 });
     limits.inflight = 60;
     limits.schedule_batch = 7;
@@ -324,7 +324,7 @@ impl Scene {
             }
             // It is served by the host of another domain.
             4 => found(vec![(10, 0), (20, host)], rng),
-            5 => return self.smart(name, host, number % 2 == 0),
+            5 => return self.smart(name, host, number.is_multiple_of(2)),
             6 => return self.local(name, fate),
             _ => found(vec![(10, host)], rng),
         };

@@ -148,7 +148,8 @@ fn content(message: MessageId, octets: usize) -> Vec<u8> {
     let mut number = 0;
     while content.len() < octets {
         let dots = ".".repeat(number % 4);
-        content.push_str(&format!("{dots}line {number} of {message}\r\n"));
+        let line = format!("{dots}line {number} of {message}\r\n");
+        content.push_str(&line);
         number += 1;
     }
     content.into_bytes()

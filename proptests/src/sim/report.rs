@@ -31,7 +31,7 @@ pub struct Report {
 }
 
 impl Report {
-    pub(super) fn of(world: World) -> Self {
+    pub(super) fn of(world: &World) -> Self {
         let mut ends = BTreeMap::new();
         let mut delays = Vec::new();
         for (_, entry) in world.ledger.iter() {
@@ -41,7 +41,11 @@ impl Report {
             let healthy = entry.from_client && entry.fate == Fate::From(Duration::ZERO);
             let flooded = &*world.scene.domains[world.scene.flooded].name == entry.dest.domain();
             if healthy && !flooded {
-                delays.extend(entry.first_taken.map(|taken| taken - entry.since));
+                delays.extend(
+                    entry
+                        .first_taken
+                        .map(|taken| taken.saturating_sub(entry.since)),
+                );
             }
         }
         delays.sort_unstable();

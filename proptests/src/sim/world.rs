@@ -278,7 +278,7 @@ impl World {
             Step::Written(of, write) => self.written(of, write),
             Step::Retry(of) if of == life => self.retry(),
             Step::Answer(of, query, name, lookup) if of == life => {
-                self.answer(query, &name, lookup)
+                self.answer(query, &name, lookup);
             }
             Step::Run(of, envelope) if of == life => self.run(&envelope),
             Step::Report(of, envelopes) if of == life => self.report(&envelopes),
@@ -290,8 +290,10 @@ impl World {
             Step::Connected(session) => self.connected(session),
             Step::Unconnected(session, why) => self.unconnected(session, why),
             Step::Order(session, transaction) => self.order(session, transaction),
-            Step::ToPeer(session, octets) => self.to_peer(session, &octets),
-            Step::ToClient(session, octets, confirms) => self.to_client(session, octets, &confirms),
+            Step::ToPeer(session, octets) => self.reach_peer(session, &octets),
+            Step::ToClient(session, octets, confirms) => {
+                self.reach_client(session, octets, &confirms);
+            }
             Step::PeerClosed(session) => self.peer_closed(session),
             Step::ClientClosed(session) => self.client_closed(session),
             Step::Deadline(session) => self.link_deadline(session),
@@ -464,14 +466,12 @@ impl World {
             .zones
             .get(name)
             .map(|number| &self.scene.domains[*number]);
-        match domain {
-            Some(domain) => domain.zone.answer(self.elapsed, &self.scene.hosts),
-            None => {
-                let failure =
-                    Failure::new(Status::permanent(1, 2), format!("no {lookup:?} for {name}"));
-                (Duration::ZERO, Err(Unresolved::Permanent(failure)))
-            }
+        if let Some(domain) = domain {
+            return domain.zone.answer(self.elapsed, &self.scene.hosts);
         }
+        let text = format!("no {lookup:?} for {name}");
+        let failure = Failure::new(Status::permanent(1, 2), text);
+        (Duration::ZERO, Err(Unresolved::Permanent(failure)))
     }
 
     /// The planted bug that tries an envelope before its time.
