@@ -17,3 +17,4 @@ mod selection;
 mod setup;
 mod signals;
 mod submission;
+mod tls;
