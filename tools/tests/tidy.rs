@@ -24,6 +24,7 @@ const BORDERS: [(&str, &[&str]); 3] = [
             "mail-parser",
             "postcard",
             "rand",
+            "rsasl",
             "serde",
             "smtp-proto",
         ],
