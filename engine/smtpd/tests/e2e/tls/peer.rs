@@ -43,15 +43,14 @@ impl Manners {
 
     /// No TLS at all.
     pub(super) fn clear() -> Self {
-        let none = Self {
+        Self {
             tls: None,
             immediate: false,
             broken: false,
             auth: "",
             verdict: "",
             injected: "",
-        };
-        none
+        }
     }
 }
 
