@@ -18,7 +18,7 @@ context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
 context.load_cert_chain('server.crt', 'server.key')
 def judge(server, session, envelope, mechanism, data):
     right = data.login == b'me@us.example' and data.password == b'correct horse'
-    return AuthResult(success=right)
+    return AuthResult(success=right, handled=False)
 other = {'PLAIN': 'LOGIN', 'LOGIN': 'PLAIN'}[mechanism]
 def serve():
     return SMTP(handler, loop=loop, tls_context=context, require_starttls=True,
