@@ -1163,9 +1163,9 @@ mod mta {
         expect![[r#"
             {"id":1,"domain":"slow.example","port":null,"scheme":"smtp","mx":false,"backup":null,"sourcetable":null,"helotable":null,"heloname":null,"auth":null,"pki":null,"ca":null,"tls":null,"ciphers":null,"protocols":null,"refcount":2,"ntask":1,"nconn":1,"lastconn":1795335394,"until":1795335405,"wait":["connector"],"connectors":[{"source":null,"nconn":1,"lastconn":1795335394,"until":1795335401,"flags":["WAIT","LIMIT_HOST"]}]}
             {"id":2,"domain":"127.0.0.20","port":2526,"scheme":"smtp","mx":true,"backup":"mx2.example.org","sourcetable":"srcs","helotable":"names","heloname":"x.example.org","auth":"secrets:lbl","pki":"mx.example.org","ca":"private","tls":"tls no-verify","ciphers":"HIGH","protocols":"tlsv1.3","refcount":2,"ntask":50,"nconn":0,"lastconn":null,"until":null,"wait":["MX","connector","ONHOLD"],"connectors":[{"source":"127.0.0.1","nconn":0,"lastconn":1795335263,"until":null,"flags":["ERROR_ROUTE_NET"]},{"source":"::1","nconn":0,"lastconn":null,"until":null,"flags":["NEW"]}]}
-            {"id":5,"source":null,"address":"127.0.0.13","port":25,"name":"mx.ok.example","flags":[],"nconn":1,"penalty":0,"until":null,"error":null}
-            {"id":1,"source":"::1","address":"::1","port":25,"name":"mx.dead.example\u001b[2J","flags":["N","D"],"nconn":0,"penalty":2,"until":1795335459,"error":"connection refused"}
-            {"id":16,"source":null,"address":"127.0.0.13","port":25,"name":null,"flags":["Q"],"nconn":0,"penalty":0,"until":1795335402,"error":null}
+            {"id":5,"source":null,"address":"127.0.0.13","port":25,"name":"mx.ok.example","flags":[],"nconn":1,"penalty":0,"until":null,"error":null,"tls":"TLSv1.3:TLS_AES_256_GCM_SHA384:256:valid"}
+            {"id":1,"source":"::1","address":"::1","port":25,"name":"mx.dead.example\u001b[2J","flags":["N","D"],"nconn":0,"penalty":2,"until":1795335459,"error":"connection refused","tls":null}
+            {"id":16,"source":null,"address":"127.0.0.13","port":25,"name":null,"flags":["Q"],"nconn":0,"penalty":0,"until":1795335402,"error":null,"tls":"TLSv1.3:TLS_AES_256_GCM_SHA384:256:valid"}
             {"address":"127.0.0.9","name":"mx.dead.example","refcount":2,"nconn":0,"lastconn":1795335394}
             {"address":"127.0.0.13","name":null,"refcount":2,"nconn":0,"lastconn":null}
             {"address":"::1","name":"localhost","refcount":2,"nconn":0,"lastconn":1795335401}

@@ -129,6 +129,7 @@ fn actions_give_what_format_3_leaves_out() {
         }
     };
     let host = |host: &str, port| RelayHost {
+        label: "".into(),
         scheme: Scheme::Smtp,
         host: host.into(),
         port,

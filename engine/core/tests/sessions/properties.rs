@@ -6,7 +6,6 @@ use proptest::prelude::*;
 use redspool_core::id::MessageId;
 use redspool_core::limits::Limits;
 use redspool_core::smtp::Spoken;
-use redspool_core::smtp::session::{Ending, Event, Note};
 use redspool_core::smtp::session::{Ending, Event, Note, Params, Verdict};
 use std::time::Duration;
 
@@ -18,8 +17,6 @@ pub(crate) struct Trace {
     pub(crate) output: String,
     pub(crate) taken: Vec<Taken>,
     discarded: Vec<MessageId>,
-    ending: Option<Ending>,
-    notes: Vec<Note>,
     spoken: Vec<Spoken>,
     pub(crate) ending: Option<Ending>,
     pub(crate) notes: Vec<Note>,

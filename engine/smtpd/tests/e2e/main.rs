@@ -21,5 +21,6 @@ mod strangers;
 mod submission;
 mod suspects;
 mod tables;
+mod tls;
 mod traces;
 mod trash;

@@ -25,9 +25,9 @@ loop.run_forever()
 ";
 
 /// Debian's Python, which has Debian's modules.
-const PYTHON: &str = "/usr/bin/python3";
+pub(super) const PYTHON: &str = "/usr/bin/python3";
 
-fn has_aiosmtpd() -> bool {
+pub(super) fn has_aiosmtpd() -> bool {
     let mut command = Command::new(PYTHON);
     command
         .args(["-c", "import aiosmtpd.lmtp"])

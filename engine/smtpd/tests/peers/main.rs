@@ -12,6 +12,7 @@
 mod dns;
 mod lmtp;
 mod postfix;
+mod secured;
 mod swaks;
 
 use redspool_tools::rig::{Mailbox, Rig, until};

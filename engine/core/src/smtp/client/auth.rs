@@ -127,14 +127,14 @@ mod tests {
         Exchange::begin(&secret(value), &offered)
     }
 
-    fn text(hidden: Hidden) -> String {
+    fn text(hidden: &Hidden) -> String {
         String::from_utf8(hidden.reveal().to_vec()).unwrap()
     }
 
     #[test]
     fn plain_comes_in_one_line() {
         let (mut exchange, command) = begin("me:word", true, true).unwrap();
-        assert_eq!(text(command), "AUTH PLAIN AG1lAHdvcmQ=\r\n");
+        assert_eq!(text(&command), "AUTH PLAIN AG1lAHdvcmQ=\r\n");
         assert_eq!(exchange.respond(b""), None);
     }
 
@@ -142,8 +142,8 @@ mod tests {
     fn a_long_password_waits_until_it_is_asked_for() {
         let (mut exchange, command) =
             begin(&format!("me:{}", "x".repeat(400)), true, false).unwrap();
-        assert_eq!(text(command), "AUTH PLAIN\r\n");
-        let response = text(exchange.respond(b"").unwrap());
+        assert_eq!(text(&command), "AUTH PLAIN\r\n");
+        let response = text(&exchange.respond(b"").unwrap());
         assert!(response.starts_with("AG1lAHh4"), "{response}");
         assert_eq!(exchange.respond(b""), None);
     }
@@ -151,11 +151,11 @@ mod tests {
     #[test]
     fn login_answers_two_questions() {
         let (mut exchange, command) = begin("me:word", false, true).unwrap();
-        assert_eq!(text(command), "AUTH LOGIN\r\n");
+        assert_eq!(text(&command), "AUTH LOGIN\r\n");
         let user = exchange.respond(b"VXNlcm5hbWU6").unwrap();
-        assert_eq!(text(user), "bWU=\r\n");
+        assert_eq!(text(&user), "bWU=\r\n");
         let password = exchange.respond(b"UGFzc3dvcmQ6").unwrap();
-        assert_eq!(text(password), "d29yZA==\r\n");
+        assert_eq!(text(&password), "d29yZA==\r\n");
         assert_eq!(exchange.respond(b""), None);
     }
 

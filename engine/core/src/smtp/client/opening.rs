@@ -113,17 +113,13 @@ impl Client {
             let what = "no password is sent without TLS";
             return self.abandon(self.failure(Status::transient(7, 4), what));
         }
-        match Exchange::begin(secret, &self.extensions) {
-            Some((exchange, command)) => {
-                self.send_hidden(command);
-                self.state = State::Authenticating(Box::new(exchange));
-                self.wait(now, self.params.limits.reply_timeout);
-            }
-            None => {
-                let what = "the server offers neither AUTH PLAIN nor AUTH LOGIN";
-                self.abandon(self.failure(Status::transient(7, 4), what));
-            }
-        }
+        let Some((exchange, command)) = Exchange::begin(secret, &self.extensions) else {
+            let what = "the server offers neither AUTH PLAIN nor AUTH LOGIN";
+            return self.abandon(self.failure(Status::transient(7, 4), what));
+        };
+        self.send_hidden(command);
+        self.state = State::Authenticating(Box::new(exchange));
+        self.wait(now, self.params.limits.reply_timeout);
     }
 
     /// The server has answered a step of the authentication.
@@ -138,15 +134,11 @@ impl Client {
             return;
         };
         let challenge = reply.lines().next().unwrap_or_default();
-        match exchange.respond(challenge) {
-            Some(response) => {
-                self.send_hidden(response);
-                self.wait(now, self.params.limits.reply_timeout);
-            }
-            None => {
-                let what = "authentication: the server asks for more than there is to say";
-                self.abandon(self.failure(Status::transient(5, 0), what));
-            }
-        }
+        let Some(response) = exchange.respond(challenge) else {
+            let what = "authentication: the server asks for more than there is to say";
+            return self.abandon(self.failure(Status::transient(5, 0), what));
+        };
+        self.send_hidden(response);
+        self.wait(now, self.params.limits.reply_timeout);
     }
 }
