@@ -34,12 +34,11 @@ pub fn endpoints(config: &Config, loaded: &Loaded) -> Result<Vec<Endpoint>, Stri
     let mut endpoints = Vec::new();
     for line in &config.listeners {
         let place = format!("{}:{}", line.place.file, line.place.line);
-        let acceptor = match line.tls {
-            TlsMode::Absent => None,
-            _ => {
-                let made = tls::acceptor(line, config, loaded);
-                Some(made.map_err(|why| format!("{place}: {why}"))?)
-            }
+        let acceptor = if line.tls == TlsMode::Absent {
+            None
+        } else {
+            let made = tls::acceptor(line, config, loaded);
+            Some(made.map_err(|why| format!("{place}: {why}"))?)
         };
         let users = line.auth.map(|auth| Accounts::of(auth, config));
         let addresses = match &line.interface {

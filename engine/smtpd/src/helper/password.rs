@@ -59,13 +59,11 @@ pub(super) fn check(user: &str, input: &mut impl Read) -> Result<(), Fault> {
 fn admits(shadow: &str, user: &str, password: &[u8], now: Duration) -> bool {
     let entries = || shadow.lines().filter_map(|line| line.split_once(':'));
     let own = entries().find(|(name, _)| *name == user && is_name(user));
-    let (hash, open) = match own.map(|(_, rest)| (hash_of(rest), is_open(rest, now))) {
-        Some((Some(hash), open)) => (hash, open),
-        _ => {
-            let other = entries().find_map(|(_, rest)| hash_of(rest));
-            (other.unwrap_or(NOBODY), false)
-        }
-    };
+    let usable = own.and_then(|(_, rest)| Some((hash_of(rest)?, is_open(rest, now))));
+    let (hash, open) = usable.unwrap_or_else(|| {
+        let other = entries().find_map(|(_, rest)| hash_of(rest));
+        (other.unwrap_or(NOBODY), false)
+    });
     verify(hash, password) && open
 }
 

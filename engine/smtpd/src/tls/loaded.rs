@@ -144,8 +144,13 @@ impl<'r> Reader<'r> {
         let whole = std::path::absolute(path).unwrap_or_default();
         match (text, self.lent.remove(&whole)) {
             (Err(Unread::Forbidden(_)), Some(file)) => {
-                checked(&file.metadata().map_err(unreadable)?, path, KEY_MODE, "key")?;
-                contents(file).map_err(unreadable)
+                checked(
+                    &file.metadata().map_err(|error| unreadable(&error))?,
+                    path,
+                    KEY_MODE,
+                    "key",
+                )?;
+                contents(file).map_err(|error| unreadable(&error))
             }
             (text, _) => text,
         }
@@ -196,15 +201,17 @@ enum Unread {
 /// The whole of a file that has at most these bits in its mode, and belongs to root or to us.
 fn read(path: &Path, mode: u32, what: &str) -> Result<Vec<u8>, Unread> {
     checked(
-        &std::fs::metadata(path).map_err(unreadable)?,
+        &std::fs::metadata(path).map_err(|error| unreadable(&error))?,
         path,
         mode,
         what,
     )?;
-    File::open(path).and_then(contents).map_err(unreadable)
+    File::open(path)
+        .and_then(contents)
+        .map_err(|error| unreadable(&error))
 }
 
-fn unreadable(error: std::io::Error) -> Unread {
+fn unreadable(error: &std::io::Error) -> Unread {
     match error.kind() {
         ErrorKind::PermissionDenied => {
             let help = "start smtpd as root, or let its user read the file";

@@ -181,13 +181,11 @@ impl Builder<'_> {
     ) {
         let users = match users {
             None => None,
-            Some(argument) => match self.argument(argument, Service::Passwords, "") {
-                Some(table) => Some(table),
-                None => {
-                    options.faulty = true;
-                    return;
-                }
-            },
+            Some(argument) => {
+                let table = self.argument(argument, Service::Passwords, "");
+                options.faulty |= table.is_none();
+                table
+            }
         };
         let auth = ListenerAuth { required, users };
         self.once(&mut options.auth, "auth", span, auth);

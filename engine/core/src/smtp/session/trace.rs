@@ -59,9 +59,10 @@ pub(super) fn received(
             let verified = if tls.verified { "YES" } else { "NO" };
             write!(field, " ({tls}:{verified})")?;
             if settings.received_auth {
-                match params.authenticated {
-                    true => write!(field, " auth=yes user={}", harmless(&params.username))?,
-                    false => write!(field, " auth=no")?,
+                if params.authenticated {
+                    write!(field, " auth=yes user={}", harmless(&params.username))?;
+                } else {
+                    write!(field, " auth=no")?;
                 }
             }
         }
