@@ -106,7 +106,6 @@ mod tests {
                 ..none()
             },
         );
-        check("STARTTLS now", &none());
         check(
             "auth plain cram-md5 LOGIN",
             &Extensions {
