@@ -16,7 +16,7 @@ use tempfile::TempDir;
 const CONF: &str = "\
 listen on lo port 25 smtps
 action \"outbound\" relay
-action \"secret\" relay tls
+action \"secret\" relay srs
 action \"local\" maildir
 match from any for any action \"outbound\"
 ";
@@ -191,7 +191,7 @@ fn what_was_refused_comes_in_later_under_another_id() {
     let conf = source.arg("smtpd.conf");
     let second = source.import(&place, &["-f", &conf]);
     let fault = "fault: SRC/queue/0a/0a000001/0a00000100000003: dispatcher: the action `secret` \
-                 cannot be used: SRC/smtpd.conf:3: `tls` is not served by this version\n\
+                 cannot be used: SRC/smtpd.conf:3: `srs` is not served by this version\n\
                  note: 0a000001: that id is in use: it comes in as ";
     assert!(second.starts_with(fault), "{second}");
     let rest = "1 messages, 1 envelopes, 24 octets imported\n\

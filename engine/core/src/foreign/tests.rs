@@ -11,7 +11,7 @@ table hosts { \"smtp://a.example\", \"smtp://b.example:2525\" }
 action \"outbound\" relay
 action \"smarthost\" relay host smtp://127.0.0.20:2526 helo helo.example.org
 action \"turns\" relay host <hosts>
-action \"secret\" relay host smtps://mx.example.org
+action \"secret\" relay srs
 action \"local\" maildir \"~/Mail\" user vmail
 action \"short\" mbox ttl 1h
 match from any for any action \"outbound\"
@@ -238,7 +238,7 @@ fn what_is_not_served_is_refused_by_name() {
     check(
         conf,
         three("dispatcher: secret\n"),
-        "`secret` cannot be used: smtpd.conf:5: `smtps://` is not served",
+        "`secret` cannot be used: smtpd.conf:5: `srs` is not served",
     );
     check(conf, three("dispatcher: local\n"), "delivers here");
     check(conf, three("type: mda\nmda-user: u\n"), "`outbound` relays");
