@@ -2,8 +2,7 @@
 //!
 //! Promises: parser, abbreviation, the lists of possibilities and all help derive from
 //! [`COMMANDS`]; the order of its rows is the order of every list.
-//! Absent on purpose: doing anything. A row with [`Service::None`] is understood and listed, and
-//! answered plainly: this version does not serve it.
+//! Absent on purpose: doing anything.
 
 use crate::completions;
 use crate::console::Console;
@@ -52,8 +51,6 @@ pub(crate) enum Service {
     Ask(Question),
     /// By ourselves alone.
     Own(fn(&mut Console, &Options, &Parsed)),
-    /// Not by this version.
-    None,
 }
 
 /// A question to the daemon.
@@ -97,26 +94,20 @@ impl Asked {
     }
 }
 
-impl Command {
-    /// A command for the owner that is not served.
-    const fn new(patterns: &'static [&'static str], manual: &'static str) -> Self {
-        Self {
-            patterns,
-            privilege: Privilege::Owner,
-            wary: false,
-            manual,
-            options: &[],
-            service: Service::None,
-        }
-    }
+/// The words of a command, and what the manual says.
+struct Entry {
+    patterns: &'static [&'static str],
+    manual: &'static str,
+}
 
+impl Entry {
     /// Served by the daemon.
-    const fn asks(self, request: fn(&Args) -> Request, render: Render) -> Self {
+    const fn asks(self, request: fn(&Args) -> Request, render: Render) -> Command {
         self.asks_or(Offline::Fails, request, render)
     }
 
     /// Served by the daemon, if the values make sense.
-    const fn asks_if(self, request: fn(&Args) -> Result<Request, [String; 2]>) -> Self {
+    const fn asks_if(self, request: fn(&Args) -> Result<Request, [String; 2]>) -> Command {
         self.serves(Service::Ask(Question {
             request: Asked::Some(request),
             render: Render::Done,
@@ -130,7 +121,7 @@ impl Command {
         offline: Offline,
         request: fn(&Args) -> Request,
         render: Render,
-    ) -> Self {
+    ) -> Command {
         self.serves(Service::Ask(Question {
             request: Asked::Any(request),
             render,
@@ -139,20 +130,26 @@ impl Command {
     }
 
     /// Served without the daemon.
-    const fn does(self, serve: fn(&mut Console, &Options, &Parsed)) -> Self {
+    const fn does(self, serve: fn(&mut Console, &Options, &Parsed)) -> Command {
         self.serves(Service::Own(serve))
     }
 
-    const fn serves(self, service: Service) -> Self {
-        // Moved field by field: a constant function cannot drop what an update would replace.
-        Self {
+    /// A command for the owner.
+    const fn serves(self, service: Service) -> Command {
+        Command {
             patterns: self.patterns,
-            privilege: self.privilege,
-            wary: self.wary,
+            privilege: Privilege::Owner,
+            wary: false,
             manual: self.manual,
-            options: self.options,
+            options: &[],
             service,
         }
+    }
+}
+
+impl Command {
+    const fn new(patterns: &'static [&'static str], manual: &'static str) -> Entry {
+        Entry { patterns, manual }
     }
 
     const fn with(self, options: &'static [&'static str]) -> Self {

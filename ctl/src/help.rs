@@ -1,6 +1,6 @@
 //! Help at every level, made from the command table.
 
-use crate::commands::{Command, Privilege, Service};
+use crate::commands::{Command, Privilege};
 use crate::options::Options;
 use crate::parse::Node;
 use std::fmt::Write as _;
@@ -52,9 +52,6 @@ fn one(command: &Command) -> String {
         Privilege::Anyone => "For everybody.",
     };
     fill(&mut text, "", who);
-    if matches!(command.service, Service::None) {
-        fill(&mut text, "", "Not served by this version.");
-    }
     text.push('\n');
     text
 }
@@ -68,11 +65,7 @@ fn list(commands: &[&Command]) -> String {
             text.push('\n');
         }
         let first = command.manual.split_inclusive(". ").next();
-        let mut first = first.unwrap_or_default().trim_end().to_owned();
-        if matches!(command.service, Service::None) {
-            first.push_str(" (Not served by this version.)");
-        }
-        fill(&mut text, "    ", &first);
+        fill(&mut text, "    ", first.unwrap_or_default().trim_end());
     }
     text
 }

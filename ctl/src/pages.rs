@@ -4,7 +4,7 @@
 //! is in it that is not there. The pages in this folder are compared with these (`tests/pages.rs`).
 //! Absent on purpose: rendering, which is man(1)'s.
 
-use crate::commands::{COMMANDS, Command, Privilege, Service};
+use crate::commands::{COMMANDS, Command, Privilege};
 use crate::options::{self, Known, ValueKind};
 use crate::render::{DIGEST_NAMES, FIELDS, SUMMARY_NAMES};
 use std::fmt::Write as _;
@@ -238,9 +238,6 @@ impl Page {
             self.lines(&[&line]);
         }
         self.words(command.manual);
-        if matches!(command.service, Service::None) {
-            self.words("Not served by this version.");
-        }
         match command.privilege {
             Privilege::Owner => {}
             Privilege::Operator => self.words("For operators, too."),

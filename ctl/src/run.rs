@@ -100,7 +100,6 @@ fn serve(console: &mut Console, options: &Options, parsed: &Parsed) {
     match &parsed.command.service {
         Service::Ask(question) => ask(console, options, parsed, question),
         Service::Own(serve) => serve(console, options, parsed),
-        Service::None => console.fail(&format!("{}: not served by this version", parsed.path)),
     }
 }
 

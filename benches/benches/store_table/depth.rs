@@ -1,6 +1,6 @@
 //! Tables of queues that are deep already: attempts that end, listings, restarts, memory.
 
-use crate::options::{Child, Options, Work};
+use crate::options::{Child, Options, Order, Work};
 use crate::{progress, ratios};
 use redspool_benches::figures::{median, number};
 use redspool_benches::table::{Table, figure};
@@ -9,6 +9,7 @@ use redspool_benches::work::submit::{Clients, Until, run};
 use redspool_benches::work::{list, restart, settle};
 use redspool_benches::{End, Kind, Mail, Mailbag, Purpose, Rival, spool, words};
 use redspool_core::rng::Rng;
+use std::collections::HashSet;
 use std::env;
 use std::ffi::OsString;
 use std::io;
@@ -68,9 +69,9 @@ pub(crate) fn tables(options: &Options, mut show: impl FnMut(&Table)) -> io::Res
         });
     }
     if options.wants(Work::Settle) && !queues.is_empty() {
-        let [deferred, delivered] = attempts(options, &mut queues)?;
-        show(&attempt_table(&queues, End::Delivered, &delivered));
-        show(&attempt_table(&queues, End::Deferred, &deferred));
+        for attempts in attempts(options, &mut queues)? {
+            show(&attempt_table(&queues, &attempts));
+        }
     }
     queues.retain(|queue| queue.rival.kind == Kind::Store);
     let depth = options.depths().last().copied().unwrap_or(0);
@@ -85,12 +86,34 @@ pub(crate) fn tables(options: &Options, mut show: impl FnMut(&Table)) -> io::Res
     Ok(())
 }
 
-/// Attempts that end at every depth: those deferred, those delivered.
-fn attempts(options: &Options, queues: &mut [Deep]) -> io::Result<[Vec<Row>; 2]> {
-    let mut tables = [Vec::new(), Vec::new()];
+/// Attempts of one kind, at every depth.
+struct Attempts {
+    end: End,
+    order: Order,
+    rows: Vec<Row>,
+}
+
+/// Attempts that end at every depth: those delivered, those deferred.
+fn attempts(options: &Options, queues: &mut [Deep]) -> io::Result<Vec<Attempts>> {
+    let ends = [End::Delivered, End::Deferred].into_iter();
+    let mut tables: Vec<_> = ends
+        .flat_map(|end| {
+            options.orders().iter().map(move |order| Attempts {
+                end,
+                order: *order,
+                rows: Vec::new(),
+            })
+        })
+        .collect();
     for depth in options.depths() {
         // Deferred mail stays and can be delivered afterwards.
-        for (end, table) in [End::Deferred, End::Delivered].into_iter().zip(&mut tables) {
+        for Attempts {
+            end,
+            order,
+            rows: table,
+        } in tables.iter_mut().rev()
+        {
+            let (end, order) = (*end, *order);
             let fits =
                 |queue: &Deep| queue.rival.kind == Kind::Store || depth <= options.files_depth;
             let indices = queues.iter().enumerate();
@@ -108,12 +131,13 @@ fn attempts(options: &Options, queues: &mut [Deep]) -> io::Result<[Vec<Row>; 2]>
                         continue;
                     };
                     progress(&format!(
-                        "{}, depth {}: round {round}, {}",
+                        "{}, {}, depth {}: round {round}, {}",
                         end.word(),
+                        order.words(),
                         words::count_word(depth),
                         queue.rival.name
                     ));
-                    row.turns.push(queue.turn(options, depth, end)?);
+                    row.turns.push(queue.turn(options, depth, end, order)?);
                 }
             }
             table.append(&mut rows);
@@ -122,12 +146,10 @@ fn attempts(options: &Options, queues: &mut [Deep]) -> io::Result<[Vec<Row>; 2]>
     Ok(tables)
 }
 
-fn attempt_table(queues: &[Deep], end: End, rows: &[Row]) -> Table {
+fn attempt_table(queues: &[Deep], attempts: &Attempts) -> Table {
+    let Attempts { end, order, rows } = attempts;
     let mut table = Table {
-        title: format!(
-            "{}: attempts that end, drawn from the whole queue",
-            end.word()
-        ),
+        title: format!("{}: attempts that end, {}", end.word(), order.words()),
         columns: [
             "store",
             "depth",
@@ -196,16 +218,36 @@ impl Deep {
         spool::settle_disk(self.spool.path())
     }
 
+    /// Takes so many messages out of the list of those that are queued.
+    fn choose(&mut self, count: usize, order: Order, seed: u64) -> Vec<Mail> {
+        let count = count.min(self.mails.len());
+        match order {
+            Order::Due => self.mails.drain(..count).collect(),
+            Order::Random => {
+                let mut rng = Rng::new(seed);
+                let mut chosen = HashSet::new();
+                let mut tried = Vec::with_capacity(count);
+                while tried.len() < count {
+                    let at = rng.below(self.mails.len() as u64);
+                    if chosen.insert(at) {
+                        tried.extend(usize::try_from(at).ok().and_then(|at| self.mails.get(at)));
+                    }
+                }
+                let mut at = 0;
+                self.mails.retain(|_| {
+                    at += 1;
+                    !chosen.contains(&(at - 1))
+                });
+                tried
+            }
+        }
+    }
+
     /// Attempts that end in a queue of this depth.
-    fn turn(&mut self, options: &Options, depth: u64, end: End) -> io::Result<Turn> {
+    fn turn(&mut self, options: &Options, depth: u64, end: End, order: Order) -> io::Result<Turn> {
         let count = options.settles();
         self.fill(depth + count as u64)?;
-        let mut rng = Rng::new(depth);
-        let mut tried = Vec::with_capacity(count);
-        for _ in 0..count {
-            let at = usize::try_from(rng.below(self.mails.len() as u64));
-            tried.push(self.mails.swap_remove(at.map_err(io::Error::other)?));
-        }
+        let mut tried = self.choose(count, order, depth);
         let queue = self.rival.open(self.spool.path(), Purpose::Measure)?;
         if let Some(listing) = queue.listing() {
             // As a daemon has done for its schedule before its first attempt.
@@ -236,7 +278,8 @@ impl Deep {
 /// What concerns all of a deep queue.
 fn whole_table(options: &Options, queues: &mut [Deep], depth: u64) -> io::Result<Table> {
     let pages = format!(
-        "list: pages of {} envelopes; heads: what the schedule reads.",
+        "list: pages of {} envelopes, just opened, with nothing cached, and again; heads: what \
+         the schedule reads.",
         list::PAGE
     );
     let mut table = Table {
@@ -245,6 +288,7 @@ fn whole_table(options: &Options, queues: &mut [Deep], depth: u64) -> io::Result
             "store",
             "held/message",
             "list ms",
+            "again ms",
             "heads ms",
             "open ms",
             "accepted ms",
@@ -262,18 +306,19 @@ fn whole_table(options: &Options, queues: &mut [Deep], depth: u64) -> io::Result
         ],
         ..Table::default()
     };
-    let mut readings: Vec<[Vec<f64>; 4]> = queues.iter().map(|_| Default::default()).collect();
+    let mut readings: Vec<[Vec<f64>; 5]> = queues.iter().map(|_| Default::default()).collect();
     for queue in &mut *queues {
         progress(&format!("filling {}", queue.rival.name));
         queue.fill(depth)?;
     }
     for round in 1..=options.rounds() {
         for (queue, readings) in queues.iter().zip(&mut readings) {
-            let [pages, heads, ..] = readings;
+            let [pages, again, heads, ..] = readings;
             if options.wants(Work::List) {
                 progress(&format!("list: round {round}, {}", queue.rival.name));
-                let (page, head) = queue.list()?;
+                let [page, second, head] = queue.list()?;
                 pages.push(page);
+                again.push(second);
                 heads.push(head);
             }
         }
@@ -312,11 +357,12 @@ fn whole_table(options: &Options, queues: &mut [Deep], depth: u64) -> io::Result
 }
 
 impl Deep {
-    /// Milliseconds for all pages, and for all heads.
-    fn list(&self) -> io::Result<(f64, f64)> {
+    /// Milliseconds for all pages, for all of them again, and for all heads.
+    fn list(&self) -> io::Result<[f64; 3]> {
         let queue = self.rival.open(self.spool.path(), Purpose::Measure)?;
         let listing = queue.listing().ok_or(io::ErrorKind::Unsupported)?;
-        let (pages, heads) = (list::pages(listing)?, list::heads(listing)?);
+        let (pages, again) = (list::pages(listing)?, list::pages(listing)?);
+        let heads = list::heads(listing)?;
         let queued = self.mails.len() as u64;
         if pages.0 != queued || heads.0 != queued {
             return Err(io::Error::other(format!(
@@ -324,7 +370,7 @@ impl Deep {
                 self.rival.name, pages.0, heads.0
             )));
         }
-        Ok((pages.1.as_secs_f64() * 1e3, heads.1.as_secs_f64() * 1e3))
+        Ok([pages, again, heads].map(|(_, took)| took.as_secs_f64() * 1e3))
     }
 
     fn restart(&self) -> io::Result<restart::Restart> {

@@ -51,6 +51,10 @@ pub(crate) struct Options {
     #[arg(long, default_value = "10k", value_parser = words::count)]
     pub(crate) files_depth: u64,
 
+    /// Which messages attempts end for [default: due,random]
+    #[arg(long, value_delimiter = ',')]
+    orders: Vec<Order>,
+
     /// Attempts that end at a time [default: 10k]
     #[arg(long, value_parser = words::count)]
     settles: Option<u64>,
@@ -108,6 +112,24 @@ pub(crate) enum Work {
     Memory,
 }
 
+/// Which messages of a queue attempts end for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Order {
+    /// Those that have waited longest, as the schedule hands them out
+    Due,
+    /// Any
+    Random,
+}
+
+impl Order {
+    pub(crate) const fn words(self) -> &'static str {
+        match self {
+            Self::Due => "those that have waited longest",
+            Self::Random => "drawn from the whole queue",
+        }
+    }
+}
+
 /// What this program starts itself for: each needs a process of its own.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Child {
@@ -152,6 +174,14 @@ impl Options {
     pub(crate) fn seconds(&self) -> Duration {
         let millis = if self.quick { 200 } else { 500 };
         self.seconds.unwrap_or(Duration::from_millis(millis))
+    }
+
+    pub(crate) fn orders(&self) -> &[Order] {
+        if self.orders.is_empty() {
+            &[Order::Due, Order::Random]
+        } else {
+            &self.orders
+        }
     }
 
     pub(crate) fn settles(&self) -> usize {

@@ -242,7 +242,11 @@ fn what_is_not_served_is_refused_by_name() {
     );
     check(conf, three("dispatcher: local\n"), "delivers here");
     check(conf, three("type: mda\nmda-user: u\n"), "`outbound` relays");
-    check(conf, two("mta-relay: tls://a.example\n"), "`tls://` is not");
+    check(
+        conf,
+        two("mta-relay: tls://a.example\n"),
+        "unknown scheme `tls`",
+    );
     check(conf, two("mta-relay-flags: verify tls\n"), "asks for TLS");
     check(conf, two("mta-relay-auth: creds\n"), "authentication");
     check(conf, two("mta-relay-source: <dynamic:6>\n"), "is unknown");

@@ -1,12 +1,12 @@
 //! Getting a relay's tasks moving: idle sessions first, then new ones.
 
+use super::line::Line;
 use super::session::State;
 use super::task::Tasks;
 use super::{Action, Gate, Mta, RelayId, Timer, marks};
 use crate::pressure::Pressure;
 use crate::queue::Outcome;
 use crate::time::Now;
-use std::collections::VecDeque;
 
 impl Mta {
     /// Gives tasks to sessions, opens as many as the tasks justify, and drops a relay that has
@@ -27,12 +27,12 @@ impl Mta {
 
     /// Lets the relays pass that wait for a place, in order, as long as there is one.
     pub(super) fn open_gate(&mut self, now: Now, gate: &Gate) {
-        let queued = self.gates.get(gate).map_or(0, VecDeque::len);
+        let queued = self.gates.get(gate).map_or(0, Line::len);
         for _ in 0..queued {
             let Some(queue) = self.gates.get_mut(gate) else {
                 return;
             };
-            let relay = queue.pop_front();
+            let relay = queue.pop();
             if queue.is_empty() {
                 self.gates.remove(gate);
             }
@@ -41,10 +41,9 @@ impl Mta {
             };
             self.drain(now, relay);
             if let Some(queue) = self.gates.get_mut(gate)
-                && queue.back() == Some(&relay)
+                && queue.keep_turn(relay)
             {
-                // It found no place, so the others will not, either; it is still the first.
-                queue.rotate_right(1);
+                // It found no place, so the others will not, either.
                 return;
             }
         }

@@ -13,6 +13,7 @@ mod connector;
 mod domain;
 mod drain;
 mod hoststat;
+mod line;
 mod listing;
 mod open;
 mod resolve;
@@ -36,6 +37,7 @@ use crate::time::Now;
 use connector::{Connector, Source, sources};
 use domain::{Domain, DomainKey};
 use hoststat::HostStats;
+use line::Line;
 use route::Routes;
 use session::Session;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -293,7 +295,7 @@ pub struct Mta {
     sessions: BTreeMap<SessionId, Session>,
     /// Which relay an envelope waits for.
     waiting: BTreeMap<EnvelopeId, RelayId>,
-    gates: BTreeMap<Gate, VecDeque<RelayId>>,
+    gates: BTreeMap<Gate, Line>,
     hoststats: HostStats,
     timers: BTreeSet<(Instant, Timer)>,
     counts: Counts,

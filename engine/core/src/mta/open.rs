@@ -245,7 +245,7 @@ impl Mta {
             let queue = self.gates.get(gate);
             matches!(gate, Gate::Probe(_))
                 && queue.is_some_and(|queue| {
-                    queue.len() >= self.limits.mta.probing_relays && !queue.contains(&id)
+                    queue.len() >= self.limits.mta.probing_relays && !queue.has(id)
                 })
         };
         let idle = self
@@ -270,10 +270,7 @@ impl Mta {
     }
 
     fn wait_at(&mut self, gate: Gate, id: RelayId) {
-        let queue = self.gates.entry(gate).or_default();
-        if !queue.contains(&id) {
-            queue.push_back(id);
-        }
+        self.gates.entry(gate).or_default().join(id);
     }
 
     /// A connection of these is over.

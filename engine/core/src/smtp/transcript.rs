@@ -126,6 +126,14 @@ impl Transcript {
         }
     }
 
+    /// The line at hand for the log, AUTH by its word alone: withheld if it may be a secret.
+    pub(super) fn loggable(&self, line: Bytes) -> Bytes {
+        if self.hides && line != b"AUTH"[..] {
+            return Bytes::from_static(b"(withheld)");
+        }
+        line
+    }
+
     /// The line at hand without what may be a secret.
     pub(super) fn redacted(&self, line: &[u8]) -> Bytes {
         if self.hides {

@@ -231,14 +231,6 @@ fn a_message_comes_back_from_the_corrupt_bucket_and_goes_out() {
 }
 
 #[test]
-fn commands_of_later_versions_say_so() {
-    let (_sink, rig, _daemon) = started();
-    let output = rig.smtpctl(&["uncorrupt", "11223344"]);
-    assert_eq!(output.status, Some(1), "{output:?}");
-    assert!(output.stderr.contains("not served"), "{output:?}");
-}
-
-#[test]
 fn two_daemons_live_side_by_side() {
     let sink = Sink::start();
     let [one, two] = [0, 1].map(|_| Rig::new(&super::setup::configuration(&sink)));

@@ -309,10 +309,10 @@ impl Session {
         let ends = reply.code() == 421;
         self.transcript.judged(&self.command, false);
         self.write(&reply);
-        self.actions.push_back(Action::Log(Note::FailedCommand {
-            command: mem::take(&mut self.command),
-            reply,
-        }));
+        let command = mem::take(&mut self.command);
+        let command = self.transcript.loggable(command);
+        self.actions
+            .push_back(Action::Log(Note::FailedCommand { command, reply }));
         if ends {
             self.close(Ending::Error);
         }

@@ -224,11 +224,6 @@ impl Session {
         }
     }
 
-    /// Whether what the client says next may hold a password: it is to be kept out of traces.
-    pub fn is_confidential(&self) -> bool {
-        self.offer().auth_open
-    }
-
     /// Whether the client is known, and as whom: by AUTH, or because it came through the socket.
     pub fn user(&self) -> Option<&str> {
         self.params.authenticated.then_some(&*self.params.username)
