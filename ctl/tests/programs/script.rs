@@ -196,6 +196,9 @@ fn line(text: &str) -> String {
     if text.starts_with("$2b$") {
         return "HASH".into();
     }
+    if let Some((before, _)) = text.split_once(" comes in as ") {
+        return format!("{before} comes in as NEWID");
+    }
     if text.ends_with(" (UTC)") {
         return "\tNOW".into();
     }
