@@ -101,6 +101,10 @@ struct Entry {
 }
 
 impl Entry {
+    const fn new(patterns: &'static [&'static str], manual: &'static str) -> Self {
+        Self { patterns, manual }
+    }
+
     /// Served by the daemon.
     const fn asks(self, request: fn(&Args) -> Request, render: Render) -> Command {
         self.asks_or(Offline::Fails, request, render)
@@ -148,10 +152,6 @@ impl Entry {
 }
 
 impl Command {
-    const fn new(patterns: &'static [&'static str], manual: &'static str) -> Entry {
-        Entry { patterns, manual }
-    }
-
     const fn with(self, options: &'static [&'static str]) -> Self {
         Self { options, ..self }
     }
@@ -224,12 +224,14 @@ pub(crate) fn with(option: &str) -> Vec<String> {
         .iter()
         .filter(|command| command.options.contains(&option));
     let first = knowing.filter_map(|command| command.patterns.first());
-    first
-        .map(|pattern| {
-            let words = pattern.split(' ').take_while(|word| !word.starts_with('<'));
-            words.collect::<Vec<_>>().join(" ")
-        })
-        .collect()
+    let words = first.map(|pattern| {
+        let words = pattern.split(' ').take_while(|word| !word.starts_with('<'));
+        words.collect::<Vec<_>>().join(" ")
+    });
+    let mut words: Vec<_> = words.collect();
+    // Forms of one command stand one behind the other.
+    words.dedup();
+    words
 }
 
 /// The options of `show queue`.
@@ -260,7 +262,7 @@ const fn undo(selector: Selector, last: bool) -> Request {
 
 /// The commands, in the order of every list.
 pub(crate) static COMMANDS: &[Command] = &[
-    Command::new(
+    Entry::new(
         &["discover <evpid>", "discover <msgid>", "discover all"],
         "Make the schedule notice envelopes that were put into the store by other means. \
          Envelopes it knows already are left alone. `all` picks up the messages that sendmail has \
@@ -270,13 +272,13 @@ pub(crate) static COMMANDS: &[Command] = &[
         |args| Request::Discover(args.selector()),
         Render::Affected("discovered"),
     ),
-    Command::new(
+    Entry::new(
         &["pause mta"],
         "Start no more transfers to other hosts. Those running go on; new mail is still taken \
          and waits. Lasts over a restart, until `resume mta`.",
     )
     .asks(|_| pause(Subsystem::Mta, true), Render::Done),
-    Command::new(
+    Entry::new(
         &["pause mta from <addr> for <str>"],
         "Start no more transfers from one local address to one domain, or to one smart host by its \
          name; `*` is any. Mail that has no other address to go from fails for now. Addresses are \
@@ -284,7 +286,7 @@ pub(crate) static COMMANDS: &[Command] = &[
          until `resume mta from`, or until smtpd ends.",
     )
     .asks(|args| block(args, true), Render::Done),
-    Command::new(
+    Entry::new(
         &[
             "pause envelope <evpid>",
             "pause envelope <msgid>",
@@ -299,26 +301,26 @@ pub(crate) static COMMANDS: &[Command] = &[
         Render::Affected("paused"),
     )
     .with(CHANGES),
-    Command::new(
+    Entry::new(
         &["pause mda"],
         "Start no more local deliveries. Those running go on; new mail is still taken and waits. \
          Lasts over a restart, until `resume mda`.",
     )
     .asks(|_| pause(Subsystem::Mda, true), Render::Done),
-    Command::new(
+    Entry::new(
         &["pause smtp"],
         "Accept no more SMTP connections. Sessions that are open go on. Lasts over a restart, \
          until `resume smtp`.",
     )
     .asks(|_| pause(Subsystem::Smtp, true), Render::Done),
-    Command::new(&["resume mta"], "Start transfers to other hosts again.")
+    Entry::new(&["resume mta"], "Start transfers to other hosts again.")
         .asks(|_| pause(Subsystem::Mta, false), Render::Done),
-    Command::new(
+    Entry::new(
         &["resume mta from <addr> for <str>"],
         "Start transfers from one local address to one domain again.",
     )
     .asks(|args| block(args, false), Render::Done),
-    Command::new(
+    Entry::new(
         &[
             "resume envelope <evpid>",
             "resume envelope <msgid>",
@@ -332,24 +334,24 @@ pub(crate) static COMMANDS: &[Command] = &[
         Render::Affected("resumed"),
     )
     .with(CHANGES),
-    Command::new(&["resume mda"], "Start local deliveries again.")
+    Entry::new(&["resume mda"], "Start local deliveries again.")
         .asks(|_| pause(Subsystem::Mda, false), Render::Done),
-    Command::new(
+    Entry::new(
         &["resume route <routeid>"],
         "Use a disabled route again at once, and forget its penalty. Numbers of routes: `show \
          routes`.",
     )
     .asks(|args| Request::ResumeRoute(args.route()), Render::Done),
-    Command::new(&["resume smtp"], "Accept SMTP connections again.")
+    Entry::new(&["resume smtp"], "Accept SMTP connections again.")
         .asks(|_| pause(Subsystem::Smtp, false), Render::Done),
-    Command::new(
+    Entry::new(
         &["show mta paused"],
         "List what `pause mta from` has paused.",
     )
     .asks(|_| Request::ShowMta(MtaListing::Blocked), Render::Mta)
     .for_operators()
     .with(&["json"]),
-    Command::new(
+    Entry::new(
         &["show envelope <evpid>"],
         "Print everything that is stored about an envelope, one `key: value` per line. What is \
          not printable is escaped as vis(3) does, a backslash is doubled. Works while smtpd is \
@@ -362,7 +364,7 @@ pub(crate) static COMMANDS: &[Command] = &[
     )
     .for_operators()
     .with(&["json"]),
-    Command::new(
+    Entry::new(
         &["show hoststats"],
         "List recipient domains with the date (UNIX time) and text of their last reply, separated \
          by `|`. In the text, unprintable octets are escaped as vis(3) does. A domain is forgotten \
@@ -371,7 +373,7 @@ pub(crate) static COMMANDS: &[Command] = &[
     .asks(|_| Request::ShowMta(MtaListing::HostStats), Render::Mta)
     .for_operators()
     .with(&["json"]),
-    Command::new(
+    Entry::new(
         &["show message <msgid>", "show message <evpid>"],
         "Print the content of a message. On a terminal, what is not printable is escaped. Works \
          while smtpd is not running, too.",
@@ -381,7 +383,7 @@ pub(crate) static COMMANDS: &[Command] = &[
         |args| Request::ShowMessage(args.msgid()),
         Render::Content,
     ),
-    Command::new(
+    Entry::new(
         &["show queue", "show queue <msgid>", "show queue <evpid>"],
         "List what is queued, one envelope per line, in order of ids. The fourteen fields are \
          separated by `|`: envelope-id, address family of the client, type, flags, sender, \
@@ -400,7 +402,7 @@ pub(crate) static COMMANDS: &[Command] = &[
     )
     .for_operators()
     .with(LISTING),
-    Command::new(
+    Entry::new(
         &["show hosts"],
         "List the remote hosts in memory: address, name, what refers to it, connections, time since \
          the last connect. A host is listed while a domain in use has it as exchanger, or a route \
@@ -409,7 +411,7 @@ pub(crate) static COMMANDS: &[Command] = &[
     .asks(|_| Request::ShowMta(MtaListing::Hosts), Render::Mta)
     .for_operators()
     .with(&["json"]),
-    Command::new(
+    Entry::new(
         &["show relays"],
         "List the relays in memory, each with its connectors. A relay is a domain or smart host \
          with the options of its action: `ntask` messages wait for it, over `nconn` connections; \
@@ -422,7 +424,7 @@ pub(crate) static COMMANDS: &[Command] = &[
     .asks(|_| Request::ShowMta(MtaListing::Relays), Render::Mta)
     .for_operators()
     .with(&["json"]),
-    Command::new(
+    Entry::new(
         &["show routes"],
         "List the routes in memory. A route is a way from a local address to a host. Its flags are \
          `N` for new (nothing has worked over it yet), `D` for disabled, `Q` for kept until its \
@@ -432,7 +434,7 @@ pub(crate) static COMMANDS: &[Command] = &[
     .asks(|_| Request::ShowMta(MtaListing::Routes), Render::Mta)
     .for_operators()
     .with(&["json"]),
-    Command::new(
+    Entry::new(
         &["show stats"],
         "Print the counters, one `key=value` per line, in order of keys. A counter is listed \
          after its first change.",
@@ -440,14 +442,14 @@ pub(crate) static COMMANDS: &[Command] = &[
     .asks(|_| Request::ShowStats, Render::Stats)
     .for_operators()
     .with(&["json", "csv"]),
-    Command::new(
+    Entry::new(
         &["show status"],
         "Print which subsystems are running and which are paused.",
     )
     .asks(|_| Request::ShowStatus, Render::Status)
     .for_operators()
     .with(&["json"]),
-    Command::new(
+    Entry::new(
         &["show trash", "show trash <msgid>", "show trash <evpid>"],
         "List what `remove` has taken out of the queue and `undo` can bring back, in the form of \
          `show queue`. The run state is `trash`; the seconds are those until it is gone for good, \
@@ -461,11 +463,11 @@ pub(crate) static COMMANDS: &[Command] = &[
     )
     .for_operators()
     .with(LISTING),
-    Command::new(&["log brief"], "Log what operators need to know.")
+    Entry::new(&["log brief"], "Log what operators need to know.")
         .asks(|_| Request::Log { verbose: false }, Render::Done),
-    Command::new(&["log verbose"], "Log what developers need to know, too.")
+    Entry::new(&["log verbose"], "Log what developers need to know, too.")
         .asks(|_| Request::Log { verbose: true }, Render::Done),
-    Command::new(
+    Entry::new(
         &["monitor"],
         "Print a line of numbers every second: SMTP clients now, connected, disconnected; \
          envelopes now, enqueued, dequeued; deliveries that succeeded, failed for now, failed \
@@ -476,7 +478,7 @@ pub(crate) static COMMANDS: &[Command] = &[
     .asks(|_| Request::Monitor, Render::Digests)
     .for_operators()
     .with(&["interval", "count", "json", "csv"]),
-    Command::new(
+    Entry::new(
         &["profile <str>"],
         "Log how long things take, in seconds, until `unprofile`. `queue`: every group of \
          transitions the store commits, every checkpoint and every read, as `profile-queue: \
@@ -485,7 +487,7 @@ pub(crate) static COMMANDS: &[Command] = &[
          has no octets.",
     )
     .asks_if(|args| profile(args, true)),
-    Command::new(
+    Entry::new(
         &["remove <evpid>", "remove <msgid>", "remove all"],
         "Take an envelope, all envelopes of a message, or all envelopes out of the queue, \
          without telling the sender. They go to the trash, where they stay for a day, or as long \
@@ -500,7 +502,7 @@ pub(crate) static COMMANDS: &[Command] = &[
     )
     .with(REMOVAL)
     .wary(),
-    Command::new(
+    Entry::new(
         &["schedule <msgid>", "schedule <evpid>", "schedule all"],
         "Make an envelope, all envelopes of a message, or all envelopes due now. Those in flight \
          are left alone. Options narrow this down as for `show queue`.",
@@ -511,7 +513,7 @@ pub(crate) static COMMANDS: &[Command] = &[
     )
     .with(CHANGES)
     .wary(),
-    Command::new(
+    Entry::new(
         &["trace <str>"],
         "Log what a subsystem does, one event per line, until `untrace`. Content of messages and \
          credentials are never logged. `imsg`: requests and replies of the control socket, events \
@@ -525,7 +527,7 @@ pub(crate) static COMMANDS: &[Command] = &[
          `all`: all of these.",
     )
     .asks_if(|args| trace(args, true)),
-    Command::new(
+    Entry::new(
         &["uncorrupt <msgid>"],
         "Bring a message back from the corrupt bucket, if all of it proves sound now, and queue it. \
          A message gets there when something of it is found damaged. Works while smtpd is not \
@@ -536,14 +538,14 @@ pub(crate) static COMMANDS: &[Command] = &[
         |args| Request::Uncorrupt(args.msgid()),
         Render::Done,
     ),
-    Command::new(&["unprofile <str>"], "Stop what `profile` began.")
+    Entry::new(&["unprofile <str>"], "Stop what `profile` began.")
         .asks_if(|args| profile(args, false)),
-    Command::new(
+    Entry::new(
         &["untrace <str>"],
         "Stop what `trace` began; `untrace all` stops every trace.",
     )
     .asks_if(|args| trace(args, false)),
-    Command::new(
+    Entry::new(
         &["update table <str>"],
         "Read the file of a table again. If it cannot be used, the old contents stay, and file, \
          line and reason are told. A table that is written in smtpd.conf(5) itself stays as it \
@@ -553,7 +555,7 @@ pub(crate) static COMMANDS: &[Command] = &[
         |args| Request::UpdateTable(args.text().unwrap_or_default().into()),
         Render::Done,
     ),
-    Command::new(
+    Entry::new(
         &["encrypt", "encrypt <str>"],
         "Print the hash of a password for a credentials table. Without an argument, hash each \
          line of the standard input; on a terminal, ask for one password without showing it. An \
@@ -563,7 +565,7 @@ pub(crate) static COMMANDS: &[Command] = &[
     .does(encrypt::serve)
     .with(&["scheme"])
     .for_anyone(),
-    Command::new(
+    Entry::new(
         &["spf walk"],
         "Print the networks that the SPF records of domains allow. The domains are read from the \
          standard input, one per line. Networks come in the order of the records, each once; \
@@ -573,7 +575,7 @@ pub(crate) static COMMANDS: &[Command] = &[
     .does(spf::serve)
     .with(&["json", "resolver"])
     .for_anyone(),
-    Command::new(
+    Entry::new(
         &["explain <evpid>"],
         "Say on one screen where an envelope is and why it is not moving: whether it or its agent is \
          paused, whether it is held, when its next attempt is due, how many failed and of what; and \
@@ -583,7 +585,7 @@ pub(crate) static COMMANDS: &[Command] = &[
     .asks(|args| Request::Explain(args.evpid()), Render::Explanation)
     .for_operators()
     .with(&["json"]),
-    Command::new(
+    Entry::new(
         &["undo", "undo last"],
         "Bring back what was removed last: all of one `remove`, or of those within one second. It is \
          queued as it was, with its attempts, its dates and its last error. `--dry-run` shows what \
@@ -595,7 +597,7 @@ pub(crate) static COMMANDS: &[Command] = &[
         Render::Affected("restored"),
     )
     .with(&["dry-run"]),
-    Command::new(
+    Entry::new(
         &["undo <evpid>", "undo <msgid>", "undo all"],
         "Bring an envelope, all envelopes of a message, or everything back from the trash, as `undo \
          last` does. Works while smtpd is not running, too.",
@@ -607,7 +609,7 @@ pub(crate) static COMMANDS: &[Command] = &[
     )
     .with(&["dry-run"])
     .wary(),
-    Command::new(
+    Entry::new(
         &["store check"],
         "Read every record and every content in the spool and prove it; nothing is written, and a \
          daemon may run. What is damaged is told, then what there is. The status is 0 if all is \
@@ -616,19 +618,19 @@ pub(crate) static COMMANDS: &[Command] = &[
     )
     .does(store::serve)
     .with(&["json"]),
-    Command::new(
+    Entry::new(
         &["store rebuild"],
         "Build the database of a stopped daemon anew from the log. The old one is kept under \
          another name. What is queued is marked, for it may have been delivered before.",
     )
     .does(store::serve),
-    Command::new(
+    Entry::new(
         &["store compact"],
         "Move together what is queued in the spool of a stopped daemon, and give the disk back \
          that nothing needs.",
     )
     .does(store::serve),
-    Command::new(
+    Entry::new(
         &["store import <dir>"],
         "Take the mail of another server into the spool of a stopped daemon: from a spool of \
          OpenSMTPD (the directory that holds `queue`; envelopes of version 2 and 3, compressed or \
@@ -644,7 +646,7 @@ pub(crate) static COMMANDS: &[Command] = &[
     )
     .does(transfer::import)
     .with(&["json", "dry-run", "config", "key"]),
-    Command::new(
+    Entry::new(
         &["store export <dir>"],
         "Write everything that is queued into a new or empty directory: each content as \
          `messages/MSGID.eml`, octet for octet, and the envelopes into `envelopes.jsonl`, one JSON \
@@ -655,7 +657,7 @@ pub(crate) static COMMANDS: &[Command] = &[
     )
     .does(transfer::export)
     .with(&["json"]),
-    Command::new(
+    Entry::new(
         &["completions bash", "completions zsh", "completions fish"],
         "Print a script with which a shell completes the words of this command. For bash: \
          `source <(smtpctl completions bash)`; for zsh: a file `_smtpctl` in a directory of \

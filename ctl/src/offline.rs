@@ -118,9 +118,8 @@ fn show_queue(
 ) -> Result<Option<Reply>, StoreError> {
     let row = |envelope: &Envelope| EnvelopeRow::new(envelope, Runstate::Offline);
     let mut listing = Listing::new(selector, page);
-    let found = match listed(&mut || listing.next(reader), row, each)? {
-        Some(found) => found,
-        None => return Ok(None),
+    let Some(found) = listed(&mut || listing.next(reader), row, each)? else {
+        return Ok(None);
     };
     match selector {
         Selector::Message(message) if !found => absent(reader, message).map(Some),

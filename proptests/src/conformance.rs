@@ -508,7 +508,12 @@ fn what_is_discarded_comes_back_as_it_was<P: Place>(bench: &mut Bench<P>) {
     assert_eq!(bench.queued(), [id(3, 2)]);
     let reader = bench.reader();
     assert_eq!(reader.exists(message(1)), Ok(true));
-    assert_eq!(books::body(&reader, message(1)).unwrap().len(), 700);
+    assert_eq!(
+        books::body(&reader, message(1))
+            .expect("it can be read")
+            .len(),
+        700
+    );
     let state = reader.trash().expect("nothing is damaged");
     assert_eq!((state.envelopes, state.oldest), (5, Some(time(1))));
     assert_eq!(state.latest, Some(time(3)));

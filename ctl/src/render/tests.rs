@@ -255,13 +255,13 @@ fn a_queue_that_is_not_well_has_lines_of_its_own() {
     check(
         Render::Status,
         vec![Reply::Status(short)],
-        &expect![[r#"
+        &expect![[r"
         MDA running
         MTA running
         SMTP running
         QUEUE short of space for 2m5s, new mail is put off: 13 MiB and 4711 files free, 64 MiB and 64 files are kept
         QUEUE 1 message in the corrupt bucket
-    "#]],
+    "]],
     );
     let down = StatusRow {
         queue: QueueState::Down {
@@ -278,7 +278,7 @@ fn a_queue_that_is_not_well_has_lines_of_its_own() {
     check(
         Render::Status,
         vec![Reply::Status(down)],
-        &expect![[r#"
+        &expect![[r"
         MDA running
         MTA running
         SMTP running
@@ -286,7 +286,7 @@ fn a_queue_that_is_not_well_has_lines_of_its_own() {
         QUEUE went back in time when it was opened, see the log
         QUEUE damaged in 2 places when it was opened, see the log
         QUEUE 12 messages in the corrupt bucket
-    "#]],
+    "]],
     );
 }
 

@@ -111,11 +111,11 @@ fn a_place_that_is_no_socket_is_named() {
 #[test]
 fn commands_that_are_not_served_say_so() {
     let place = Place::new();
-    expect![[r#"
+    expect![[r"
         [stderr]
         smtpctl: smtpd doesn't seem to be running: DIR/smtpd.sock: No such file or directory (os error 2); nor can its store be changed: DIR: there is no store here; name it with --spool
         [exit 1]
-    "#]]
+    "]]
     .assert_eq(&place.smtpctl(&["unc", "8d3f01aa"]));
 }
 

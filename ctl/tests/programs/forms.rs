@@ -125,11 +125,11 @@ fn patterns_of_nothing_and_forms_that_exclude_each_other_are_refused() {
         let want = format!("[stderr]\nsmtpctl: {want}\n[exit 255]\n");
         assert_eq!(place.smtpctl(&words), want);
     }
-    expect![[r#"
+    expect![[r"
         [stderr]
-        smtpctl: show status: --dry-run is not for this command, but for pause envelope, resume envelope, remove, schedule, undo, undo, store import; try --help
+        smtpctl: show status: --dry-run is not for this command, but for pause envelope, resume envelope, remove, schedule, undo, store import; try --help
         [exit 255]
-    "#]].assert_eq(&place.smtpctl(&["show", "status", "--dry-run"]));
+    "]].assert_eq(&place.smtpctl(&["show", "status", "--dry-run"]));
     expect![[r"
         [stderr]
         smtpctl: show status: --csv is not for this command, but for show queue, show stats, show trash, monitor; try --help

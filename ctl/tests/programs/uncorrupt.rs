@@ -68,12 +68,12 @@ fn the_daemon_says_what_became_of_it() {
         [exit 1]
     "]]
     .assert_eq(&place.smtpctl(&["unc", "8D3F01AB"]));
-    expect![[r#"
+    expect![[r"
         [stderr]
         smtpctl: need root privileges
         smtpctl: uid 1000 may not do this, but root may
         [exit 1]
-    "#]]
+    "]]
     .assert_eq(&place.smtpctl(&["uncorrupt", "8d3f01aa"]));
     let asked: Vec<_> = told.try_iter().collect();
     assert_eq!(

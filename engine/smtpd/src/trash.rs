@@ -176,7 +176,7 @@ async fn latest(shared: &Arc<Shared>, last: bool) -> Result<Option<Timestamp>, S
     if !last {
         return Ok(None);
     }
-    let state = read(shared, |reader| reader.trash()).await?;
+    let state = read(shared, <dyn Reader>::trash).await?;
     Ok(state.latest)
 }
 

@@ -96,14 +96,13 @@ impl Kind {
             Self::Removed => "removal",
             Self::Uncorrupt => "uncorrupt",
             Self::Extent => "extent",
-            Self::Summary => "message summary",
+            Self::Summary | Self::Trashed => "message summary",
             Self::Segment => "segment",
             Self::Position => "position",
             Self::Import => "import",
             Self::Discard => "discard",
             Self::Restore => "restore",
             Self::Purge => "purge",
-            Self::Trashed => "message summary",
             Self::Discarded => "discarded envelope",
         }
     }

@@ -150,18 +150,18 @@ mod tests {
 
     const MIB: u64 = 1 << 20;
 
-    fn free(octets: u64) -> Option<Space> {
-        Some(Space {
+    fn free(octets: u64) -> Space {
+        Space {
             free: octets,
             total: 100 << 30,
             files: 1000,
-        })
+        }
     }
 
     #[test]
     fn mail_on_its_way_takes_its_room_until_the_next_look() {
         // The soft limit is 64 MiB.
-        let books = Arc::new(Books::new(free(100 * MIB)));
+        let books = Arc::new(Books::new(Some(free(100 * MIB))));
         let first = books.room(20 * MIB).unwrap();
         let mut second = books.room(10 * MIB).unwrap();
         assert_eq!(books.room(10 * MIB).unwrap_err(), StoreError::Full);
@@ -174,20 +174,20 @@ mod tests {
         // It may be on the disk by now; only a look tells.
         assert_eq!(books.room(17 * MIB).unwrap_err(), StoreError::Full);
         books.room(16 * MIB).unwrap();
-        books.look(|| free(90 * MIB));
+        books.look(|| Some(free(90 * MIB)));
         books.room(26 * MIB).unwrap();
     }
 
     #[test]
     fn what_comes_during_a_look_counts_until_the_next() {
-        let books = Arc::new(Books::new(free(100 * MIB)));
+        let books = Arc::new(Books::new(Some(free(100 * MIB))));
         let during = Arc::clone(&books);
         books.look(|| {
             during.room(30 * MIB).unwrap().spend();
-            free(100 * MIB)
+            Some(free(100 * MIB))
         });
         assert!(books.room(7 * MIB).is_err());
-        books.look(|| free(100 * MIB));
+        books.look(|| Some(free(100 * MIB)));
         assert!(books.room(7 * MIB).is_ok());
     }
 
@@ -198,17 +198,17 @@ mod tests {
         books.full();
         assert!(books.short());
         assert!(books.room(0).is_err());
-        books.look(|| free(127 * MIB));
+        books.look(|| Some(free(127 * MIB)));
         assert!(books.room(0).is_err());
-        books.look(|| free(128 * MIB));
+        books.look(|| Some(free(128 * MIB)));
         assert!(books.room(0).is_ok());
-        books.look(|| free(63 * MIB));
+        books.look(|| Some(free(63 * MIB)));
         assert!(matches!(books.health(), Health::Short { .. }));
         books.limit(SpaceLimits {
             octets: 0,
             ..Limits::default().space
         });
-        books.look(|| free(0));
+        books.look(|| Some(free(0)));
         assert_eq!(books.health(), Health::Sound);
     }
 }

@@ -73,6 +73,7 @@ mod tests {
 
     const OLDEST: u64 = 1_000_000;
 
+    #[expect(clippy::disallowed_methods, reason = "any instant will do")]
     fn now(seconds: u64) -> Now {
         Now {
             mono: Instant::now(),
@@ -80,7 +81,7 @@ mod tests {
         }
     }
 
-    fn weighed(octets: u64, short: bool) -> Option<Weighed> {
+    fn weighed(octets: u64, short: bool) -> Weighed {
         let oldest = Some(Timestamp::from_secs(OLDEST));
         let state = TrashState {
             envelopes: 9,
@@ -89,7 +90,7 @@ mod tests {
             latest: oldest,
         };
         let disk = 10_000;
-        Some(Weighed { state, disk, short })
+        Weighed { state, disk, short }
     }
 
     fn limits() -> Limits {
@@ -102,9 +103,9 @@ mod tests {
         }
     }
 
-    fn purged(now: Now, weighed: Option<Weighed>, limits: &Limits) -> Option<u64> {
+    fn purged(now: Now, weighed: Weighed, limits: &Limits) -> Option<u64> {
         let mut trash = Trash::default();
-        trash.weighed(now, weighed, limits);
+        trash.weighed(now, Some(weighed), limits);
         match trash.poll(now) {
             Some(Action::Purge { until }) => Some(until.as_secs() - OLDEST),
             _ => None,
@@ -132,7 +133,7 @@ mod tests {
         let (limits, start) = (limits(), now(1));
         let mut trash = Trash::default();
         assert!(trash.deadline().is_none() && trash.poll(start).is_none());
-        trash.weighed(start, weighed(1, false), &limits);
+        trash.weighed(start, Some(weighed(1, false)), &limits);
         assert!(trash.poll(start).is_none());
         let later = Now {
             mono: trash.deadline().unwrap(),

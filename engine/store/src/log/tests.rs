@@ -243,7 +243,7 @@ fn the_trash_lasts_over_checkpoints_moves_and_a_lost_database() {
         // A deferred message leaves the hot log, what is in the trash of it, too.
         commit(&mut store, settle(id(number, 1), retry()));
     }
-    let kept = |number: &u32| number % 3 == 0 && number % 6 != 0;
+    let kept = |number: &u32| number.is_multiple_of(3) && !number.is_multiple_of(6);
     let trash: Vec<_> = (1..200).filter(kept).map(|number| id(number, 2)).collect();
     let all = |number| [id(number, 1), id(number, 2)];
     let mut want: Vec<_> = (1..200).flat_map(all).collect();

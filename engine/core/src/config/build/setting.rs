@@ -191,13 +191,14 @@ impl Builder<'_> {
         match &*key.text {
             "min-free" => space.octets = octets,
             "min-free-files" => space.files = octets,
-            "min-free-percent" => match u32::try_from(octets) {
-                Ok(percent @ 0..=100) => space.percent = percent,
-                _ => {
+            "min-free-percent" => {
+                if let Ok(percent @ 0..=100) = u32::try_from(octets) {
+                    space.percent = percent;
+                } else {
                     let fault = self.report.error(size.span, "not a part of a hundred", "");
                     fault.help("write a whole number from 0 to 100");
                 }
-            },
+            }
             _ => self.unknown_limit(Scope::Queue, key),
         }
     }
