@@ -183,10 +183,11 @@ pub struct Finished {
 }
 
 /// What makes two envelopes use the same connections: the action's parameters, and where to.
+/// The domain is compared first: most keys differ there, and the parameters are many.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct RelayKey {
-    relay: Relay,
     domain: DomainKey,
+    relay: Relay,
 }
 
 /// A next hop with its policy, the messages that wait for it, and its connections.
