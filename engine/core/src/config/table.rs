@@ -488,9 +488,15 @@ fn split_entry(line: &str) -> (&str, &str) {
     let end = line.get(searched..).and_then(|rest| rest.find(blank));
     match end.and_then(|end| line.split_at_checked(searched + end)) {
         Some((key, rest)) => {
+            if let Some(value) = rest.strip_prefix(':') {
+                return (key, value.trim());
+            }
             let rest = rest.trim_start();
-            let value = rest.strip_prefix(':').unwrap_or(rest);
-            (key, value.trim())
+            // Behind a blank a colon that is followed by none begins the value: `:include:`.
+            let colon = rest.strip_prefix(':');
+            let colon =
+                colon.filter(|rest| rest.is_empty() || rest.starts_with(char::is_whitespace));
+            (key, colon.unwrap_or(rest).trim())
         }
         None => (line, ""),
     }
@@ -622,13 +628,30 @@ mod tests {
     }
 
     #[test]
+    fn a_colon_ends_the_key_or_stands_between_blanks() {
+        for line in [
+            "info: bob",
+            "info:bob",
+            "info bob",
+            "info : bob",
+            "info  :\tbob",
+        ] {
+            assert_eq!(split_entry(line), ("info", "bob"), "{line}");
+        }
+        assert_eq!(split_entry("info :"), ("info", ""));
+        let include = ("info", ":include:/etc/list");
+        assert_eq!(split_entry("info :include:/etc/list"), include);
+        assert_eq!(split_entry("info: :include:/etc/list"), include);
+    }
+
+    #[test]
     fn the_first_entry_of_a_file_decides_its_shape() {
         let mapping = "# aliases\n\n Root:\tbob, alice \nbob  bob@example.org\n[::1]: x\na :b";
         let want = [
             pair("root", "bob, alice"),
             pair("bob", "bob@example.org"),
             pair("[::1]", "x"),
-            pair("a", "b"),
+            pair("a", ":b"),
         ];
         assert_eq!(pairs(mapping).unwrap(), want);
         let list = "example.org\r\nexample.net other\n";
