@@ -11,6 +11,7 @@
 
 mod dns;
 mod lmtp;
+mod notices;
 mod postfix;
 mod secured;
 mod servers;
