@@ -1,5 +1,5 @@
-//! smtpd beside programs of other projects: Postfix's load tools, swaks, an LMTP server in Python,
-//! and a DNS server.
+//! smtpd beside programs of other projects: Postfix's load tools, Exim, OpenSMTPD, swaks, an LMTP
+//! server in Python, and a DNS server.
 //!
 //! A tool that is missing fails the test when the environment has `CI`; elsewhere the test is left
 //! out and says so. `.ci/run peers` installs them.
@@ -11,9 +11,12 @@
 
 mod dns;
 mod lmtp;
+mod notices;
 mod postfix;
 mod secured;
+mod servers;
 mod swaks;
+mod transfer;
 
 use redspool_tools::rig::{Mailbox, Rig, until};
 use std::net::{SocketAddr, TcpListener, TcpStream};

@@ -31,7 +31,7 @@ loop.run_forever()
 ";
 
 /// Writes an authority, and a certificate it has made for the loopback address.
-fn certify(directory: &Path) {
+pub(super) fn certify(directory: &Path) {
     let mut params = CertificateParams::new(Vec::new()).unwrap();
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     let key = KeyPair::generate().unwrap();
