@@ -6,8 +6,8 @@ use proptest::option;
 use proptest::prelude::*;
 use redspool_core::addr::{Address, Source};
 use redspool_core::envelope::{
-    Bounce, Delivery, Dsn, Envelope, Flags, Mda, Method, Notify, Relay, RelayHost, Ret, Scheme,
-    Security, TlsRule,
+    Bounce, DaneRule, Delivery, Dsn, Envelope, Flags, Mda, Method, Notify, Relay, RelayHost, Ret,
+    Scheme, Security, TlsRule,
 };
 use redspool_core::id::{EnvelopeId, MessageId};
 use redspool_core::queue::{Body, Message, Pieces, StoreError, Submission};
@@ -250,14 +250,20 @@ fn any_delivery() -> impl Strategy<Value = Delivery> {
         Just(TlsRule::Verified),
         Just(TlsRule::Unverified),
     ];
-    let security = (rule, text(), text(), text(), text(), text()).prop_map(
-        |(tls, auth, pki, ca, ciphers, protocols)| Security {
+    let dane = prop_oneof![
+        Just(DaneRule::Opportunistic),
+        Just(DaneRule::Never),
+        Just(DaneRule::Required),
+    ];
+    let security = (rule, text(), text(), text(), text(), text(), dane).prop_map(
+        |(tls, auth, pki, ca, ciphers, protocols, dane)| Security {
             tls,
             auth,
             pki,
             ca,
             ciphers,
             protocols,
+            dane,
         },
     );
     let options = (text(), text(), text(), text(), security);

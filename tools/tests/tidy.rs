@@ -78,7 +78,7 @@ const FLOORS: [&[&str]; 8] = [
     &["dns", "envelope", "message", "stats"],
     &["config", "queue", "spf"],
     &["lookup"],
-    &["control", "smtp"],
+    &["control", "dane", "smtp"],
     &["bounce", "foreign", "mda", "mta", "scheduler"],
     &["engine"],
 ];

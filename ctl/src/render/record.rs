@@ -146,6 +146,7 @@ fn delivery(delivery: &DeliveryRecord, lines: &mut Lines) {
             lines.text_if_set("mta-relay-ca", &security.ca);
             lines.text_if_set("mta-relay-ciphers", &security.ciphers);
             lines.text_if_set("mta-relay-protocols", &security.protocols);
+            lines.text_if_set("mta-relay-dane", &security.dane);
         }
         DeliveryRecord::Mda {
             method,

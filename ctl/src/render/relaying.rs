@@ -67,6 +67,7 @@ fn relay(row: &RelayRow, now: u64, out: &mut Vec<u8>) {
         ("ca", &row.security.ca),
         ("ciphers", &row.security.ciphers),
         ("protocols", &row.security.protocols),
+        ("dane", &row.security.dane),
     ] {
         named(name, text, out);
     }
@@ -153,6 +154,7 @@ fn relay_cells(row: &RelayRow) -> Record {
         ("tls", text(&row.security.tls)),
         ("ciphers", text(&row.security.ciphers)),
         ("protocols", text(&row.security.protocols)),
+        ("dane", text(&row.security.dane)),
         ("refcount", row.refcount.into()),
         ("ntask", row.tasks.into()),
         ("nconn", row.sessions.into()),

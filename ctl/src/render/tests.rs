@@ -911,6 +911,7 @@ mod mta {
                 ca: "private".into(),
                 ciphers: "HIGH".into(),
                 protocols: "tlsv1.3".into(),
+                dane: "required".into(),
             },
             src: "srcs".into(),
             helo_src: "names".into(),

@@ -8,8 +8,8 @@
 
 use redspool_core::addr::{Address, Source};
 use redspool_core::envelope::{
-    Bounce, Delivery, Dsn, Envelope, Flags, Mda, Method, Notify, Relay, RelayHost, Ret, Scheme,
-    Security, TlsRule,
+    Bounce, DaneRule, Delivery, Dsn, Envelope, Flags, Mda, Method, Notify, Relay, RelayHost, Ret,
+    Scheme, Security, TlsRule,
 };
 use redspool_core::foreign;
 use redspool_core::id::EnvelopeId;
@@ -141,6 +141,9 @@ enum Way {
         ca: String,
         ciphers: String,
         protocols: String,
+        /// The word of smtpd.conf(5), or nothing for `opportunistic`.
+        #[serde(default)]
+        dane: String,
     },
     Mda {
         method: How,
@@ -384,6 +387,7 @@ impl Way {
                 ca: relay.security.ca.to_string(),
                 ciphers: relay.security.ciphers.to_string(),
                 protocols: relay.security.protocols.to_string(),
+                dane: relay.security.dane.word().into(),
             },
             Delivery::Mda(mda) => Self::Mda {
                 method: How::new(&mda.method),
@@ -419,6 +423,7 @@ impl Way {
                 ca,
                 ciphers,
                 protocols,
+                dane,
             } => Delivery::Mta(Relay {
                 host: host.map(Host::relay).transpose()?,
                 helo: helo.into(),
@@ -432,6 +437,7 @@ impl Way {
                     ca: ca.into(),
                     ciphers: ciphers.into(),
                     protocols: protocols.into(),
+                    dane: dane_rule(&dane)?,
                 },
             }),
             Self::Mda {
@@ -464,6 +470,10 @@ fn rule(words: &str) -> Result<TlsRule, String> {
         .into_iter()
         .find(|rule| rule.words() == words)
         .ok_or_else(|| format!("tls: unknown rule `{}`", words.escape_debug()))
+}
+
+fn dane_rule(word: &str) -> Result<DaneRule, String> {
+    DaneRule::named(word).ok_or_else(|| format!("dane: unknown rule `{}`", word.escape_debug()))
 }
 
 impl Host {

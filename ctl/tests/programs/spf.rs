@@ -25,7 +25,8 @@ struct Dns {
 fn zone() -> InMemoryZoneHandler {
     let name = |text: &str| Name::from_str(text).unwrap();
     let origin = name("test.");
-    let mut zone = InMemoryZoneHandler::empty(origin.clone(), ZoneType::Primary, AxfrPolicy::Deny);
+    let mut zone =
+        InMemoryZoneHandler::empty(origin.clone(), ZoneType::Primary, AxfrPolicy::Deny, None);
     let soa = SOA::new(
         name("ns.test."),
         name("admin.test."),

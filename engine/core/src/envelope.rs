@@ -131,6 +131,8 @@ pub struct Security {
     /// Versions of TLS as [`Protocols::parse`](crate::tls::Protocols::parse) takes them, or empty
     /// for all.
     pub protocols: Box<str>,
+    /// What TLSA records of an exchanger mean; without effect on smart hosts.
+    pub dane: DaneRule,
 }
 
 impl Security {
@@ -162,6 +164,35 @@ impl TlsRule {
             Self::Verified => "tls",
             Self::Unverified => "tls no-verify",
         }
+    }
+}
+
+/// The option `dane` of a relay by MX: what TLSA records of an exchanger mean (RFC 7672).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum DaneRule {
+    /// `dane opportunistic`, or not given: where there are secure ones, they are heeded.
+    #[default]
+    Opportunistic,
+    /// `dane none`: nothing; nobody asks for them.
+    Never,
+    /// `dane required`: no mail to an exchanger without secure ones.
+    Required,
+}
+
+impl DaneRule {
+    /// The word of smtpd.conf(5); empty for what holds if it is not given.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Opportunistic => "",
+            Self::Never => "none",
+            Self::Required => "required",
+        }
+    }
+
+    /// The rule of a [`word`](Self::word), if it is one.
+    pub fn named(word: &str) -> Option<Self> {
+        let all = [Self::Opportunistic, Self::Never, Self::Required];
+        all.into_iter().find(|rule| rule.word() == word)
     }
 }
 

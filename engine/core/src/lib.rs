@@ -9,12 +9,13 @@
 //!
 //! Modules stand on floors; a module uses lower floors only, or its own folder:
 //! words (`id addr reply time tls rng limits machine`), records (`envelope message config stats`),
-//! `queue lookup spf`, `smtp control`, `scheduler mta mda bounce`, `engine`.
+//! `queue lookup spf`, `smtp control dane`, `scheduler mta mda bounce`, `engine`.
 
 pub mod addr;
 pub mod bounce;
 pub mod config;
 pub mod control;
+pub mod dane;
 pub mod engine;
 pub mod envelope;
 pub mod foreign;

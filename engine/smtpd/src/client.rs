@@ -7,9 +7,10 @@
 use crate::clock::now;
 use crate::daemon::Shared;
 use crate::inflight::Flight;
-use crate::tls::client::Secured;
+use crate::tls::client::{Peer, Secured};
 use crate::trace;
 use bytes::{Bytes, BytesMut};
+use redspool_core::dane::{self, Demand, Tlsa};
 use redspool_core::engine::{Event as EngineEvent, SessionId};
 use redspool_core::envelope::{Relay, Scheme};
 use redspool_core::id::MessageId;
@@ -59,11 +60,12 @@ pub(crate) enum Order {
 pub(crate) async fn run(shared: Arc<Shared>, call: Call, orders: mpsc::Receiver<Order>) {
     let session = call.session;
     let failure = match begin(&shared, &call).await {
-        Ok((stream, params)) => {
+        Ok((stream, params, records)) => {
             let talk = Talk {
                 shared: &shared,
                 call: &call,
                 machine: Client::new(params),
+                records,
                 stream: Some(Either::Left(stream)),
                 orders: Some(orders),
                 reading: BytesMut::with_capacity(READ_BUFFER),
@@ -88,11 +90,30 @@ pub(crate) async fn run(shared: Arc<Shared>, call: Call, orders: mpsc::Receiver<
 }
 
 /// Connects, and finds what the session needs to know.
-async fn begin(shared: &Shared, call: &Call) -> Result<(TcpStream, Params), Failure> {
+async fn begin(shared: &Shared, call: &Call) -> Result<(TcpStream, Params, Vec<Tlsa>), Failure> {
+    let Demand { tls, records } = demand(shared, call).await?;
     let stream = connect(shared, call).await?;
     let source = stream.local_addr().ok().map(|address| address.ip());
-    let params = params(shared, call, source)?;
-    Ok((stream, params))
+    let params = Params {
+        tls,
+        ..params(shared, call, source)?
+    };
+    Ok((stream, params, records))
+}
+
+/// What the connection must be, by the relay's options and what the DNS says of the host.
+async fn demand(shared: &Shared, call: &Call) -> Result<Demand, Failure> {
+    if !dane::applies(&call.relay) {
+        let (tls, records) = (call.relay.tls(), Vec::new());
+        return Ok(Demand { tls, records });
+    }
+    let mut target = call.target;
+    target.set_port(shared.mx_port);
+    let wait = shared.limits().mta.reply_timeout;
+    let asked = shared.dnssec.tlsa(&call.domain, &call.host, target);
+    let found = timeout(wait, asked).await;
+    let found = found.unwrap_or_else(|_| dane::Found::Failed("the DNS does not answer".into()));
+    dane::demand(&call.relay, &call.host, found)
 }
 
 fn params(shared: &Shared, call: &Call, source: Option<IpAddr>) -> Result<Params, Failure> {
@@ -186,6 +207,8 @@ struct Talk<'a> {
     machine: Client,
     /// Gone after a handshake that failed, until there is another one.
     stream: Option<Stream>,
+    /// TLSA records that the host's certificate must match, if there are any.
+    records: Vec<Tlsa>,
     /// Gone once the engine is.
     orders: Option<mpsc::Receiver<Order>>,
     reading: BytesMut,
@@ -336,7 +359,12 @@ impl Talk<'_> {
         let clients = shared.tls_clients.load_full();
         let (config, loaded) = (shared.config.load_full(), shared.tls.load_full());
         let files = (&*config, &*loaded);
-        let shaken = clients.handshake(stream, &call.host, &call.relay, files);
+        let peer = Peer {
+            host: &call.host,
+            domain: &call.domain,
+            records: &self.records,
+        };
+        let shaken = clients.handshake(stream, peer, &call.relay, files);
         let secured = match self.machine.deadline() {
             Some(deadline) => timeout_at(deadline.into(), shaken).await,
             None => Ok(shaken.await),
@@ -353,12 +381,9 @@ impl Talk<'_> {
         let Secured {
             stream,
             ciphers,
-            valid,
+            proof,
         } = secured;
-        let (session, result) = (
-            self.call.session,
-            if valid { "valid" } else { "unverified" },
-        );
+        let (session, result) = (self.call.session, proof.word());
         tracing::info!("{:016x} mta tls ciphers={ciphers}", session.0);
         tracing::info!("{:016x} mta cert-check result=\"{result}\"", session.0);
         self.stream = Some(Either::Right(stream));

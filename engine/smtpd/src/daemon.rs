@@ -6,6 +6,7 @@
 
 use crate::access::Access;
 use crate::counters::SharedCounters;
+use crate::dnssec::Dnssec;
 use crate::drivers::Drivers;
 use crate::engine::{EngineHandle, channel, run as run_engine};
 use crate::helper::{Connection, Helper};
@@ -71,6 +72,8 @@ pub struct Shared {
     pub ids: Ids,
     /// Asks the DNS.
     pub resolver: Resolver,
+    /// Asks the DNS for what must be proven.
+    pub dnssec: Dnssec,
     /// Runs programs with the rights they need.
     pub helper: Helper,
     /// Knows the system's users.
@@ -260,6 +263,8 @@ pub struct Setup {
     pub control: std::os::unix::net::UnixListener,
     /// Asks the DNS.
     pub resolver: Resolver,
+    /// Asks the DNS for what must be proven.
+    pub dnssec: Dnssec,
     /// The way to the helper.
     pub helper: Connection,
     /// Steers the log.
@@ -343,6 +348,7 @@ impl Daemon {
             inflight,
             ids,
             resolver: setup.resolver,
+            dnssec: setup.dnssec,
             helper,
             users: Users::default(),
             turns: AtomicU64::new(0),

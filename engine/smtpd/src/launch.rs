@@ -7,6 +7,7 @@ use crate::configuration;
 use crate::control;
 use crate::daemon::{Daemon, Setup};
 use crate::detach::{self, Side};
+use crate::dnssec::Dnssec;
 use crate::listening;
 use crate::log::{self, Sink};
 use crate::options::Options;
@@ -98,10 +99,12 @@ pub fn run(mut options: Options) -> Result<(), Failed> {
         .enable_all()
         .build();
     let runtime = runtime.map_err(|error| format!("cannot start threads: {error}"))?;
-    let resolver = {
+    let (resolver, dnssec) = {
         let _context = runtime.enter();
-        Resolver::new(options.resolver, config.limits.mta.addresses)
-            .map_err(|why| format!("resolver: {why}"))?
+        let failed = |why: String| format!("resolver: {why}");
+        let resolver = Resolver::new(options.resolver, config.limits.mta.addresses);
+        let dnssec = Dnssec::new(options.resolver, options.trust_anchors.as_deref());
+        (resolver.map_err(failed)?, dnssec.map_err(failed)?)
     };
     let addresses: Vec<_> = listeners
         .iter()
@@ -115,6 +118,7 @@ pub fn run(mut options: Options) -> Result<(), Failed> {
         listeners,
         control,
         resolver,
+        dnssec,
         helper: rights.helper,
         log,
         spool,

@@ -15,6 +15,7 @@ pub mod control;
 pub mod counters;
 pub mod daemon;
 pub mod detach;
+pub mod dnssec;
 pub mod helper;
 pub mod ids;
 pub mod inflight;

@@ -67,6 +67,10 @@ pub struct Options {
     #[arg(long, value_name = "address:port", env = "REDSPOOL_RESOLVER")]
     pub resolver: Option<SocketAddr>,
 
+    /// File of DNSKEY records to trust in place of the root's, for test networks
+    #[arg(long, value_name = "file", env = "REDSPOOL_TRUST_ANCHORS", hide = true)]
+    pub trust_anchors: Option<PathBuf>,
+
     /// Port of mail exchangers, for test networks
     #[arg(
         long,

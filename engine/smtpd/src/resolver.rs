@@ -35,14 +35,9 @@ impl Resolver {
     /// A resolver that asks `server`, or those of the system if none is given. Keeps at most
     /// `most` addresses of one answer. Fails with the reason when the system names no servers.
     pub fn new(server: Option<SocketAddr>, most: usize) -> Result<Self, String> {
-        let mut builder = match server {
-            Some(server) => given(server),
-            None => TokioResolver::builder_tokio().map_err(|error| error.to_string())?,
-        };
-        let options = builder.options_mut();
-        options.timeout = Duration::from_secs(5);
-        options.attempts = 2;
-        let dns = builder.build().map_err(|error| error.to_string())?;
+        let dns = builder(server)?
+            .build()
+            .map_err(|error| error.to_string())?;
         Ok(Self { dns, most })
     }
 
@@ -175,6 +170,21 @@ fn exchange(preference: u16, name: &str, addresses: Vec<IpAddr>) -> Exchange {
     }
 }
 
+/// Asks `server`, or those of the system if none is given. Fails with the reason when the system
+/// names no servers.
+pub(crate) fn builder(
+    server: Option<SocketAddr>,
+) -> Result<ResolverBuilder<TokioRuntimeProvider>, String> {
+    let mut builder = match server {
+        Some(server) => given(server),
+        None => TokioResolver::builder_tokio().map_err(|error| error.to_string())?,
+    };
+    let options = builder.options_mut();
+    options.timeout = Duration::from_secs(5);
+    options.attempts = 2;
+    Ok(builder)
+}
+
 fn given(server: SocketAddr) -> ResolverBuilder<TokioRuntimeProvider> {
     let connections = [ConnectionConfig::udp(), ConnectionConfig::tcp()].map(|mut connection| {
         connection.port = server.port();
@@ -206,7 +216,7 @@ fn life(valid_until: Instant) -> Duration {
 }
 
 /// With its final dot, so that no search domain is tried.
-fn absolute(name: &str) -> String {
+pub(crate) fn absolute(name: &str) -> String {
     format!("{}.", name.trim_end_matches('.'))
 }
 

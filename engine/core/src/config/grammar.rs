@@ -165,6 +165,7 @@ pub(super) enum RelayOption {
     Ca(Span, Word),
     Ciphers(Span, Word),
     Protocols(Span, Word),
+    Dane(Span, Word),
     Unserved(Unserved),
 }
 
@@ -600,6 +601,9 @@ fn relay_security<'t, I: Tokens<'t>>() -> Grammar<'t, I, RelayOption> {
         word("protocols")
             .then(text("a list of protocols"))
             .map(|(span, list)| RelayOption::Protocols(span, list)),
+        word("dane")
+            .then(text("none, opportunistic or required"))
+            .map(|(span, rule)| RelayOption::Dane(span, rule)),
     ))
     .boxed()
 }

@@ -173,6 +173,7 @@ const KEYWORDS: &[&str] = &[
     "commit",
     "compression",
     "connect",
+    "dane",
     "data",
     "dhe",
     "disconnect",

@@ -100,6 +100,8 @@ pub struct SecurityRow {
     pub ciphers: String,
     /// Versions of TLS, or empty for all.
     pub protocols: String,
+    /// The option `dane` without that word, or empty for `opportunistic`.
+    pub dane: String,
 }
 
 impl From<&Security> for SecurityRow {
@@ -111,6 +113,7 @@ impl From<&Security> for SecurityRow {
             ca: security.ca.clone().into(),
             ciphers: security.ciphers.clone().into(),
             protocols: security.protocols.clone().into(),
+            dane: security.dane.word().into(),
         }
     }
 }
@@ -125,6 +128,7 @@ impl SecurityRow {
             &self.ca,
             &self.ciphers,
             &self.protocols,
+            &self.dane,
         ];
         texts
             .iter()

@@ -9,7 +9,7 @@
 //! Fails: with the name of the first field that makes no sense.
 
 use super::{Agent, Bounce, Delivery, Dsn, Envelope, Flags, Mda, Method, Notify, Relay};
-use super::{RelayHost, Ret, Scheme, Security, TlsRule};
+use super::{DaneRule, RelayHost, Ret, Scheme, Security, TlsRule};
 use crate::addr::{Address, Source};
 use crate::id::EnvelopeId;
 use crate::reply::{Class, Status};
@@ -327,6 +327,7 @@ fn relay_options(relay: &Relay) -> impl Iterator<Item = (u8, &str)> {
         ca,
         ciphers,
         protocols,
+        dane,
     } = &relay.security;
     let options = [
         (1, &*relay.src),
@@ -339,6 +340,7 @@ fn relay_options(relay: &Relay) -> impl Iterator<Item = (u8, &str)> {
         (8, ca),
         (9, ciphers),
         (10, protocols),
+        (11, dane.word()),
     ];
     options.into_iter().filter(|(_, text)| !text.is_empty())
 }
@@ -443,6 +445,7 @@ fn relay_option(relay: &mut Relay, number: u8, text: &str) -> Option<()> {
         8 => security.ca = text.into(),
         9 => security.ciphers = text.into(),
         10 => security.protocols = text.into(),
+        11 => security.dane = DaneRule::named(text)?,
         _ => return None,
     }
     Some(())
@@ -692,6 +695,7 @@ mod tests {
                     ca: "private".into(),
                     ciphers: "HIGH".into(),
                     protocols: "tlsv1.3".into(),
+                    dane: DaneRule::Opportunistic,
                 },
                 ..Relay::to(Some(RelayHost {
                     scheme: Scheme::SmtpTls,
@@ -703,6 +707,7 @@ mod tests {
             Delivery::Mta(Relay {
                 security: Security {
                     tls: TlsRule::Verified,
+                    dane: DaneRule::Required,
                     ..Security::default()
                 },
                 ..Relay::to(None)

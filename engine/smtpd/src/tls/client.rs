@@ -7,11 +7,13 @@
 //! `smtp::client`).
 //! Fails: with the text for the log and the envelope.
 
+use super::dane::Judge;
 use super::suites::{describe, limited, versions};
 use super::{Loaded, provider};
 use parking_lot::Mutex;
 use redspool_core::config::Config;
-use redspool_core::envelope::{Relay, Security, TlsRule};
+use redspool_core::dane::Tlsa;
+use redspool_core::envelope::{DaneRule, Relay, Security, TlsRule};
 use redspool_core::tls::{Protocols, Suites};
 use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
@@ -52,8 +54,40 @@ pub(crate) struct Secured {
     pub stream: TlsStream<TcpStream>,
     /// Version, cipher suite and its bits, as `TLSv1.3:TLS_AES_256_GCM_SHA384:256`.
     pub ciphers: String,
-    /// Whether the certificate proves the host's name.
-    pub valid: bool,
+    /// What the certificate proves.
+    pub proof: Proof,
+}
+
+/// What a server's certificate proves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Proof {
+    /// That it is the host the DNS names, by a TLSA record.
+    Dane,
+    /// The host's name, by an authority.
+    Valid,
+    /// Nothing.
+    Unverified,
+}
+
+impl Proof {
+    /// The word of the log.
+    pub(crate) const fn word(self) -> &'static str {
+        match self {
+            Self::Dane => "dane",
+            Self::Valid => "valid",
+            Self::Unverified => "unverified",
+        }
+    }
+}
+
+/// Whom a connection is to.
+pub(crate) struct Peer<'p> {
+    /// Name of the host.
+    pub host: &'p str,
+    /// The domain whose exchanger it is.
+    pub domain: &'p str,
+    /// Its usable TLSA records; if there is none, authorities count.
+    pub records: &'p [Tlsa],
 }
 
 impl Clients {
@@ -79,30 +113,49 @@ impl Clients {
     pub(crate) async fn handshake(
         &self,
         stream: TcpStream,
-        host: &str,
+        peer: Peer<'_>,
         relay: &Relay,
         files: (&Config, &Loaded),
     ) -> Result<Secured, String> {
-        let client = self.client(relay, files)?;
-        let name = ServerName::try_from(host.to_owned())
-            .map_err(|_| format!("`{}` is not a name to verify", host.escape_debug()))?;
+        let name = ServerName::try_from(peer.host.to_owned())
+            .map_err(|_| format!("`{}` is not a name to verify", peer.host.escape_debug()))?;
+        let by_dane = !peer.records.is_empty();
+        let client = if by_dane {
+            let names = ServerName::try_from(peer.domain.to_owned()).into_iter();
+            let judge = Judge {
+                provider: Arc::clone(&self.provider),
+                records: peer.records.to_vec(),
+                names: names.collect(),
+            };
+            Client {
+                config: self.config(Arc::new(judge), &relay.security, files)?,
+                verifier: None,
+            }
+        } else {
+            self.client(relay, files)?
+        };
         let connector = TlsConnector::from(Arc::clone(&client.config));
         let stream = connector.connect(name.clone(), stream).await;
         let stream = stream.map_err(|error| error.to_string())?;
         let (_, connection) = stream.get_ref();
-        let valid = match (connection.peer_certificates(), &client.verifier) {
+        let proof = match (connection.peer_certificates(), &client.verifier) {
             (Some([first, rest @ ..]), Some(verifier)) => {
                 let at = UnixTime::now();
                 let proof = verifier.verify_server_cert(first, rest, &name, &[], at);
-                proof.is_ok()
+                if proof.is_ok() {
+                    Proof::Valid
+                } else {
+                    Proof::Unverified
+                }
             }
-            _ => false,
+            _ if by_dane => Proof::Dane,
+            _ => Proof::Unverified,
         };
-        let ciphers = describe(connection, valid).to_string();
+        let ciphers = describe(connection, proof != Proof::Unverified).to_string();
         Ok(Secured {
             stream,
             ciphers,
-            valid,
+            proof,
         })
     }
 
@@ -110,6 +163,7 @@ impl Clients {
     fn client(&self, relay: &Relay, files: (&Config, &Loaded)) -> Result<Client, String> {
         let security = Security {
             tls: TlsRule::Scheme,
+            dane: DaneRule::default(),
             auth: Box::default(),
             ..relay.security.clone()
         };
@@ -128,10 +182,6 @@ impl Clients {
 
     fn make(&self, key: &Key, (config, loaded): (&Config, &Loaded)) -> Result<Client, String> {
         let (verifies, security) = key;
-        let provider = match &*security.ciphers {
-            "" => Arc::clone(&self.provider),
-            list => Arc::new(limited(&self.provider, &Suites::parse(list)?)),
-        };
         let roots = match &*security.ca {
             "" => Arc::clone(&self.native),
             name => {
@@ -141,12 +191,29 @@ impl Clients {
             }
         };
         let builder =
-            WebPkiServerVerifier::builder_with_provider(roots, Arc::clone(&provider)).build();
+            WebPkiServerVerifier::builder_with_provider(roots, Arc::clone(&self.provider)).build();
         let verifier = builder.ok();
         let judge: Arc<dyn ServerCertVerifier> = match (&verifier, verifies) {
             (Some(verifier), true) => Arc::clone(verifier) as _,
             (None, true) => return Err("there is no authority to verify with".into()),
-            (_, false) => Arc::new(AnyCertificate(Arc::clone(&provider))),
+            (_, false) => Arc::new(AnyCertificate(Arc::clone(&self.provider))),
+        };
+        Ok(Client {
+            config: self.config(judge, security, (config, loaded))?,
+            verifier,
+        })
+    }
+
+    /// A client with a relay's options, and a judge of certificates.
+    fn config(
+        &self,
+        judge: Arc<dyn ServerCertVerifier>,
+        security: &Security,
+        (config, loaded): (&Config, &Loaded),
+    ) -> Result<Arc<ClientConfig>, String> {
+        let provider = match &*security.ciphers {
+            "" => Arc::clone(&self.provider),
+            list => Arc::new(limited(&self.provider, &Suites::parse(list)?)),
         };
         let protocols = match &*security.protocols {
             "" => Protocols::default(),
@@ -166,10 +233,7 @@ impl Clients {
                 builder.with_client_cert_resolver(Arc::new(pair))
             }
         };
-        Ok(Client {
-            config: Arc::new(config),
-            verifier,
-        })
+        Ok(Arc::new(config))
     }
 }
 

@@ -5,6 +5,7 @@
 
 pub mod client;
 
+mod dane;
 mod loaded;
 mod server;
 mod suites;

@@ -8,7 +8,7 @@ use crate::config::grammar::{RelayOption, Word};
 use crate::config::source::Span;
 use crate::config::table::Service;
 use crate::config::{NextHop, TableId};
-use crate::envelope::{RelayHost, Security, TlsRule};
+use crate::envelope::{DaneRule, RelayHost, Security, TlsRule};
 use crate::tls::{Protocols, Suites};
 
 /// The options while they are gathered, each with its place.
@@ -20,6 +20,7 @@ pub(super) struct Draft {
     ca: Option<(Span, Word)>,
     ciphers: Option<(Span, Word)>,
     protocols: Option<(Span, Word)>,
+    dane: Option<(Span, DaneRule)>,
 }
 
 impl Builder<'_> {
@@ -54,6 +55,10 @@ impl Builder<'_> {
             RelayOption::Protocols(span, list) => {
                 self.once(&mut draft.protocols, "protocols", span, list);
             }
+            RelayOption::Dane(span, word) => {
+                let rule = self.dane_rule(&word);
+                self.once(&mut draft.dane, "dane", span, rule);
+            }
             _ => {}
         }
     }
@@ -70,6 +75,17 @@ impl Builder<'_> {
         let rule = draft.tls.map_or(TlsRule::Scheme, |(_, rule)| rule);
         if let Some((span, _)) = draft.tls {
             self.check_rule(span, &hosts);
+        }
+        if let (Some((span, rule)), Some(host)) = (draft.dane, host)
+            && rule != DaneRule::Never
+        {
+            let mark = self.report.mark(host, "the other one");
+            let message = "`dane` and `host` exclude each other";
+            let fault = self.report.error(span, message, "");
+            fault.related(mark).help(
+                "DANE is for exchangers found by MX: remove `dane`, or have the host's \
+                 certificate verified with smtp+tls:// and `ca`",
+            );
         }
         let word = |slot: &Option<(Span, Word)>| slot.as_ref().map(|(_, word)| word.clone());
         self.suites(
@@ -89,7 +105,22 @@ impl Builder<'_> {
             ca: lower(draft.ca),
             ciphers: text(draft.ciphers),
             protocols: text(draft.protocols),
+            dane: draft.dane.map(|(_, rule)| rule).unwrap_or_default(),
         })
+    }
+
+    fn dane_rule(&mut self, word: &Word) -> DaneRule {
+        match &*word.text {
+            "none" => DaneRule::Never,
+            "opportunistic" => DaneRule::Opportunistic,
+            "required" => DaneRule::Required,
+            other => {
+                let message = format!("`{}` is not a rule of dane", other.escape_debug());
+                let fault = self.report.error(word.span, message, "");
+                fault.help("write none, opportunistic or required");
+                DaneRule::default()
+            }
+        }
     }
 
     /// The smart hosts that are written down.

@@ -1,7 +1,8 @@
 //! Certificates made for one test: an authority of its own, and hosts with and without faults.
 
 use rcgen::{
-    BasicConstraints, Certificate, CertificateParams, IsCa, Issuer, KeyPair, date_time_ymd,
+    BasicConstraints, Certificate, CertificateParams, IsCa, Issuer, KeyPair, PublicKeyData as _,
+    date_time_ymd,
 };
 use rustls::server::WebPkiClientVerifier;
 use rustls::{RootCertStore, ServerConfig, SupportedProtocolVersion};
@@ -23,6 +24,13 @@ pub(super) struct Authority {
 pub(super) struct Pair {
     certificate: Certificate,
     key: KeyPair,
+}
+
+impl Pair {
+    /// Its public key, as certificates hold it.
+    pub(super) fn spki(&self) -> Vec<u8> {
+        self.key.subject_public_key_info()
+    }
 }
 
 impl Authority {
@@ -80,7 +88,12 @@ impl Authority {
         path
     }
 
-    /// A server with this certificate; it asks clients for theirs, and takes none as well.
+    /// Its public key, as certificates hold it.
+    pub(super) fn spki(&self) -> Vec<u8> {
+        self.issuer.key().subject_public_key_info()
+    }
+
+    /// A server with this certificate, which shows the authority's, too; it asks clients for theirs, and takes none as well.
     pub(super) fn server(
         &self,
         pair: &Pair,
@@ -94,12 +107,16 @@ impl Authority {
                 .allow_unauthenticated()
                 .build()
                 .unwrap();
+        let chain = vec![
+            pair.certificate.der().clone(),
+            self.certificate.der().clone(),
+        ];
         let key = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(pair.key.serialize_der()));
         let config = ServerConfig::builder_with_provider(provider)
             .with_protocol_versions(versions)
             .unwrap()
             .with_client_cert_verifier(verifier)
-            .with_single_cert(vec![pair.certificate.der().clone()], key);
+            .with_single_cert(chain, key);
         Arc::new(config.unwrap())
     }
 }

@@ -1,6 +1,7 @@
 //! TLS and authentication of relays, against a server with certificates of all kinds.
 
 mod certificates;
+mod dane;
 mod peer;
 
 use super::setup::{field, fields, queued};
