@@ -1,3 +1,5 @@
+//! Certificates that TLSA records name, and those they do not.
+
 use super::*;
 use crate::tls::provider;
 use rcgen::{
