@@ -120,6 +120,10 @@ struct Code {
     detail: u16,
 }
 
+#[expect(
+    clippy::large_enum_variant,
+    reason = "there is one at a time, while its line is read or written"
+)]
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(
     tag = "type",

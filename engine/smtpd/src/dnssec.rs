@@ -118,9 +118,10 @@ impl Dnssec {
         match self.dns.lookup(absolute(name), kind).await {
             Ok(lookup) => proven(lookup.answers(), kind),
             Err(NetError::Dns(DnsError::NoRecordsFound(_))) => Ok(Proven::Absent),
-            Err(NetError::Dns(DnsError::Nsec { proof, .. })) if proof == Proof::Insecure => {
-                Ok(Proven::Unsigned)
-            }
+            Err(NetError::Dns(DnsError::Nsec {
+                proof: Proof::Insecure,
+                ..
+            })) => Ok(Proven::Unsigned),
             Err(error) => Err(format!("{kind} lookup: {error}")),
         }
     }
