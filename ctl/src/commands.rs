@@ -348,9 +348,9 @@ pub(crate) static COMMANDS: &[Command] = &[
         &["show mta paused"],
         "List what `pause mta from` has paused.",
     )
-    .asks(|_| Request::ShowMta(MtaListing::Blocked), Render::Mta)
+    .asks(|_| Request::ShowMta(MtaListing::Blocked), Render::Mta(MtaListing::Blocked))
     .for_operators()
-    .with(&["json"]),
+    .with(&["json", "csv"]),
     Entry::new(
         &["show envelope <evpid>"],
         "Print everything that is stored about an envelope, one `key: value` per line. What is \
@@ -370,9 +370,9 @@ pub(crate) static COMMANDS: &[Command] = &[
          by `|`. In the text, unprintable octets are escaped as vis(3) does. A domain is forgotten \
          four hours after its last reply.",
     )
-    .asks(|_| Request::ShowMta(MtaListing::HostStats), Render::Mta)
+    .asks(|_| Request::ShowMta(MtaListing::HostStats), Render::Mta(MtaListing::HostStats))
     .for_operators()
-    .with(&["json"]),
+    .with(&["json", "csv"]),
     Entry::new(
         &["show message <msgid>", "show message <evpid>"],
         "Print the content of a message. On a terminal, what is not printable is escaped. Works \
@@ -408,9 +408,9 @@ pub(crate) static COMMANDS: &[Command] = &[
          the last connect. A host is listed while a domain in use has it as exchanger, or a route \
          leads to it.",
     )
-    .asks(|_| Request::ShowMta(MtaListing::Hosts), Render::Mta)
+    .asks(|_| Request::ShowMta(MtaListing::Hosts), Render::Mta(MtaListing::Hosts))
     .for_operators()
-    .with(&["json"]),
+    .with(&["json", "csv"]),
     Entry::new(
         &["show relays"],
         "List the relays in memory, each with its connectors. A relay is a domain or smart host \
@@ -421,9 +421,9 @@ pub(crate) static COMMANDS: &[Command] = &[
          it, with what keeps it from connecting: `WAIT`, the limit that is reached (`LIMIT_HOST` \
          and others), or why it cannot (`ERROR_ROUTE_NET` and others).",
     )
-    .asks(|_| Request::ShowMta(MtaListing::Relays), Render::Mta)
+    .asks(|_| Request::ShowMta(MtaListing::Relays), Render::Mta(MtaListing::Relays))
     .for_operators()
-    .with(&["json"]),
+    .with(&["json", "csv"]),
     Entry::new(
         &["show routes"],
         "List the routes in memory. A route is a way from a local address to a host. Its flags are \
@@ -431,9 +431,9 @@ pub(crate) static COMMANDS: &[Command] = &[
          time is over; `penalty` counts its failures, `timeout` is the time until it is enabled, or \
          forgiven one of them.",
     )
-    .asks(|_| Request::ShowMta(MtaListing::Routes), Render::Mta)
+    .asks(|_| Request::ShowMta(MtaListing::Routes), Render::Mta(MtaListing::Routes))
     .for_operators()
-    .with(&["json"]),
+    .with(&["json", "csv"]),
     Entry::new(
         &["show stats"],
         "Print the counters, one `key=value` per line, in order of keys. A counter is listed \

@@ -6,7 +6,8 @@
 
 use crate::commands::{COMMANDS, Command, Privilege};
 use crate::options::{self, Known, ValueKind};
-use crate::render::{DIGEST_NAMES, FIELDS, SUMMARY_NAMES};
+use crate::render::{DIGEST_NAMES, FIELDS, STATUS_NAMES, SUMMARY_NAMES, mta_names};
+use redspool_core::control::MtaListing;
 use std::fmt::Write as _;
 
 /// The date on the pages; set when their wording changes.
@@ -285,10 +286,24 @@ impl Page {
         self.lines(&[".Pp"]);
         self.words(
             "`show stats` is one object with the counters as names; in CSV, a line of `key` and \
-             `value` per counter. `show status` has `mda`, `mta` and `smtp`, each `running` or \
-             `paused`. `show envelope` has the keys and values of its lines. `spf walk` has `domain`, \
-             `networks` and `errors`.",
+             `value` per counter. `show envelope` has the keys and values of its lines. `spf walk` has \
+             `domain`, `networks` and `errors`.",
         );
+        self.words(&format!(
+            "`show status` has `{}`: the first three are `running` or `paused`, `queue` is `sound`, \
+             `short` or `down`, for so many seconds.",
+            STATUS_NAMES.join("`, `")
+        ));
+        for (command, listing) in [
+            ("show relays", MtaListing::Relays),
+            ("show routes", MtaListing::Routes),
+            ("show hosts", MtaListing::Hosts),
+            ("show hoststats", MtaListing::HostStats),
+            ("show mta paused", MtaListing::Blocked),
+        ] {
+            let names = mta_names(listing).join("`, `");
+            self.words(&format!("`{command}` has `{names}`."));
+        }
     }
 
     fn places(&mut self) {

@@ -15,11 +15,12 @@ mod summary;
 
 pub(crate) use cell::{Cell, Format, record as write_record};
 pub(crate) use listing::{FIELDS, agent};
-pub(crate) use numbers::DIGEST_NAMES;
+pub(crate) use numbers::{DIGEST_NAMES, STATUS_NAMES};
+pub(crate) use relaying::names as mta_names;
 pub(crate) use summary::NAMES as SUMMARY_NAMES;
 
 use crate::escape;
-use redspool_core::control::{DigestRow, EnvelopeRow, Lack, Reply, Right, Selection};
+use redspool_core::control::{DigestRow, EnvelopeRow, Lack, MtaListing, Reply, Right, Selection};
 use std::fmt;
 use std::io::Write as _;
 use summary::Summary;
@@ -44,7 +45,7 @@ pub(crate) enum Render {
     /// One line of `monitor` per reply.
     Digests,
     /// A line per row of the relaying agent.
-    Mta,
+    Mta(MtaListing),
     /// One screen about one envelope.
     Explanation,
 }
@@ -163,10 +164,12 @@ impl Renderer {
                 }
             }
             (Render::Affected(done), Reply::Census(census)) => numbers::census(&census, done, out),
-            (Render::Affected(_), Reply::Working) | (Render::Mta, Reply::End) => {}
+            (Render::Mta(listing), Reply::End) => self.mta_start(listing, out),
+            (Render::Affected(_), Reply::Working) => {}
             (Render::Done, Reply::Done) => out.extend_from_slice(b"command succeeded\n"),
             (Render::Digests, Reply::Digest(row)) => self.digest(row, out),
-            (Render::Mta, Reply::MtaRows(rows)) => {
+            (Render::Mta(listing), Reply::MtaRows(rows)) => {
+                self.mta_start(listing, out);
                 for row in &rows {
                     match self.format {
                         Some(format) => cell::record(format, relaying::cells(row), out),
@@ -234,6 +237,13 @@ impl Renderer {
         let lines = self.summary.is_none();
         if !self.begun && lines && self.format == Some(Format::Csv) {
             cell::header(FIELDS.iter().map(|field| field.name), out);
+        }
+        self.begun = true;
+    }
+
+    fn mta_start(&mut self, listing: MtaListing, out: &mut Vec<u8>) {
+        if !self.begun && self.format == Some(Format::Csv) {
+            cell::header(relaying::names(listing).iter().copied(), out);
         }
         self.begun = true;
     }

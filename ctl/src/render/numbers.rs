@@ -11,6 +11,23 @@ use std::time::Duration;
 /// Lines of `monitor` under one header.
 const DIGESTS_PER_HEADER: usize = 25;
 
+/// The names of the record of `show status`, in order.
+pub(crate) const STATUS_NAMES: [&str; 13] = [
+    "mda",
+    "mta",
+    "smtp",
+    "queue",
+    "queue_seconds",
+    "queue_error",
+    "space_free",
+    "space_reserve",
+    "files_free",
+    "files_reserve",
+    "corrupt",
+    "damage",
+    "back_in_time",
+];
+
 /// The three lines of `show status`, and more for what is not well with the queue.
 pub(super) fn status(row: &StatusRow, out: &mut Vec<u8>) {
     let subsystems = [
@@ -96,25 +113,22 @@ pub(super) fn status_record(row: &StatusRow, format: Format, out: &mut Vec<u8>) 
         }
     };
     let state = |paused| Cell::from(if paused { "paused" } else { "running" });
-    let cells = [
-        ("mda", state(row.mda_paused)),
-        ("mta", state(row.mta_paused)),
-        ("smtp", state(row.smtp_paused)),
-        ("queue", Cell::from(queue)),
-        ("queue_seconds", optional(seconds)),
-        ("queue_error", optional(reason)),
-        ("space_free", optional(space.map(|space| space.free))),
-        ("space_reserve", optional(space.map(|space| space.reserve))),
-        ("files_free", optional(space.map(|space| space.files))),
-        (
-            "files_reserve",
-            optional(space.map(|space| space.files_reserve)),
-        ),
-        ("corrupt", row.corrupt.into()),
-        ("damage", u64::from(row.opening.damage).into()),
-        ("back_in_time", Cell::Flag(row.opening.back_in_time)),
+    let cells: [Cell; STATUS_NAMES.len()] = [
+        state(row.mda_paused),
+        state(row.mta_paused),
+        state(row.smtp_paused),
+        Cell::from(queue),
+        optional(seconds),
+        optional(reason),
+        optional(space.map(|space| space.free)),
+        optional(space.map(|space| space.reserve)),
+        optional(space.map(|space| space.files)),
+        optional(space.map(|space| space.files_reserve)),
+        row.corrupt.into(),
+        u64::from(row.opening.damage).into(),
+        Cell::Flag(row.opening.back_in_time),
     ];
-    cell::record(format, cells, out);
+    cell::record(format, STATUS_NAMES.into_iter().zip(cells), out);
 }
 
 /// The counters for programs: one object, or a line of CSV per counter.

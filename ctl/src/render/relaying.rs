@@ -5,7 +5,8 @@ use super::cell::{Cell, Record};
 use super::put;
 use crate::escape;
 use redspool_core::control::{
-    ConnectorFlag, ConnectorRow, HostRow, HostStatRow, MtaRow, RelayRow, RelayWait, RouteRow,
+    ConnectorFlag, ConnectorRow, HostRow, HostStatRow, MtaListing, MtaRow, RelayRow, RelayWait,
+    RouteRow,
 };
 use redspool_core::time::short;
 use std::net::IpAddr;
@@ -26,21 +27,73 @@ pub(super) fn row(row: &MtaRow, now: u64, out: &mut Vec<u8>) {
     }
 }
 
+const RELAY: [&str; 23] = [
+    "id",
+    "domain",
+    "port",
+    "scheme",
+    "mx",
+    "backup",
+    "sourcetable",
+    "helotable",
+    "heloname",
+    "auth",
+    "pki",
+    "ca",
+    "tls",
+    "ciphers",
+    "protocols",
+    "dane",
+    "refcount",
+    "ntask",
+    "nconn",
+    "lastconn",
+    "until",
+    "wait",
+    "connectors",
+];
+
+const CONNECTOR: [&str; 5] = ["source", "nconn", "lastconn", "until", "flags"];
+
+const ROUTE: [&str; 11] = [
+    "id", "source", "address", "port", "name", "flags", "nconn", "penalty", "until", "error", "tls",
+];
+
+const HOST: [&str; 5] = ["address", "name", "refcount", "nconn", "lastconn"];
+
+const HOST_STAT: [&str; 3] = ["domain", "at", "text"];
+
+const BLOCKED: [&str; 2] = ["source", "domain"];
+
+/// The names of the records of a listing for programs, in order.
+pub(crate) const fn names(listing: MtaListing) -> &'static [&'static str] {
+    match listing {
+        MtaListing::Relays => &RELAY,
+        MtaListing::Routes => &ROUTE,
+        MtaListing::Hosts => &HOST,
+        MtaListing::HostStats => &HOST_STAT,
+        MtaListing::Blocked => &BLOCKED,
+    }
+}
+
+fn record<const N: usize>(names: [&'static str; N], cells: [Cell; N]) -> Record {
+    names.into_iter().zip(cells).collect()
+}
+
 /// The names and values of a row.
 pub(super) fn cells(row: &MtaRow) -> Record {
     match row {
         MtaRow::Relay(row) => relay_cells(row),
         MtaRow::Route(row) => route_cells(row),
         MtaRow::Host(row) => host_cells(row),
-        MtaRow::HostStat(HostStatRow { domain, at, text }) => vec![
-            ("domain", domain.as_str().into()),
-            ("at", (*at).into()),
-            ("text", text.as_str().into()),
-        ],
-        MtaRow::Blocked { source, domain } => vec![
-            ("source", Cell::Text(source.to_string())),
-            ("domain", domain.as_str().into()),
-        ],
+        MtaRow::HostStat(HostStatRow { domain, at, text }) => record(
+            HOST_STAT,
+            [domain.as_str().into(), (*at).into(), text.as_str().into()],
+        ),
+        MtaRow::Blocked { source, domain } => record(
+            BLOCKED,
+            [Cell::Text(source.to_string()), domain.as_str().into()],
+        ),
     }
 }
 
@@ -127,45 +180,41 @@ fn verification(row: &RelayRow) -> &'static str {
 
 fn relay_cells(row: &RelayRow) -> Record {
     let connector = |row: &ConnectorRow| -> Record {
-        vec![
-            ("source", address(row.source)),
-            ("nconn", row.sessions.into()),
-            ("lastconn", date(row.last_connect)),
-            ("until", date(row.until)),
-            ("flags", words(&flag_words(row))),
-        ]
+        let cells = [
+            address(row.source),
+            row.sessions.into(),
+            date(row.last_connect),
+            date(row.until),
+            words(&flag_words(row)),
+        ];
+        record(CONNECTOR, cells)
     };
-    vec![
-        ("id", row.id.into()),
-        ("domain", row.domain.as_str().into()),
-        (
-            "port",
-            row.port.map_or(Cell::None, |port| u64::from(port).into()),
-        ),
-        ("scheme", row.scheme.as_str().into()),
-        ("mx", Cell::Flag(row.as_host)),
-        ("backup", text(&row.backup)),
-        ("sourcetable", text(&row.src)),
-        ("helotable", text(&row.helo_src)),
-        ("heloname", text(&row.helo)),
-        ("auth", text(&auth(row))),
-        ("pki", text(&row.security.pki)),
-        ("ca", text(&row.security.ca)),
-        ("tls", text(&row.security.tls)),
-        ("ciphers", text(&row.security.ciphers)),
-        ("protocols", text(&row.security.protocols)),
-        ("dane", text(&row.security.dane)),
-        ("refcount", row.refcount.into()),
-        ("ntask", row.tasks.into()),
-        ("nconn", row.sessions.into()),
-        ("lastconn", date(row.last_connect)),
-        ("until", date(row.until)),
-        ("wait", words(&wait_words(row))),
-        (
-            "connectors",
-            Cell::Records(row.connectors.iter().map(connector).collect()),
-        ),
-    ]
+    let cells = [
+        row.id.into(),
+        row.domain.as_str().into(),
+        row.port.map_or(Cell::None, |port| u64::from(port).into()),
+        row.scheme.as_str().into(),
+        Cell::Flag(row.as_host),
+        text(&row.backup),
+        text(&row.src),
+        text(&row.helo_src),
+        text(&row.helo),
+        text(&auth(row)),
+        text(&row.security.pki),
+        text(&row.security.ca),
+        text(&row.security.tls),
+        text(&row.security.ciphers),
+        text(&row.security.protocols),
+        text(&row.security.dane),
+        row.refcount.into(),
+        row.tasks.into(),
+        row.sessions.into(),
+        date(row.last_connect),
+        date(row.until),
+        words(&wait_words(row)),
+        Cell::Records(row.connectors.iter().map(connector).collect()),
+    ];
+    record(RELAY, cells)
 }
 
 fn route(row: &RouteRow, now: u64, out: &mut Vec<u8>) {
@@ -203,19 +252,20 @@ fn route_flags(row: &RouteRow) -> [char; 4] {
 
 fn route_cells(row: &RouteRow) -> Record {
     let flags = route_flags(row).into_iter().filter(|flag| *flag != '-');
-    vec![
-        ("id", row.id.into()),
-        ("source", address(row.source)),
-        ("address", Cell::Text(row.target.ip().to_string())),
-        ("port", u64::from(row.target.port()).into()),
-        ("name", text(&row.name)),
-        ("flags", Cell::Words(flags.map(String::from).collect())),
-        ("nconn", row.sessions.into()),
-        ("penalty", row.penalty.into()),
-        ("until", date(row.until)),
-        ("error", text(&row.failure)),
-        ("tls", text(&row.tls)),
-    ]
+    let cells = [
+        row.id.into(),
+        address(row.source),
+        Cell::Text(row.target.ip().to_string()),
+        u64::from(row.target.port()).into(),
+        text(&row.name),
+        Cell::Words(flags.map(String::from).collect()),
+        row.sessions.into(),
+        row.penalty.into(),
+        date(row.until),
+        text(&row.failure),
+        text(&row.tls),
+    ];
+    record(ROUTE, cells)
 }
 
 fn host(row: &HostRow, now: u64, out: &mut Vec<u8>) {
@@ -237,13 +287,14 @@ fn host(row: &HostRow, now: u64, out: &mut Vec<u8>) {
 }
 
 fn host_cells(row: &HostRow) -> Record {
-    vec![
-        ("address", Cell::Text(row.address.to_string())),
-        ("name", text(&row.name)),
-        ("refcount", row.refcount.into()),
-        ("nconn", row.sessions.into()),
-        ("lastconn", date(row.last_connect)),
-    ]
+    let cells = [
+        Cell::Text(row.address.to_string()),
+        text(&row.name),
+        row.refcount.into(),
+        row.sessions.into(),
+        date(row.last_connect),
+    ];
+    record(HOST, cells)
 }
 
 fn hoststat(row: &HostStatRow, out: &mut Vec<u8>) {

@@ -1015,7 +1015,7 @@ mod mta {
     #[test]
     fn the_state_of_relaying_has_the_form_of_the_reference() {
         check(
-            Render::Mta,
+            Render::Mta(MtaListing::Relays),
             vec![Reply::MtaRows(rows()), Reply::End],
             &expect![[r"
                 [relay:slow.example,smtp] refcount=2 ntask=1 nconn=1 lastconn=6s timeout=5s wait=connector
@@ -1156,10 +1156,63 @@ mod mta {
             its attempt is over, and the result is being recorded"]].assert_eq(&seen.join("\n"));
     }
 
+    fn mta(listing: MtaListing) -> Renderer {
+        Renderer::new(Render::Mta(listing), String::new(), NOW, false)
+    }
+
+    #[test]
+    fn the_state_of_relaying_can_be_read_as_a_table() {
+        let mut text = String::new();
+        for listing in [
+            MtaListing::Relays,
+            MtaListing::Routes,
+            MtaListing::Hosts,
+            MtaListing::HostStats,
+            MtaListing::Blocked,
+        ] {
+            let of = |row: &MtaRow| match row {
+                MtaRow::Relay(_) => MtaListing::Relays,
+                MtaRow::Route(_) => MtaListing::Routes,
+                MtaRow::Host(_) => MtaListing::Hosts,
+                MtaRow::HostStat(_) => MtaListing::HostStats,
+                MtaRow::Blocked { .. } => MtaListing::Blocked,
+            };
+            let mut renderer = mta(listing).with_format(Some(Format::Csv));
+            let rows = rows()
+                .into_iter()
+                .filter(|row| of(row) == listing)
+                .collect();
+            for reply in [Reply::MtaRows(rows), Reply::End] {
+                text += std::str::from_utf8(&renderer.reply(reply).out).unwrap();
+            }
+            // The names come first, and if there is nothing else.
+            let mut renderer = mta(listing).with_format(Some(Format::Csv));
+            let empty = renderer.reply(Reply::End).out;
+            assert!(text.contains(std::str::from_utf8(&empty).unwrap()));
+        }
+        expect![[r#"
+            id,domain,port,scheme,mx,backup,sourcetable,helotable,heloname,auth,pki,ca,tls,ciphers,protocols,dane,refcount,ntask,nconn,lastconn,until,wait,connectors
+            1,slow.example,,smtp,false,,,,,,,,,,,,2,1,1,1795335394,1795335405,connector,"[{""source"":null,""nconn"":1,""lastconn"":1795335394,""until"":1795335401,""flags"":[""WAIT"",""LIMIT_HOST""]}]"
+            2,127.0.0.20,2526,smtp,true,mx2.example.org,srcs,names,x.example.org,secrets:lbl,mx.example.org,private,tls no-verify,HIGH,tlsv1.3,required,2,50,0,,,MX connector ONHOLD,"[{""source"":""127.0.0.1"",""nconn"":0,""lastconn"":1795335263,""until"":null,""flags"":[""ERROR_ROUTE_NET""]},{""source"":""::1"",""nconn"":0,""lastconn"":null,""until"":null,""flags"":[""NEW""]}]"
+            id,source,address,port,name,flags,nconn,penalty,until,error,tls
+            5,,127.0.0.13,25,mx.ok.example,,1,0,,,TLSv1.3:TLS_AES_256_GCM_SHA384:256:valid
+            1,::1,::1,25,mx.dead.example\^[[2J,N D,0,2,1795335459,connection refused,
+            16,,127.0.0.13,25,,Q,0,0,1795335402,,TLSv1.3:TLS_AES_256_GCM_SHA384:256:valid
+            address,name,refcount,nconn,lastconn
+            127.0.0.9,mx.dead.example,2,0,1795335394
+            127.0.0.13,,2,0,
+            ::1,localhost,2,0,1795335401
+            domain,at,text
+            a|b.example,1795335353,550 5.1.1 No such \^[[2J user
+            source,domain
+            0.0.0.0,ok.example
+            ::1,ok.example
+        "#]].assert_eq(&text);
+    }
+
     #[test]
     fn the_state_of_relaying_can_be_read_by_programs() {
-        let mut renderer =
-            Renderer::new(Render::Mta, String::new(), NOW, false).with_format(Some(Format::Json));
+        let mut renderer = mta(MtaListing::Relays).with_format(Some(Format::Json));
         let written = renderer.reply(Reply::MtaRows(rows()));
         expect![[r#"
             {"id":1,"domain":"slow.example","port":null,"scheme":"smtp","mx":false,"backup":null,"sourcetable":null,"helotable":null,"heloname":null,"auth":null,"pki":null,"ca":null,"tls":null,"ciphers":null,"protocols":null,"dane":null,"refcount":2,"ntask":1,"nconn":1,"lastconn":1795335394,"until":1795335405,"wait":["connector"],"connectors":[{"source":null,"nconn":1,"lastconn":1795335394,"until":1795335401,"flags":["WAIT","LIMIT_HOST"]}]}

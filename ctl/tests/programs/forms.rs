@@ -132,7 +132,7 @@ fn patterns_of_nothing_and_forms_that_exclude_each_other_are_refused() {
     "]].assert_eq(&place.smtpctl(&["show", "status", "--dry-run"]));
     expect![[r"
         [stderr]
-        smtpctl: show status: --csv is not for this command, but for show queue, show stats, show trash, monitor; try --help
+        smtpctl: show status: --csv is not for this command, but for show mta paused, show hoststats, show queue, show hosts, show relays, show routes, show stats, show trash, monitor; try --help
         [exit 255]
     "]].assert_eq(&place.smtpctl(&["show", "status", "--csv"]));
 }
