@@ -184,15 +184,21 @@ pub(super) fn claimed(octets: &[u8]) -> Option<u64> {
     (head.magic == MAGIC).then(|| head.number.get())
 }
 
-/// The octets that are there of the records of frame `number`, if its head is at the start of
-/// `octets`.
-pub(super) fn torn(octets: &[u8], number: u64) -> Option<&[u8]> {
+/// How many octets are there of frame `number`, head included, if its head is at the start of
+/// `octets`: whole, or with one field damaged. `group` is that of the frame before. A frame of an earlier
+/// life has another number and another group.
+pub(super) fn torn(octets: &[u8], number: u64, group: u64) -> Option<usize> {
     let (head, rest) = Head::ref_from_prefix(octets).ok()?;
-    if head.magic != MAGIC || head.number.get() != number {
+    let signs = [
+        head.magic == MAGIC,
+        head.number.get() == number,
+        [group, number].contains(&head.group.get()),
+    ];
+    if signs.into_iter().filter(|sign| *sign).count() < 2 {
         return None;
     }
     let length = usize::try_from(head.length.get()).unwrap_or(usize::MAX);
-    rest.get(..length.min(rest.len()))
+    Some(HEAD + length.min(rest.len()))
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@
 //! Fails: never.
 
 use super::control::Controls;
-use super::frame::{self, Frame, HEAD, MAGIC};
+use super::frame::{self, Frame, MAGIC};
 
 /// What lies in a segment from some offset on.
 #[derive(Debug)]
@@ -15,7 +15,7 @@ pub(super) enum Found<'a> {
     Frame(usize, Frame<'a>),
     /// Octets that hold no frame, with frames behind them or where frames should be.
     Damaged(usize, &'a [u8]),
-    /// Records of a frame that was not written to its end. Its group was not answered, unless the
+    /// What is there of a last group that was not written to its end. It was not answered, unless the
     /// disk has damaged it since.
     Torn(usize, &'a [u8]),
 }
@@ -32,6 +32,7 @@ pub(super) fn scan<'a>(
     visit: &mut dyn FnMut(Found<'a>),
 ) -> (usize, u64) {
     let mut offset = 0;
+    let mut group = number;
     loop {
         let rest = octets.get(offset..).unwrap_or_default();
         if rest.is_empty() {
@@ -43,41 +44,52 @@ pub(super) fn scan<'a>(
         {
             visit(Found::Frame(offset, frame));
             offset += frame.len();
-            number = frame.number + 1;
+            (number, group) = (frame.number + 1, frame.group);
             continue;
         }
-        match next(rest, sequence, number, known, controls) {
-            Some(skipped) => {
-                visit(Found::Damaged(
-                    offset,
-                    rest.get(..skipped).unwrap_or_default(),
-                ));
-                offset += skipped;
-            }
-            None if known => {
-                visit(Found::Damaged(offset, rest));
-                return (octets.len(), number);
-            }
-            None => {
-                if let Some(records) = frame::torn(rest, number) {
-                    visit(Found::Torn(offset + HEAD, records));
-                }
-                return (offset, number);
-            }
+        let behind = behind(rest, sequence, number, known, controls);
+        if let Some(Behind { first, .. }) = behind.filter(|behind| behind.later) {
+            visit(Found::Damaged(
+                offset,
+                rest.get(..first).unwrap_or_default(),
+            ));
+            offset += first;
+            continue;
         }
+        if known {
+            visit(Found::Damaged(offset, rest));
+            return (octets.len(), number);
+        }
+        let torn = frame::torn(rest, number, group);
+        let end = torn.max(behind.map(|behind| behind.end));
+        if let Some(torn) = end.and_then(|end| rest.get(..end)) {
+            visit(Found::Torn(offset, torn));
+        }
+        return (offset, number);
     }
 }
 
-/// Where the next frame of this segment begins behind a bad stretch. If nobody knows whether the
-/// frames go on, a group has to begin there or later.
-fn next(
+/// Frames of this segment behind a bad stretch.
+#[derive(Clone, Copy, Debug)]
+struct Behind {
+    /// Where the first of them begins.
+    first: usize,
+    /// Where the last one looked at ends.
+    end: usize,
+    /// They show that the bad stretch was complete once.
+    later: bool,
+}
+
+/// What lies behind a bad stretch. If nobody knows whether the frames go on, a group has to begin there
+/// or later to show anything.
+fn behind(
     octets: &[u8],
     sequence: u64,
     number: u64,
     known: bool,
     controls: Controls,
-) -> Option<usize> {
-    let mut first = None;
+) -> Option<Behind> {
+    let mut found: Option<Behind> = None;
     let mut from = 1;
     while let Some(offset) = find(octets, from) {
         let rest = octets.get(offset..).unwrap_or_default();
@@ -86,14 +98,19 @@ fn next(
             continue;
         }
         if let Some(frame) = frame::read(sequence, rest, controls) {
-            let first = *first.get_or_insert(offset);
-            if known || frame.group > number {
-                return Some(first);
-            }
             from = offset + frame.len();
+            let behind = Behind {
+                first: found.map_or(offset, |found| found.first),
+                end: from,
+                later: known || frame.group > number,
+            };
+            if behind.later {
+                return Some(behind);
+            }
+            found = Some(behind);
         }
     }
-    None
+    found
 }
 
 /// The next place of the magic from `from` on.
@@ -152,10 +169,36 @@ mod tests {
     fn the_rest_of_the_last_group_is_a_torn_tail() {
         let (mut octets, length) = log();
         octets[length + 40] ^= 1;
-        assert_eq!(
-            shown(&octets, false),
-            (vec!["1".into(), "40 torn".into()], length, 2)
-        );
+        let torn = format!("{} torn", 2 * length);
+        assert_eq!(shown(&octets, false), (vec!["1".into(), torn], length, 2));
+    }
+
+    #[test]
+    fn no_flipped_bit_of_the_last_group_goes_unseen() {
+        let (octets, length) = log();
+        for bit in length * 8..3 * length * 8 {
+            let mut flipped = octets.clone();
+            flipped[bit / 8] ^= 1 << (bit % 8);
+            let (seen, ..) = shown(&flipped, false);
+            let last = seen.last().expect("there are frames");
+            assert!(last.ends_with("torn"), "bit {bit}: {seen:?}");
+        }
+    }
+
+    #[test]
+    fn the_next_group_of_an_earlier_life_is_no_torn_tail() {
+        let (mut octets, length) = log();
+        let older = Stamp {
+            sequence: 2,
+            number: 1,
+            group: 1,
+        };
+        let mut frame = Builder::new(40);
+        frame.push(&[7; 40]);
+        frame.stamp(Kind::Transition, older, Controls::default());
+        octets[3 * length..4 * length].copy_from_slice(frame.octets());
+        let want = ["1", "2", "3"].map(str::to_owned).to_vec();
+        assert_eq!(shown(&octets, false), (want, 3 * length, 4));
     }
 
     #[test]

@@ -183,6 +183,38 @@ fn the_disk_holds_in_proportion_to_what_is_queued() {
 }
 
 #[test]
+fn segments_that_a_start_finds_empty_are_used_again() {
+    let spool = tempfile::tempdir().unwrap();
+    let mut store = small(spool.path());
+    for number in 1..200 {
+        commit(&mut store, submit(number, 1, 1_000));
+    }
+    // All of it leaves in one group, and then the machine stops.
+    let done = (1..200).map(|number| Settlement {
+        envelope: id(number, 1),
+        change: Change::Done,
+        bounce: None,
+    });
+    let done = store.prepare(Transition::Settle(done.collect())).unwrap();
+    store.commit(vec![done]).unwrap();
+    let copy = crashed(spool.path());
+
+    let mut store = small(copy.path());
+    assert!(queued(&store.reader()).is_empty());
+    let found = store.held();
+    assert_eq!(found.live, 0);
+    for number in 200..400 {
+        commit(&mut store, submit(number, 1, 1_000));
+        commit(&mut store, settle(id(number, 1), Change::Done));
+    }
+    let held = store.held();
+    assert!(
+        held.files <= found.files,
+        "{held:?}, {found:?} at the start"
+    );
+}
+
+#[test]
 fn a_lost_database_is_built_anew_and_says_so() {
     let spool = tempfile::tempdir().unwrap();
     let mut store = small(spool.path());
