@@ -11,6 +11,7 @@ use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_m
 use redspool_benches::work::submit::{Clients, Run, Until, run};
 use redspool_benches::work::{list, restart, settle};
 use redspool_benches::{End, Kind, Mailbag, Purpose, Queue, RIVALS, Rival, spool};
+use redspool_core::id::Epoch;
 use std::time::{Duration, Instant};
 
 const THREADS: usize = 2;
@@ -43,7 +44,7 @@ fn submit(criterion: &mut Criterion) {
                 .sample_size(10)
                 .measurement_time(Duration::from_secs(4));
             for rival in RIVALS {
-                let (spool, bag) = (scratch(), Mailbag::new(size, 1, 1));
+                let (spool, bag) = (scratch(), Mailbag::new(size, 1, Epoch::new(1)));
                 let queue = open(rival, &spool);
                 group.bench_function(rival.name, |bencher| {
                     bencher.iter_custom(|count| {
@@ -64,7 +65,7 @@ fn attempts(criterion: &mut Criterion) {
             .sample_size(10)
             .measurement_time(Duration::from_secs(4));
         for rival in RIVALS.iter().filter(|rival| rival.kind > Kind::Log) {
-            let (spool, bag) = (scratch(), Mailbag::new(1 << 10, 1, 1));
+            let (spool, bag) = (scratch(), Mailbag::new(1 << 10, 1, Epoch::new(1)));
             let queue = open(rival, &spool);
             group.bench_function(BenchmarkId::new(end.word(), rival.name), |bencher| {
                 bencher.iter_custom(|count| {
@@ -80,7 +81,7 @@ fn attempts(criterion: &mut Criterion) {
 
 fn whole(criterion: &mut Criterion) {
     for rival in RIVALS.iter().filter(|rival| rival.kind == Kind::Store) {
-        let (spool, bag) = (scratch(), Mailbag::new(256, 1, 1));
+        let (spool, bag) = (scratch(), Mailbag::new(256, 1, Epoch::new(1)));
         let queue = open(rival, &spool);
         submitted(rival, &*queue, &bag, 256, 10_000);
         let listing = queue.listing().expect("a store can list");

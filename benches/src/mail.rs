@@ -7,7 +7,7 @@
 use bytes::Bytes;
 use redspool_core::addr::Source;
 use redspool_core::envelope::{Delivery, Dsn, Envelope, Flags, Relay};
-use redspool_core::id::{EnvelopeId, MessageId, MessageIds};
+use redspool_core::id::{EnvelopeId, Epoch, MessageId, MessageIds};
 use redspool_core::queue::{Body, Change, Message, Settlement, Submission};
 use redspool_core::reply::Status;
 use redspool_core::rng::Rng;
@@ -110,9 +110,9 @@ pub struct Mailbag {
 
 impl Mailbag {
     /// Mail with bodies of `size` octets, the first ids from `epoch`.
-    pub fn new(size: usize, recipients: u32, epoch: u16) -> Self {
+    pub fn new(size: usize, recipients: u32, epoch: Epoch) -> Self {
         Self {
-            ids: Mutex::new((MessageIds::new(epoch), Rng::new(u64::from(epoch)))),
+            ids: Mutex::new((MessageIds::new(epoch), Rng::new(epoch.number().into()))),
             body: LINE.iter().copied().cycle().take(size).collect(),
             recipients,
             model: envelope(MessageId::MIN.envelope(NonZeroU32::MIN)),
@@ -125,7 +125,7 @@ impl Mailbag {
     }
 
     /// Leaves the rest of this epoch's ids to somebody else and gives the next epoch.
-    pub fn next_epoch(&self) -> u16 {
+    pub fn next_epoch(&self) -> Epoch {
         let (ids, _) = &mut *self.ids.lock().expect("no holder panics");
         ids.advance();
         ids.epoch()
@@ -203,7 +203,7 @@ mod tests {
 
     #[test]
     fn no_id_comes_twice_and_envelopes_are_of_their_message() {
-        let bag = Mailbag::new(100, 3, 7);
+        let bag = Mailbag::new(100, 3, Epoch::new(7));
         let mut seen = BTreeSet::new();
         for _ in 0..20_000 {
             let (mail, submission) = bag.next();
@@ -213,6 +213,6 @@ mod tests {
             assert_eq!(mail.envelopes().count(), 3);
         }
         let epoch = bag.next_epoch();
-        assert_eq!(MessageIds::epoch_of(bag.next().0.id), epoch);
+        assert_eq!(Epoch::of(bag.next().0.id), epoch);
     }
 }

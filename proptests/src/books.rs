@@ -1,7 +1,7 @@
 //! All that can be read from a store, as one value to compare.
 
 use redspool_core::envelope::Envelope;
-use redspool_core::id::{EnvelopeId, MessageId};
+use redspool_core::id::{EnvelopeId, Epoch, MessageId};
 use redspool_core::queue::{
     CorruptMessage, Discarded, Message, Paused, Reader, Selector, StoreError,
 };
@@ -21,7 +21,7 @@ pub struct Books {
     /// Paused subsystems.
     pub paused: Paused,
     /// The last id epoch.
-    pub epoch: Option<u16>,
+    pub epoch: Option<Epoch>,
 }
 
 impl Books {

@@ -6,7 +6,7 @@
 
 use crate::books::{self, Books};
 use crate::mail::{self, envelope_id, message};
-use redspool_core::id::{EnvelopeId, MessageIds};
+use redspool_core::id::{EnvelopeId, Epoch};
 use redspool_core::queue::{
     Body, Change, Paused, Prepare, Reader, Receipt, Refusal, Selector, Settlement, Span, Store,
     StoreError, Transition,
@@ -176,10 +176,10 @@ fn a_submission_is_there_whole<P: Place>(bench: &mut Bench<P>) {
     let (facts, body) = &books.messages[&message(1)];
     assert_eq!((facts.size, facts.ctime), (700, want[0].ctime));
     assert_eq!(body[..], mail::content(message(1), 700)[..]);
-    let epoch = MessageIds::epoch_of(message(1));
+    let epoch = Epoch::of(message(1));
     assert_eq!(books.epoch, Some(epoch));
     assert_eq!(bench.reader().live(epoch), Ok(vec![message(1)]));
-    assert_eq!(bench.reader().live(epoch + 1), Ok(vec![]));
+    assert_eq!(bench.reader().live(epoch.next()), Ok(vec![]));
 }
 
 fn contents_of_any_length_come_back<P: Place>(bench: &mut Bench<P>) {
@@ -397,7 +397,7 @@ fn the_corrupt_bucket_holds_whole_messages<P: Place>(bench: &mut Bench<P>) {
     let reader = bench.reader();
     assert_eq!(reader.envelope(id(1, 1)), Ok(None));
     assert_eq!(reader.body(message(1), 0), Ok(None));
-    let epoch = MessageIds::epoch_of(message(1));
+    let epoch = Epoch::of(message(1));
     assert_eq!(reader.live(epoch), Ok(vec![message(1)]));
     // Outcomes of attempts that ran meanwhile change nothing.
     assert_eq!(bench.settle(vec![done(id(1, 1))]), Receipt::Done);

@@ -9,7 +9,7 @@ use redspool_core::envelope::{
     Bounce, DaneRule, Delivery, Dsn, Envelope, Flags, Mda, Method, Notify, Relay, RelayHost, Ret,
     Scheme, Security, TlsRule,
 };
-use redspool_core::id::{EnvelopeId, MessageId};
+use redspool_core::id::{EnvelopeId, Epoch, MessageId};
 use redspool_core::queue::{Body, Message, Pieces, StoreError, Submission};
 use redspool_core::reply::{Class, Status};
 use redspool_core::time::Timestamp;
@@ -18,9 +18,14 @@ use std::num::NonZeroU32;
 use std::os::unix::ffi::OsStringExt;
 use std::time::Duration;
 
-/// Message `number` of the samples; they lie in several id epochs.
+/// Message `number` of the samples; they lie in several id epochs, which follow one another as those
+/// that a daemon uses.
 pub fn message(number: u32) -> MessageId {
-    MessageId::new(0x0001_0001 + number * 0x8000).expect("samples are few")
+    let upper = u16::try_from(1 + number / 2).expect("samples are few");
+    let from = u32::from(upper) << 16 | number % 2 * 0x8000;
+    let ids = (from + 1..).filter_map(MessageId::new);
+    let mut ids = ids.filter(|id| Epoch::of(*id) == Epoch::new(upper));
+    ids.next().expect("every upper half has its share of ids")
 }
 
 /// Envelope `low` of a message; not zero.

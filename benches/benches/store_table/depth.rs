@@ -8,6 +8,7 @@ use redspool_benches::usage::{Usage, device_written};
 use redspool_benches::work::submit::{Clients, Until, run};
 use redspool_benches::work::{list, restart, settle};
 use redspool_benches::{End, Kind, Mail, Mailbag, Purpose, Rival, spool, words};
+use redspool_core::id::Epoch;
 use redspool_core::rng::Rng;
 use std::collections::HashSet;
 use std::env;
@@ -64,7 +65,7 @@ pub(crate) fn tables(options: &Options, mut show: impl FnMut(&Table)) -> io::Res
         queues.push(Deep {
             rival,
             spool: spool::scratch(options.spool.as_deref())?,
-            bag: Mailbag::new(SIZE, 1, 1),
+            bag: Mailbag::new(SIZE, 1, Epoch::new(1)),
             mails: Vec::new(),
         });
     }
@@ -434,7 +435,7 @@ fn start(child: &Child) -> io::Result<Output> {
             store.name.into(),
             spool.into(),
             octets.to_string().into(),
-            epoch.to_string().into(),
+            epoch.number().to_string().into(),
         ],
         Child::Memory { store, spool } => vec!["memory".into(), store.name.into(), spool.into()],
         Child::Schedule { envelopes, due } => vec![

@@ -8,6 +8,7 @@ use redspool_benches::table::{Table, figure};
 use redspool_benches::usage::{Usage, device_written};
 use redspool_benches::work::submit::{Clients, Run, Until, run};
 use redspool_benches::{Kind, Mailbag, Purpose, Rival, spool, words};
+use redspool_core::id::Epoch;
 use std::io;
 use std::time::Duration;
 
@@ -87,7 +88,7 @@ pub(crate) fn table(options: &Options, point: Point, deliver: bool) -> io::Resul
 fn turn(options: &Options, rival: &Rival, point: Point, deliver: bool) -> io::Result<Turn> {
     let place = spool::scratch(options.spool.as_deref())?;
     let size = usize::try_from(point.size).map_err(io::Error::other)?;
-    let bag = Mailbag::new(size, point.recipients, 1);
+    let bag = Mailbag::new(size, point.recipients, Epoch::new(1));
     let queue = rival.open(place.path(), Purpose::Measure)?;
     spool::settle_disk(place.path())?;
     let device_before = device_written(place.path())?;

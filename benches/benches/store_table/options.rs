@@ -3,6 +3,7 @@
 use clap::{Parser, Subcommand, ValueEnum};
 use redspool_benches::points::{self, Point};
 use redspool_benches::{RIVALS, Rival, named, words};
+use redspool_core::id::Epoch;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -140,7 +141,8 @@ pub(crate) enum Child {
         store: &'static Rival,
         spool: PathBuf,
         octets: u64,
-        epoch: u16,
+        #[arg(value_parser = epoch)]
+        epoch: Epoch,
     },
     /// Open a queue and tell the memory it takes
     #[command(hide = true)]
@@ -234,6 +236,11 @@ fn rival(name: &str) -> Result<&'static Rival, String> {
         let names: Vec<_> = RIVALS.iter().map(|rival| rival.name).collect();
         format!("not one of those built in: {}", names.join(", "))
     })
+}
+
+fn epoch(word: &str) -> Result<Epoch, String> {
+    let number = word.parse().ok().and_then(Epoch::from_number);
+    number.ok_or_else(|| format!("not an epoch: {word}"))
 }
 
 fn seconds(word: &str) -> Result<Duration, String> {

@@ -8,6 +8,7 @@
 
 use redspool_benches::{Mailbag, words};
 use redspool_core::addr::Address;
+use redspool_core::id::Epoch;
 use redspool_core::queue::{StoreError, Submission, Transition};
 use redspool_core::time::Timestamp;
 use redspool_store::{GroupCommit, LogStore};
@@ -45,7 +46,7 @@ fn fill(spool: &Path, envelopes: u64) -> Result<(), String> {
     let again = spool.to_path_buf();
     let store = GroupCommit::start(store, move || LogStore::open(&again)).map_err(failed)?;
     let queue = store.handle();
-    let bag = Mailbag::new(SIZE, 1, 1);
+    let bag = Mailbag::new(SIZE, 1, Epoch::new(1));
     let (sender, receipts) = mpsc::channel();
     for number in 0..envelopes {
         let sender = sender.clone();

@@ -132,13 +132,14 @@ mod tests {
     use crate::mail::{End, Mailbag};
     use crate::spool::scratch;
     use crate::work::settle;
+    use redspool_core::id::Epoch;
     use std::sync::mpsc;
 
     #[test]
     fn every_rival_keeps_defers_and_forgets_mail() {
         for rival in RIVALS {
             let spool = scratch(None).unwrap();
-            let bag = Mailbag::new(70_000, 3, 1);
+            let bag = Mailbag::new(70_000, 3, Epoch::new(1));
             let queue = rival.open(spool.path(), Purpose::Measure).unwrap();
             let (mail, submission) = bag.next();
             let (done, result) = mpsc::channel();
@@ -162,7 +163,7 @@ mod tests {
     fn listings_are_complete_and_in_order() {
         for rival in RIVALS.iter().filter(|rival| rival.kind == Kind::Store) {
             let spool = scratch(None).unwrap();
-            let bag = Mailbag::new(100, 2, 1);
+            let bag = Mailbag::new(100, 2, Epoch::new(1));
             let queue = rival.open(spool.path(), Purpose::Measure).unwrap();
             let mut ids = Vec::new();
             for _ in 0..10 {

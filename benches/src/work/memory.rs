@@ -6,7 +6,7 @@
 use crate::rivals::{Purpose, Rival};
 use crate::usage::memory;
 use redspool_core::envelope::{Agent, Flags};
-use redspool_core::id::MessageIds;
+use redspool_core::id::{Epoch, MessageIds};
 use redspool_core::limits::Limits;
 use redspool_core::queue::{Paused, Scheduled};
 use redspool_core::rng::Rng;
@@ -37,7 +37,7 @@ pub fn of_schedule(envelopes: u64, due: bool) -> io::Result<u64> {
         mono: Instant::now(),
         wall: ctime.after(Duration::from_hours(1)),
     };
-    let (mut ids, mut rng) = (MessageIds::new(1), Rng::new(1));
+    let (mut ids, mut rng) = (MessageIds::new(Epoch::new(1)), Rng::new(1));
     let before = memory()?;
     let limits = Arc::new(Limits::default());
     let mut schedule = Scheduler::new(limits, Vec::new(), 1, Paused::default());

@@ -8,6 +8,7 @@ use crate::mail::Mailbag;
 use crate::queue::Queue;
 use crate::rivals::{Purpose, Rival};
 use nix::sys::signal::{Signal, raise};
+use redspool_core::id::Epoch;
 use std::io;
 use std::path::Path;
 use std::sync::mpsc;
@@ -29,7 +30,7 @@ pub struct Restart {
 }
 
 /// Takes mail of so many octets with the first ids from `epoch`, and kills this process.
-pub fn die_after(rival: &Rival, spool: &Path, octets: u64, epoch: u16) -> io::Result<()> {
+pub fn die_after(rival: &Rival, spool: &Path, octets: u64, epoch: Epoch) -> io::Result<()> {
     let bag = Mailbag::new(usize::try_from(TAIL_SIZE).expect("10 KiB"), 1, epoch);
     let queue = rival.open(spool, Purpose::Measure)?;
     let clients = Clients {

@@ -139,6 +139,7 @@ fn play(
 mod tests {
     use super::*;
     use crate::queue::Done;
+    use redspool_core::id::Epoch;
     use redspool_core::queue::Submission;
     use std::sync::Mutex;
 
@@ -182,7 +183,7 @@ mod tests {
             until: Until::Count(200),
             deliver: true,
         };
-        let run = run(&crowd, &Mailbag::new(10, 1, 1), clients).unwrap();
+        let run = run(&crowd, &Mailbag::new(10, 1, Epoch::new(1)), clients).unwrap();
         assert_eq!((run.mails.len(), run.waits.len()), (200, 200));
         assert_eq!(crowd.settled.into_inner(), 200);
     }
@@ -211,7 +212,7 @@ mod tests {
             until: Until::Passed(Duration::from_hours(1)),
             deliver: false,
         };
-        let result = run(&Broken, &Mailbag::new(10, 1, 1), clients);
+        let result = run(&Broken, &Mailbag::new(10, 1, Epoch::new(1)), clients);
         assert_eq!(result.unwrap_err().kind(), io::ErrorKind::StorageFull);
     }
 }

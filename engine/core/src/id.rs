@@ -155,42 +155,170 @@ impl FromStr for EnvelopeId {
     }
 }
 
-/// Hands out message-ids: unpredictable to look at, yet close together, and never one twice
-/// within 65,536 epochs.
+/// A stretch of 16,384 message-ids that are handed out before those of the next: there are 2^18 of
+/// them, so that no id comes a second time before all 2^32 have been used.
 ///
-/// The upper 16 bits are the epoch, the lower 16 are random. An epoch ends after 16,384 ids, so
-/// live messages lie in few key ranges (which a B-tree loves) and a free number is found in less
-/// than two draws on average. Whoever opens a store begins with the epoch after the last one
-/// stored; when an epoch begins, the ids still alive in it are marked with [`MessageIds::taken`].
-#[derive(Debug)]
-pub struct MessageIds {
-    epoch: u16,
-    left: u32,
-    used: Box<[u64; 1024]>,
+/// The upper half of its ids is the lower 16 bits of its number, so they lie close together, which a
+/// B-tree loves. Which quarter of the 65,536 with that upper half are its own, the upper two bits
+/// of the number say; a bijection scatters them, so that ids look alike in every round.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Epoch {
+    round: u16,
+    upper: u16,
 }
 
-impl MessageIds {
-    /// Ids per epoch: a quarter of its range, so that draws seldom collide.
-    pub const PER_EPOCH: u32 = 16_384;
+impl Epoch {
+    /// Ids of an epoch.
+    pub const IDS: u16 = 0x4000;
 
-    /// Starts at `epoch`, of which nothing is used yet.
-    pub fn new(epoch: u16) -> Self {
+    /// Rounds over all upper halves.
+    const ROUNDS: u16 = 4;
+
+    /// Epochs until the first one comes again.
+    const COUNT: u32 = 0x4_0000;
+
+    /// The first epoch with this upper half.
+    pub const fn new(upper: u16) -> Self {
+        Self { round: 0, upper }
+    }
+
+    /// One that `rng` chooses.
+    pub fn random(rng: &mut Rng) -> Self {
         Self {
-            epoch,
-            left: Self::PER_EPOCH,
-            used: Box::new([0; 1024]),
+            round: rng.u16() % Self::ROUNDS,
+            upper: rng.u16(),
         }
     }
 
-    /// The epoch of the next id: the upper 16 bits.
-    pub fn epoch(&self) -> u16 {
-        self.epoch
+    /// The epoch an id belongs to.
+    pub fn of(message: MessageId) -> Self {
+        let (upper, lower) = halves(message);
+        Self {
+            round: gather(upper, lower) / Self::IDS,
+            upper,
+        }
     }
 
-    /// The epoch an id belongs to.
-    pub fn epoch_of(message: MessageId) -> u16 {
-        let [a, b, ..] = message.get().to_be_bytes();
-        u16::from_be_bytes([a, b])
+    /// The one behind it; behind the last the first.
+    #[must_use]
+    pub fn next(self) -> Self {
+        let (upper, over) = self.upper.overflowing_add(1);
+        let round = (self.round + u16::from(over)) % Self::ROUNDS;
+        Self { round, upper }
+    }
+
+    /// The later of the epoch noted so far and one just seen. Stragglers of the epochs before do not
+    /// turn the counter back.
+    #[must_use]
+    pub fn later(noted: Option<Self>, seen: Self) -> Self {
+        match noted {
+            Some(noted) if seen.behind(noted) >= Self::COUNT / 2 => noted,
+            _ => seen,
+        }
+    }
+
+    /// How many epochs it comes after another.
+    fn behind(self, other: Self) -> u32 {
+        let counter = |epoch: Self| u32::from(epoch.round) << 16 | u32::from(epoch.upper);
+        counter(self).wrapping_sub(counter(other)) % Self::COUNT
+    }
+
+    /// The keys among which its ids are, together with those of the same upper half.
+    pub fn range(self) -> RangeInclusive<MessageId> {
+        let first = u32::from(self.upper) << 16;
+        let id = |number, or| MessageId::new(number).unwrap_or(or);
+        id(first, MessageId::MIN)..=id(first | 0xffff, MessageId::MAX)
+    }
+
+    /// Its number as it is stored: the upper half, and 131,072 for every round.
+    pub fn number(self) -> u32 {
+        u32::from(self.round) << 17 | u32::from(self.upper)
+    }
+
+    /// The epoch of a stored number.
+    pub fn from_number(number: u64) -> Option<Self> {
+        let round = u16::try_from(number >> 17).ok();
+        let round = round.filter(|round| *round < Self::ROUNDS)?;
+        let upper = u16::try_from(number & 0x1_ffff).ok()?;
+        Some(Self { round, upper })
+    }
+
+    /// One of its ids, if that is not zero.
+    fn id(self, index: u16) -> Option<MessageId> {
+        let lower = scatter(self.upper, self.round * Self::IDS + index);
+        MessageId::new(u32::from(self.upper) << 16 | u32::from(lower))
+    }
+
+    /// Which of its ids this is; `None` for one of another epoch.
+    fn index(self, message: MessageId) -> Option<u16> {
+        let (upper, lower) = halves(message);
+        (Self::of(message) == self).then(|| gather(upper, lower) % Self::IDS)
+    }
+}
+
+/// Factors that scatter, and what undoes them.
+const FACTORS: [u16; 2] = [0x9e37, 0x85eb];
+const INVERSES: [u16; 2] = [inverse(FACTORS[0]), inverse(FACTORS[1])];
+
+/// What an odd number is multiplied with to give 1: every step doubles the bits that are right.
+const fn inverse(odd: u16) -> u16 {
+    let mut found = odd;
+    let mut steps = 0;
+    while steps < 4 {
+        found = found.wrapping_mul(2u16.wrapping_sub(odd.wrapping_mul(found)));
+        steps += 1;
+    }
+    found
+}
+
+/// Another number for every number, each once; [`gather`] gives it back.
+fn scatter(upper: u16, place: u16) -> u16 {
+    let mut lower = place.wrapping_mul(FACTORS[0]);
+    lower ^= lower >> 8;
+    lower = lower.wrapping_add(upper).wrapping_mul(FACTORS[1]);
+    lower ^ lower >> 8
+}
+
+fn gather(upper: u16, lower: u16) -> u16 {
+    let mut place = lower ^ lower >> 8;
+    place = place.wrapping_mul(INVERSES[1]).wrapping_sub(upper);
+    place ^= place >> 8;
+    place.wrapping_mul(INVERSES[0])
+}
+
+fn halves(message: MessageId) -> (u16, u16) {
+    let [a, b, c, d] = message.get().to_be_bytes();
+    (u16::from_be_bytes([a, b]), u16::from_be_bytes([c, d]))
+}
+
+/// Hands out message-ids: unpredictable to look at, yet close together, and never one twice
+/// within 2^18 epochs.
+///
+/// Whoever opens a store begins with the epoch after the last one stored; when an epoch begins, the
+/// ids still alive in it are marked with [`MessageIds::taken`].
+#[derive(Debug)]
+pub struct MessageIds {
+    epoch: Epoch,
+    left: u16,
+    used: Box<[u64; WORDS]>,
+}
+
+/// Words of a bit for every id of an epoch.
+const WORDS: usize = Epoch::IDS as usize / 64;
+
+impl MessageIds {
+    /// Starts at `epoch`, of which nothing is used yet.
+    pub fn new(epoch: Epoch) -> Self {
+        Self {
+            epoch,
+            left: Epoch::IDS,
+            used: Box::new([0; WORDS]),
+        }
+    }
+
+    /// The epoch of the next id.
+    pub fn epoch(&self) -> Epoch {
+        self.epoch
     }
 
     /// Whether the next draw opens a new epoch, in which live ids must be marked first.
@@ -200,47 +328,51 @@ impl MessageIds {
 
     /// Opens the next epoch.
     pub fn advance(&mut self) {
-        *self = Self::new(self.epoch.wrapping_add(1));
+        *self = Self::new(self.epoch.next());
     }
 
     /// Marks an id of this epoch as not available; an id of another epoch is none of our business.
     pub fn taken(&mut self, message: MessageId) {
-        if Self::epoch_of(message) == self.epoch {
-            self.mark(low_half(message));
+        if let Some(index) = self.epoch.index(message) {
+            self.mark(index);
         }
     }
 
     /// Draws an id, or `None` when the epoch is used up.
     pub fn draw(&mut self, rng: &mut Rng) -> Option<MessageId> {
         while self.left > 0 {
-            let low = rng.u16();
-            let id = MessageId::new(u32::from(self.epoch) << 16 | u32::from(low));
-            match id {
-                Some(id) if self.mark(low) => return Some(id),
-                _ => {}
+            let index = self.free(rng.u16() % Epoch::IDS)?;
+            self.mark(index);
+            // Zero is no id.
+            if let Some(id) = self.epoch.id(index) {
+                return Some(id);
             }
         }
         None
     }
 
-    /// Marks `low` as used; says whether it was free.
-    fn mark(&mut self, low: u16) -> bool {
-        let Some(word) = self.used.get_mut(usize::from(low / 64)) else {
-            return false;
-        };
-        let bit = 1u64 << (low % 64);
-        let free = *word & bit == 0;
-        if free {
-            *word |= bit;
-            self.left = self.left.saturating_sub(1);
-        }
-        free
+    /// The first free index from `start` on; behind the last comes the first.
+    fn free(&self, start: u16) -> Option<u16> {
+        let (word, bit) = (usize::from(start / 64), start % 64);
+        let behind = |at: usize| if at == word { !0 << bit } else { !0 };
+        let ahead = self.used.iter().enumerate().skip(word);
+        let ahead = ahead.map(|(at, used)| (at, !used & behind(at)));
+        let again = self.used.iter().enumerate().map(|(at, used)| (at, !used));
+        let (at, free) = ahead.chain(again).find(|(_, free)| *free != 0)?;
+        let low = u16::try_from(free.trailing_zeros()).ok()?;
+        Some(u16::try_from(at).ok()? * 64 + low)
     }
-}
 
-fn low_half(message: MessageId) -> u16 {
-    let [_, _, c, d] = message.get().to_be_bytes();
-    u16::from_be_bytes([c, d])
+    /// Marks an index as used.
+    fn mark(&mut self, index: u16) {
+        if let Some(word) = self.used.get_mut(usize::from(index / 64)) {
+            let bit = 1u64 << (index % 64);
+            if *word & bit == 0 {
+                *word |= bit;
+                self.left = self.left.saturating_sub(1);
+            }
+        }
+    }
 }
 
 #[cfg(test)]
@@ -288,22 +420,41 @@ mod tests {
     #[test]
     fn ids_are_unique_within_an_epoch_and_stay_in_it() {
         let mut rng = Rng::new(7);
-        let mut ids = MessageIds::new(0);
+        let mut ids = MessageIds::new(Epoch::new(3));
         let mut seen = BTreeSet::new();
         while let Some(id) = ids.draw(&mut rng) {
-            assert_eq!(MessageIds::epoch_of(id), 0);
+            assert_eq!(Epoch::of(id), Epoch::new(3));
             assert!(seen.insert(id));
         }
-        assert_eq!(seen.len(), MessageIds::PER_EPOCH as usize);
+        assert_eq!(seen.len(), usize::from(Epoch::IDS));
         assert!(ids.exhausted());
         ids.advance();
-        assert_eq!(ids.epoch(), 1);
+        assert_eq!(ids.epoch(), Epoch::new(4));
         assert!(ids.draw(&mut rng).is_some());
     }
 
     #[test]
+    fn the_rounds_share_every_upper_half_and_leave_nothing_out() {
+        for upper in [0, 1, 0x8000, 0xffff] {
+            let mut rng = Rng::new(1);
+            let mut seen = BTreeSet::new();
+            for round in 0..Epoch::ROUNDS {
+                let epoch = Epoch { round, upper };
+                let mut ids = MessageIds::new(epoch);
+                while let Some(id) = ids.draw(&mut rng) {
+                    assert!(seen.insert(id), "{id} came twice");
+                    assert_eq!(Epoch::of(id), epoch);
+                    assert!(epoch.range().contains(&id));
+                }
+            }
+            let all = if upper == 0 { 0xffff } else { 0x1_0000 };
+            assert_eq!(seen.len(), all, "zero is no id");
+        }
+    }
+
+    #[test]
     fn a_taken_id_is_not_drawn() {
-        let mut ids = MessageIds::new(9);
+        let mut ids = MessageIds::new(Epoch::new(9));
         let live: BTreeSet<_> = (0..40_000u32)
             .map(|low| MessageId::new(9 << 16 | low).unwrap())
             .collect();
@@ -313,6 +464,28 @@ mod tests {
         let mut rng = Rng::new(1);
         while let Some(id) = ids.draw(&mut rng) {
             assert!(!live.contains(&id));
+        }
+    }
+
+    #[test]
+    fn epochs_count_over_all_rounds_and_never_turn_back() {
+        let mut epoch = Epoch::new(0);
+        for _ in 0..Epoch::COUNT {
+            let next = epoch.next();
+            assert_eq!(Epoch::later(Some(epoch), next), next);
+            assert_eq!(Epoch::later(Some(next), epoch), next);
+            assert_eq!(Epoch::from_number(next.number().into()), Some(next));
+            epoch = next;
+        }
+        assert_eq!(epoch, Epoch::new(0));
+        assert_eq!(Epoch::later(None, epoch), epoch);
+        assert_eq!(Epoch::later(Some(epoch), epoch), epoch);
+    }
+
+    #[test]
+    fn numbers_of_no_epoch_are_none() {
+        for number in [0x1_0000, 0x3_0000, 8 << 16, u64::MAX] {
+            assert_eq!(Epoch::from_number(number), None, "{number:x}");
         }
     }
 }

@@ -9,7 +9,7 @@
 
 use crate::envelope::codec::Fixed;
 use crate::envelope::{Agent, DecodeError, Envelope, Flags};
-use crate::id::{EnvelopeId, MessageId};
+use crate::id::{EnvelopeId, Epoch, MessageId};
 use crate::reply::Status;
 use crate::space::Space;
 use crate::time::Timestamp;
@@ -470,10 +470,10 @@ pub trait Reader: Send + Sync + 'static {
 
     /// The messages of an id epoch that are queued, in the trash or corrupt
     /// (see [`MessageIds`](crate::id::MessageIds)).
-    fn live(&self, epoch: u16) -> Result<Vec<MessageId>, StoreError>;
+    fn live(&self, epoch: Epoch) -> Result<Vec<MessageId>, StoreError>;
 
     /// The last id epoch used, if any message was ever stored.
-    fn epoch(&self) -> Result<Option<u16>, StoreError>;
+    fn epoch(&self) -> Result<Option<Epoch>, StoreError>;
 
     /// What the administrator has paused.
     fn paused(&self) -> Result<Paused, StoreError>;

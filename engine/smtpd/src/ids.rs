@@ -1,7 +1,7 @@
 //! Message-ids for the sessions: drawn from the epoch the store is in.
 
 use parking_lot::Mutex;
-use redspool_core::id::{MessageId, MessageIds};
+use redspool_core::id::{Epoch, MessageId, MessageIds};
 use redspool_core::queue::StoreError;
 use redspool_core::rng::Rng;
 use redspool_store::QueueHandle;
@@ -17,8 +17,8 @@ impl Ids {
     pub fn new(queue: QueueHandle, seed: u64) -> Result<Self, StoreError> {
         let mut rng = Rng::new(seed);
         let epoch = match queue.reader().epoch()? {
-            Some(last) => last.wrapping_add(1),
-            None => rng.u16(),
+            Some(last) => last.next(),
+            None => Epoch::random(&mut rng),
         };
         let mut ids = MessageIds::new(epoch);
         mark_live(&queue, &mut ids)?;

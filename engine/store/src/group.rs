@@ -14,7 +14,7 @@ use crate::timing::timed;
 use bytes::Bytes;
 use parking_lot::{Mutex, RwLock};
 use redspool_core::envelope::Envelope;
-use redspool_core::id::{EnvelopeId, MessageId};
+use redspool_core::id::{EnvelopeId, Epoch, MessageId};
 use redspool_core::limits::SpaceLimits;
 use redspool_core::queue::{
     CorruptMessage, Discarded, Message, Paused, Prepare, Reader, Receipt, Scheduled, Selector,
@@ -603,11 +603,11 @@ impl Reader for Current {
         self.timed("walk", |reader| reader.walk(visit))
     }
 
-    fn live(&self, epoch: u16) -> Result<Vec<MessageId>, StoreError> {
+    fn live(&self, epoch: Epoch) -> Result<Vec<MessageId>, StoreError> {
         self.timed("live", |reader| reader.live(epoch))
     }
 
-    fn epoch(&self) -> Result<Option<u16>, StoreError> {
+    fn epoch(&self) -> Result<Option<Epoch>, StoreError> {
         self.timed("epoch", <dyn Reader>::epoch)
     }
 

@@ -8,7 +8,6 @@
 //! Absent on purpose: tokio, clocks for scheduling, any rule of mail. No other crate names redb.
 
 mod directory;
-mod epoch;
 mod group;
 mod lock;
 mod log;

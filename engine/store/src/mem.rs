@@ -5,12 +5,11 @@
 //! Absent on purpose: durability.
 //! Fails: never, but for an error of a content's own pieces.
 
-use crate::epoch;
 use crate::record::CHUNK;
 use bytes::{Bytes, BytesMut};
 use parking_lot::RwLock;
 use redspool_core::envelope::Envelope;
-use redspool_core::id::{EnvelopeId, MessageId, MessageIds};
+use redspool_core::id::{EnvelopeId, Epoch, MessageId};
 use redspool_core::queue::{
     Body, Change, CorruptMessage, Discarded, Message, Paused, Prepare, Reader, Receipt, Refusal,
     Scheduled, Selector, Settlement, Span, Store, StoreError, Submission, Transition, TrashState,
@@ -40,7 +39,7 @@ struct Maps {
     messages: BTreeMap<MessageId, (Message, Bytes)>,
     corrupt: BTreeMap<MessageId, Corrupt>,
     paused: Paused,
-    epoch: Option<u16>,
+    epoch: Option<Epoch>,
 }
 
 #[derive(Clone, Debug)]
@@ -188,7 +187,7 @@ impl Maps {
         if twice || self.exists(message.id) {
             return Receipt::Refused(Refusal::Exists);
         }
-        self.epoch = Some(epoch::later(self.epoch, MessageIds::epoch_of(message.id)));
+        self.epoch = Some(Epoch::later(self.epoch, Epoch::of(message.id)));
         self.messages.insert(message.id, (message, body));
         self.envelopes.extend(
             envelopes
@@ -465,17 +464,15 @@ impl Reader for MemReader {
         Ok(())
     }
 
-    fn live(&self, epoch: u16) -> Result<Vec<MessageId>, StoreError> {
+    fn live(&self, epoch: Epoch) -> Result<Vec<MessageId>, StoreError> {
         let state = self.state.read();
         let ids = state.messages.keys().chain(state.corrupt.keys()).copied();
-        let mut live: Vec<_> = ids
-            .filter(|id| MessageIds::epoch_of(*id) == epoch)
-            .collect();
+        let mut live: Vec<_> = ids.filter(|id| Epoch::of(*id) == epoch).collect();
         live.sort_unstable();
         Ok(live)
     }
 
-    fn epoch(&self) -> Result<Option<u16>, StoreError> {
+    fn epoch(&self) -> Result<Option<Epoch>, StoreError> {
         Ok(self.state.read().epoch)
     }
 

@@ -1,7 +1,7 @@
 //! Submits messages to the store in the directory given, from several threads, and prints the id
 //! of each when it is acknowledged. Runs until it is killed: it is the victim of the kill test.
 
-use redspool_core::id::MessageIds;
+use redspool_core::id::{Epoch, MessageIds};
 use redspool_core::queue::{Body, Receipt, StoreError, Transition};
 use redspool_core::rng::Rng;
 use redspool_proptests::mail;
@@ -19,13 +19,13 @@ fn main() -> Result<(), StoreError> {
     let store = LogStore::open(&spool)?;
     let queue = GroupCommit::start(store, move || LogStore::open(&spool))?;
     let handle = queue.handle();
-    let epoch = handle.reader().epoch()?.unwrap_or(0).wrapping_add(1);
+    let epoch = handle.reader().epoch()?.map_or(Epoch::new(1), Epoch::next);
     let ids = Arc::new(Mutex::new(MessageIds::new(epoch)));
     let threads: Vec<_> = (0..THREADS)
         .map(|number| {
             let (handle, ids) = (handle.clone(), Arc::clone(&ids));
             std::thread::spawn(move || {
-                let mut rng = Rng::new(number + u64::from(epoch));
+                let mut rng = Rng::new(number + u64::from(epoch.number()));
                 loop {
                     let drawn = ids.lock().expect("no thread panics").draw(&mut rng);
                     let Some(id) = drawn else { return };

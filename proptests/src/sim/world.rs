@@ -19,7 +19,7 @@ use redspool_core::engine::{
     Action, Content, Engine, Event, Loaded, Lookup, Note, QueryId, SessionId, Unresolved,
 };
 use redspool_core::envelope::{Delivery, Envelope, Relay};
-use redspool_core::id::{EnvelopeId, MessageId, MessageIds};
+use redspool_core::id::{EnvelopeId, Epoch, MessageId, MessageIds};
 use redspool_core::limits::Limits;
 use redspool_core::machine::Machine as _;
 use redspool_core::queue::{
@@ -138,7 +138,7 @@ impl World {
             links: BTreeMap::new(),
             rng: Rng::new(seed),
             whim: Rng::new(!seed),
-            ids: MessageIds::new(1),
+            ids: MessageIds::new(Epoch::new(1)),
             zones,
             mail,
             mishaps,

@@ -81,7 +81,7 @@ mod tests {
     use super::*;
     use crate::addr::{Address, Source};
     use crate::envelope::{Delivery, Dsn, Flags, Relay};
-    use crate::id::MessageId;
+    use crate::id::{Epoch, MessageId};
     use crate::queue::{CorruptMessage, Message, Paused, Scheduled, TrashState};
     use crate::time::Timestamp;
     use bytes::Bytes;
@@ -163,10 +163,10 @@ mod tests {
         fn walk(&self, _: &mut dyn FnMut(Walked<Scheduled>)) -> Result<(), StoreError> {
             Ok(())
         }
-        fn live(&self, _: u16) -> Result<Vec<MessageId>, StoreError> {
+        fn live(&self, _: Epoch) -> Result<Vec<MessageId>, StoreError> {
             Ok(Vec::new())
         }
-        fn epoch(&self) -> Result<Option<u16>, StoreError> {
+        fn epoch(&self) -> Result<Option<Epoch>, StoreError> {
             Ok(None)
         }
         fn paused(&self) -> Result<Paused, StoreError> {

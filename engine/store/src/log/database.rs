@@ -20,7 +20,7 @@ use ::redb::{
     TableDefinition, WriteTransaction,
 };
 use parking_lot::RwLock;
-use redspool_core::id::{EnvelopeId, MessageId};
+use redspool_core::id::{EnvelopeId, Epoch, MessageId};
 use redspool_core::queue::{CorruptMessage, Paused, StoreError};
 use std::fmt;
 use std::sync::Arc;
@@ -75,7 +75,7 @@ pub(super) struct Known {
     pub(super) position: Option<Position>,
     pub(super) generation: u64,
     pub(super) paused: Paused,
-    pub(super) epoch: Option<u16>,
+    pub(super) epoch: Option<Epoch>,
     /// Messages that should have a summary.
     pub(super) messages: u64,
 }
@@ -290,7 +290,7 @@ impl Database {
                 put_meta(&mut meta, Meta::Paused, record::paused_bits(frozen.paused))?;
                 put_meta(&mut meta, Meta::Messages, messages)?;
                 if let Some(epoch) = frozen.epoch {
-                    put_meta(&mut meta, Meta::Epoch, epoch.into())?;
+                    put_meta(&mut meta, Meta::Epoch, epoch.number().into())?;
                 }
                 let record = position.seal(generation);
                 meta.insert(POSITION, record.as_slice()).map_err(fault)?;
@@ -446,7 +446,7 @@ fn known(snapshot: &ReadTransaction) -> Result<Known, StoreError> {
         position: position.map(|(position, _)| position),
         generation: position.map_or(0, |(_, generation)| generation),
         paused: record::paused_from(number(Meta::Paused)?.unwrap_or(0)),
-        epoch: number(Meta::Epoch)?.and_then(|epoch| u16::try_from(epoch).ok()),
+        epoch: number(Meta::Epoch)?.and_then(Epoch::from_number),
         messages: number(Meta::Messages)?.unwrap_or(0),
     })
 }

@@ -9,7 +9,7 @@
 use super::index::{Bucket, Change, Delta, Entry, Index, State, Whereabouts};
 use super::place::Place;
 use super::slots::{Marks, Slot, Slots, low};
-use redspool_core::id::{EnvelopeId, MessageId, MessageIds};
+use redspool_core::id::{EnvelopeId, Epoch, MessageId};
 use redspool_core::queue::{CorruptMessage, Paused, Selector};
 use redspool_core::time::Timestamp;
 use std::collections::BTreeSet;
@@ -93,8 +93,8 @@ impl<'a> Draft<'a> {
         };
         self.delta.messages.insert(message, State::Queued(entry));
         self.delta.epoch = Some(match self.delta.epoch {
-            None => MessageIds::epoch_of(message),
-            before => crate::epoch::later(before, MessageIds::epoch_of(message)),
+            None => Epoch::of(message),
+            before => Epoch::later(before, Epoch::of(message)),
         });
     }
 

@@ -11,8 +11,7 @@ use super::place::{Location, Place};
 use super::slots::{Marks, Slots, low};
 use super::table::Table;
 use super::trash::Trash;
-use crate::epoch;
-use redspool_core::id::{EnvelopeId, MessageId};
+use redspool_core::id::{EnvelopeId, Epoch, MessageId};
 use redspool_core::queue::{CorruptMessage, Paused};
 use redspool_core::time::Timestamp;
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -119,7 +118,7 @@ pub(super) struct Delta {
     /// When envelopes were discarded, if they still are.
     pub(super) discarded: HashMap<EnvelopeId, Timestamp>,
     pub(super) paused: Option<Paused>,
-    pub(super) epoch: Option<u16>,
+    pub(super) epoch: Option<Epoch>,
 }
 
 /// The index.
@@ -132,7 +131,7 @@ pub(super) struct Index {
     /// What a checkpoint that runs now is writing.
     pub(super) frozen: Option<Arc<Changes>>,
     pub(super) paused: Paused,
-    pub(super) epoch: Option<u16>,
+    pub(super) epoch: Option<Epoch>,
 }
 
 impl Index {
@@ -199,7 +198,7 @@ impl Index {
             self.changes.meta = true;
         }
         if let Some(seen) = delta.epoch {
-            let later = epoch::later(self.epoch, seen);
+            let later = Epoch::later(self.epoch, seen);
             self.changes.meta |= self.epoch != Some(later);
             self.epoch = Some(later);
         }
@@ -407,5 +406,5 @@ pub(super) struct Frozen {
     pub(super) messages: Vec<(MessageId, Option<Filed>)>,
     pub(super) buckets: Vec<(MessageId, Option<CorruptMessage>)>,
     pub(super) paused: Paused,
-    pub(super) epoch: Option<u16>,
+    pub(super) epoch: Option<Epoch>,
 }

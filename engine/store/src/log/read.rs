@@ -15,17 +15,22 @@ use crate::redb::fault;
 use ::redb::{AccessGuard, Key, Range};
 use bytes::Bytes;
 use redspool_core::envelope::Envelope;
-use redspool_core::id::{EnvelopeId, MessageId};
+use redspool_core::id::{EnvelopeId, Epoch, MessageId};
 use redspool_core::queue::{
     CorruptMessage, Discarded, Message, Paused, Reader, Scheduled, Selector, Span, StoreError,
     TrashState, Walked,
 };
 use redspool_core::time::Timestamp;
 use std::borrow::Cow;
+use std::panic::resume_unwind;
 use std::sync::Arc;
+use std::thread;
 
 /// Envelopes read at a time for the schedule.
 const WALK: usize = 4096;
+
+/// Envelopes of a page that two threads read.
+const SHARED: usize = 512;
 
 /// The reading side of a [`LogStore`](super::LogStore); cloning it is cheap.
 #[derive(Clone, Debug)]
@@ -77,16 +82,46 @@ impl LogReader {
                 break;
             };
             span.after = Some(*last);
-            self.envelopes(&listed, |entry| page.push(entry))?;
+            self.envelopes(&listed, &mut |entry| page.push(entry))?;
         }
         Ok(page)
     }
 
-    /// Reads envelopes. What is gone by then is left out.
+    /// Reads envelopes. What is gone by then is left out. Of a large page a second thread reads the
+    /// latter half, for proving and parsing is what takes the time.
     fn envelopes(
         &self,
         listed: &[Listed],
-        mut visit: impl FnMut(Walked<Envelope>),
+        visit: &mut impl FnMut(Walked<Envelope>),
+    ) -> Result<(), StoreError> {
+        if listed.len() < SHARED {
+            return self.part(listed, visit);
+        }
+        let (first, second) = listed.split_at(listed.len() / 2);
+        let read = |listed: &[Listed]| {
+            let mut envelopes = Vec::with_capacity(listed.len());
+            let read = self.part(listed, &mut |entry| envelopes.push(entry));
+            read.map(|()| envelopes)
+        };
+        thread::scope(|scope| {
+            let helper = thread::Builder::new().name("page".into());
+            let helper = helper.spawn_scoped(scope, || read(second));
+            self.part(first, visit)?;
+            let second = match helper {
+                Ok(helper) => helper.join().unwrap_or_else(|why| resume_unwind(why)),
+                // There are no threads to be had.
+                Err(_) => read(second),
+            };
+            second?.into_iter().for_each(visit);
+            Ok(())
+        })
+    }
+
+    /// Reads some envelopes.
+    fn part(
+        &self,
+        listed: &[Listed],
+        visit: &mut impl FnMut(Walked<Envelope>),
     ) -> Result<(), StoreError> {
         let (Some((first, ..)), Some((last, ..))) = (listed.first(), listed.last()) else {
             return Ok(());
@@ -107,7 +142,7 @@ impl LogReader {
                         record.and_then(|record| open(*id, *marks, &record)).ok()
                     }
                 };
-                self.shown(one, found, &open, &mut visit)?;
+                self.shown(one, found, &open, visit)?;
             }
             Ok(())
         })
@@ -301,19 +336,17 @@ impl Reader for LogReader {
         }
     }
 
-    fn live(&self, epoch: u16) -> Result<Vec<MessageId>, StoreError> {
-        let first = u32::from(epoch) << 16;
-        let start = MessageId::new(first.max(1)).unwrap_or(MessageId::MIN);
-        let end = MessageId::new(first | 0xffff).unwrap_or(MessageId::MAX);
+    fn live(&self, epoch: Epoch) -> Result<Vec<MessageId>, StoreError> {
         let index = self.shared.index.read();
-        let queued = index.messages.range(start..=end).map(|(id, _)| *id);
-        let corrupt = index.corrupt.range(start..=end).map(|(id, _)| *id);
-        let mut live: Vec<_> = queued.chain(corrupt).collect();
+        let queued = index.messages.range(epoch.range()).map(|(id, _)| *id);
+        let corrupt = index.corrupt.range(epoch.range()).map(|(id, _)| *id);
+        let all = queued.chain(corrupt);
+        let mut live: Vec<_> = all.filter(|id| Epoch::of(*id) == epoch).collect();
         live.sort_unstable();
         Ok(live)
     }
 
-    fn epoch(&self) -> Result<Option<u16>, StoreError> {
+    fn epoch(&self) -> Result<Option<Epoch>, StoreError> {
         Ok(self.shared.index.read().epoch)
     }
 

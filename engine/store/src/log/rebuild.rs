@@ -23,10 +23,9 @@ use super::segment::{self, HEADER, Use};
 use super::shared::{io_fault, record_at};
 use super::slots::Marks;
 use super::table::Table;
-use crate::epoch;
 use crate::media::Media;
 use crate::record::Row;
-use redspool_core::id::MessageIds;
+use redspool_core::id::Epoch;
 use redspool_core::queue::StoreError;
 use std::io;
 
@@ -103,7 +102,7 @@ pub(super) fn rebuild(
             index.paused = one.header.paused;
         }
         if let Some(seen) = one.header.epoch {
-            index.epoch = Some(epoch::later(index.epoch, seen));
+            index.epoch = Some(Epoch::later(index.epoch, seen));
         }
     }
     lying.sort_by_key(|one| (one.number, one.copy));
@@ -283,6 +282,6 @@ fn judge(index: &mut Index, table: &mut Table) {
     }
     keep_trash(index);
     for id in index.messages.keys() {
-        index.epoch = Some(epoch::later(index.epoch, MessageIds::epoch_of(*id)));
+        index.epoch = Some(Epoch::later(index.epoch, Epoch::of(*id)));
     }
 }

@@ -8,6 +8,7 @@
 
 use crate::media::{Media, MediaFile};
 use crate::record::{self, Damage, Kind};
+use redspool_core::id::Epoch;
 use redspool_core::queue::Paused;
 use std::io;
 use std::sync::Arc;
@@ -32,6 +33,9 @@ pub(super) enum Use {
     Extents = 3,
 }
 
+/// No epoch has this number.
+const NO_EPOCH: u32 = 0x1_0000;
+
 /// A segment's head.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Header {
@@ -46,7 +50,7 @@ pub(super) struct Header {
     pub(super) number: u64,
     /// What was paused and the last id epoch when this life began, in case the database is lost.
     pub(super) paused: Paused,
-    pub(super) epoch: Option<u16>,
+    pub(super) epoch: Option<Epoch>,
 }
 
 #[derive(FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
@@ -60,7 +64,7 @@ struct Value {
     previous_end: U32,
     capacity: U32,
     paused: U32,
-    /// 65,536 for none.
+    /// [`Epoch::number`].
     epoch: U32,
 }
 
@@ -77,7 +81,7 @@ impl Header {
             previous_end: previous_end.into(),
             capacity: self.capacity.into(),
             paused: paused.into(),
-            epoch: self.epoch.map_or(0x1_0000, u32::from).into(),
+            epoch: self.epoch.map_or(NO_EPOCH, Epoch::number).into(),
         };
         record::seal(Kind::Segment, slot.into(), value.as_bytes())
     }
@@ -109,7 +113,7 @@ impl Header {
             previous: (previous != 0).then(|| (previous, value.previous_end.get())),
             number: value.number.get(),
             paused: record::paused_from(value.paused.get().into()),
-            epoch: u16::try_from(value.epoch.get()).ok(),
+            epoch: Epoch::from_number(value.epoch.get().into()),
         }))
     }
 }
@@ -159,7 +163,7 @@ mod tests {
                 mta: true,
                 ..Paused::default()
             },
-            epoch: Some(0xffff),
+            epoch: Epoch::from_number(0x6_ffff),
         };
         let mut octets = header.seal(5);
         assert!(octets.len() <= 512);

@@ -11,6 +11,7 @@
 use super::place::Place;
 use super::segment::{self, HEADER, Header, Use};
 use crate::media::{Media, MediaFile};
+use redspool_core::id::Epoch;
 use redspool_core::queue::Paused;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -90,7 +91,7 @@ impl Taken {
         previous: Option<(u64, u32)>,
         number: u64,
         paused: Paused,
-        epoch: Option<u16>,
+        epoch: Option<Epoch>,
     ) -> io::Result<()> {
         let header = Header {
             usage,

@@ -10,11 +10,10 @@ use super::database::fault;
 use super::prepare::{Parts, Prepared, Settled, Step};
 use super::read::{Key, all_of, keys, prove_body};
 use super::{BODIES, CORRUPT, CORRUPT_QUEUE, META, QUEUE, TRASH};
-use crate::epoch;
 use crate::mem::retried;
 use crate::record::{self, Damage, Meta, Row};
 use ::redb::{ReadableTable, Table, WriteTransaction};
-use redspool_core::id::{EnvelopeId, MessageId, MessageIds};
+use redspool_core::id::{EnvelopeId, Epoch, MessageId};
 use redspool_core::queue::{
     Change, CorruptMessage, Paused, Receipt, Refusal, Selector, StoreError,
 };
@@ -38,7 +37,7 @@ pub(super) struct Apply<'t> {
     meta: Rows<'t, u32>,
     /// Where the next content goes: behind the last one.
     place: Option<u64>,
-    epoch: Option<u16>,
+    epoch: Option<Epoch>,
     pub(super) changed: bool,
 }
 
@@ -51,7 +50,7 @@ pub(super) type Balance = BTreeMap<MessageId, i64>;
 impl<'t> Apply<'t> {
     pub(super) fn new(
         transaction: &'t WriteTransaction,
-        epoch: Option<u16>,
+        epoch: Option<Epoch>,
     ) -> Result<Self, StoreError> {
         Ok(Self {
             queue: transaction.open_table(QUEUE).map_err(fault)?,
@@ -72,16 +71,20 @@ impl<'t> Apply<'t> {
     }
 
     /// The last id epoch, with this group's messages.
-    pub(super) fn epoch(&self) -> Option<u16> {
+    pub(super) fn epoch(&self) -> Option<Epoch> {
         self.epoch
     }
 
     /// Writes what is kept about the store itself.
-    pub(super) fn close(mut self, before: Option<u16>, generation: u64) -> Result<(), StoreError> {
+    pub(super) fn close(
+        mut self,
+        before: Option<Epoch>,
+        generation: u64,
+    ) -> Result<(), StoreError> {
         if let Some(epoch) = self.epoch
             && self.epoch != before
         {
-            self.put_meta(Meta::Epoch, epoch.into())?;
+            self.put_meta(Meta::Epoch, epoch.number().into())?;
         }
         self.put_meta(Meta::Generation, generation)
     }
@@ -169,7 +172,7 @@ impl<'t> Apply<'t> {
             .upper_bound_mut(Bound::<u64>::Unbounded)
             .map_err(fault)?;
         for parts in entering.into_values() {
-            self.epoch = Some(epoch::later(self.epoch, MessageIds::epoch_of(parts.id)));
+            self.epoch = Some(Epoch::later(self.epoch, Epoch::of(parts.id)));
             let first = place;
             for record in &parts.body {
                 end.insert_before(place, record.as_slice()).map_err(fault)?;

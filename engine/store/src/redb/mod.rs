@@ -20,6 +20,7 @@ pub use self::prepare::Prepared;
 pub use self::read::RedbReader;
 use crate::lock::Lock;
 use ::redb::TableDefinition;
+use redspool_core::id::Epoch;
 use redspool_core::queue::{Prepare, Receipt, Store, StoreError, Transition};
 use std::sync::Arc;
 
@@ -49,7 +50,7 @@ pub struct RedbStore {
     shared: Arc<Shared>,
     /// An earlier commit failed.
     dead: bool,
-    epoch: Option<u16>,
+    epoch: Option<Epoch>,
     generation: u64,
     /// Held while the database is open; none for a backend of the caller's.
     _lock: Option<Lock>,

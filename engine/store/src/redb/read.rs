@@ -12,7 +12,7 @@ use crate::record::{self, Damage, Meta, Row};
 use ::redb::{ReadOnlyTable, ReadTransaction, ReadableTable, ReadableTableMetadata, TableError};
 use bytes::Bytes;
 use redspool_core::envelope::Envelope;
-use redspool_core::id::{EnvelopeId, MessageId};
+use redspool_core::id::{EnvelopeId, Epoch, MessageId};
 use redspool_core::queue::{
     CorruptMessage, Discarded, Message, Paused, Reader, Scheduled, Selector, StoreError,
     TrashState, Walked,
@@ -82,9 +82,9 @@ fn trash(
 }
 
 /// The last id epoch stored.
-fn epoch(snapshot: &ReadTransaction) -> Result<Option<u16>, StoreError> {
+fn epoch(snapshot: &ReadTransaction) -> Result<Option<Epoch>, StoreError> {
     let found = meta(snapshot, Meta::Epoch)?;
-    Ok(found.and_then(|epoch| u16::try_from(epoch).ok()))
+    Ok(found.and_then(Epoch::from_number))
 }
 
 fn row(
@@ -212,10 +212,10 @@ impl Reader for RedbReader {
         guarded(|| Walk::new(&snapshot, visit)?.run())
     }
 
-    fn live(&self, epoch: u16) -> Result<Vec<MessageId>, StoreError> {
+    fn live(&self, epoch: Epoch) -> Result<Vec<MessageId>, StoreError> {
         self.snapshot(|snapshot| {
-            let first = u32::from(epoch) << 16;
-            let last = first | 0xffff;
+            let (first, last) = epoch.range().into_inner();
+            let (first, last) = (first.get(), last.get());
             let mut live = Vec::new();
             let queue = snapshot.open_table(QUEUE).map_err(fault)?;
             let keys = u64::from(first) << 32..=u64::from(last) << 32 | u64::from(u32::MAX);
@@ -228,13 +228,14 @@ impl Reader for RedbReader {
                 let (key, _) = entry.map_err(fault)?;
                 live.extend(MessageId::new(key.value()));
             }
+            live.retain(|id| Epoch::of(*id) == epoch);
             live.sort_unstable();
             live.dedup();
             Ok(live)
         })
     }
 
-    fn epoch(&self) -> Result<Option<u16>, StoreError> {
+    fn epoch(&self) -> Result<Option<Epoch>, StoreError> {
         self.snapshot(epoch)
     }
 
