@@ -39,9 +39,7 @@ impl Engine {
     pub(super) fn finished(&mut self, now: Now, finished: Finished) {
         let note = Note::Delivery {
             envelope: Box::new(finished.envelope.clone()),
-            session: finished.session,
-            relay: finished.host,
-            tls: finished.tls,
+            via: finished.via,
             delay: now.wall.since(finished.envelope.ctime),
             outcome: finished.outcome.clone(),
         };
@@ -56,9 +54,7 @@ impl Engine {
         };
         let finished = Finished {
             envelope: *envelope,
-            session: None,
-            host: Box::default(),
-            tls: Box::default(),
+            via: None,
             outcome,
         };
         self.finished(now, finished);

@@ -451,6 +451,7 @@ impl Machine for Engine {
                 self.settling.again();
             }
             Event::Resolved { query, answer } => self.mta.resolved(now, query, answer),
+            Event::Connected { session, source } => self.mta.connected(session, source),
             Event::Secured { session, tls } => self.mta.secured(session, tls),
             Event::Ready(session) => self.mta.ready(now, session),
             Event::Attempted { session, outcomes } => self.mta.attempted(now, session, outcomes),

@@ -172,14 +172,25 @@ pub enum Action {
 pub struct Finished {
     /// The envelope.
     pub envelope: Envelope,
-    /// The session that sent it, if it came to one.
-    pub session: Option<SessionId>,
-    /// Remote host as `IP (name)`, or empty.
-    pub host: Box<str>,
-    /// TLS of the session: version, cipher suite, bits, validity; or empty.
-    pub tls: Box<str>,
+    /// What it was sent over, if it came to a session.
+    pub via: Option<Via>,
     /// The outcome.
     pub outcome: Outcome,
+}
+
+/// What an envelope was sent over.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Via {
+    /// The session.
+    pub session: SessionId,
+    /// The local address it connected from, as far as that was told.
+    pub source: Option<IpAddr>,
+    /// The remote address.
+    pub target: IpAddr,
+    /// Name of the remote host, or empty.
+    pub name: Box<str>,
+    /// TLS of the session: version, cipher suite, bits, validity; or empty.
+    pub tls: Box<str>,
 }
 
 /// What makes two envelopes use the same connections: the action's parameters, and where to.

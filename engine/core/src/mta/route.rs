@@ -453,11 +453,6 @@ impl Routes {
     }
 
     /// `IP (name)` of a route's host, for the log.
-    pub(super) fn label(&self, key: RouteKey) -> Box<str> {
-        let name = self.ways.get(&key).map_or("", |route| &route.name);
-        format!("{} ({name})", key.target.ip()).into()
-    }
-
     pub(super) fn get(&self, key: RouteKey) -> Option<&Route> {
         self.ways.get(&key)
     }

@@ -249,3 +249,38 @@ fn explain_says_why_an_envelope_does_not_move() {
     assert_eq!(output.status, Some(1));
     assert!(output.stderr.contains("no such envelope"), "{output:?}");
 }
+
+#[test]
+fn a_delivery_is_logged_with_the_addresses_it_went_between() {
+    let sink = Sink::start();
+    let dead = nobody();
+    let rig = Rig::new(&format!(
+        "listen on 127.0.0.1 port 0\n\
+         action \"plain\" relay host {url}\n\
+         action \"from\" relay host {url} src 127.0.0.2\n\
+         action \"dead\" relay host {dead}\n\
+         match from any for domain \"plain.example\" action \"plain\"\n\
+         match from any for domain \"from.example\" action \"from\"\n\
+         match from any for any action \"dead\"\n",
+        url = sink.url()
+    ));
+    let daemon = rig.start();
+    for (domain, way) in [
+        // Nobody said which address to use: it is the one the system chose.
+        (
+            "plain.example",
+            "source=\"127.0.0.1\" relay=\"127.0.0.1 (127.0.0.1)\" tls=-",
+        ),
+        (
+            "from.example",
+            "source=\"127.0.0.2\" relay=\"127.0.0.1 (127.0.0.1)\" tls=-",
+        ),
+        // It did not come to a connection.
+        ("dead.example", "source=\"-\" relay=\"127.0.0.1\" tls=-"),
+    ] {
+        queued(&daemon, &format!("b@{domain}"), domain);
+        let line = daemon.logged(&format!("to=<b@{domain}> rcpt=<-> source="));
+        assert!(line.contains(" mta delivery evpid="), "{line}");
+        assert!(line.contains(&format!(" {way} delay=")), "{line}");
+    }
+}
