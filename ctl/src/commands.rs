@@ -283,7 +283,7 @@ pub(crate) static COMMANDS: &[Command] = &[
         "Start no more transfers from one local address to one domain, or to one smart host by its \
          name; `*` is any. Mail that has no other address to go from fails for now. Addresses are \
          those that `src` of smtpd.conf(5) names; `0.0.0.0` stands for the system's choice. Lasts \
-         until `resume mta from`, or until smtpd ends.",
+         until `resume mta from`, also over a restart.",
     )
     .asks(|args| block(args, true), Render::Done),
     Entry::new(
@@ -346,9 +346,13 @@ pub(crate) static COMMANDS: &[Command] = &[
         .asks(|_| pause(Subsystem::Smtp, false), Render::Done),
     Entry::new(
         &["show mta paused"],
-        "List what `pause mta from` has paused.",
+        "List what `pause mta from` has paused. Works while smtpd is not running, too.",
     )
-    .asks(|_| Request::ShowMta(MtaListing::Blocked), Render::Mta(MtaListing::Blocked))
+    .asks_or(
+        Offline::Reads,
+        |_| Request::ShowMta(MtaListing::Blocked),
+        Render::Mta(MtaListing::Blocked),
+    )
     .for_operators()
     .with(&["json", "csv"]),
     Entry::new(

@@ -9,7 +9,7 @@ use crate::id::EnvelopeId;
 use crate::limits::Limits;
 use crate::machine::Machine;
 use crate::mta::{self, Mta};
-use crate::queue::{Paused, Scheduled, Selector};
+use crate::queue::{Blocks, Paused, Scheduled, Selector};
 use crate::rng::Rng;
 use crate::scheduler::{HoldKey, Scheduler};
 use crate::stats::{Counter, Counters, Digest};
@@ -153,13 +153,25 @@ impl Engine {
         resumed
     }
 
-    /// Sends no more mail from a source to a domain, or does so again; says whether that changed
-    /// anything. The unspecified address stands for the system's choice, `*` for any domain.
-    pub fn block(&mut self, now: Now, source: IpAddr, domain: &str, blocked: bool) -> bool {
+    /// Whether [`block`](Self::block) would change something and there is room for it: asked before
+    /// it is made durable.
+    pub fn may_block(&self, source: IpAddr, domain: &str, blocked: bool) -> bool {
+        self.mta.may_block(source, domain, blocked)
+    }
+
+    /// Sends no more mail from a source to a domain in lower case, or does so again. The unspecified
+    /// address stands for the system's choice, `*` for any domain.
+    pub fn block(&mut self, now: Now, source: IpAddr, domain: &str, blocked: bool) {
         self.advance(now);
-        let changed = self.mta.block(now, source, domain, blocked);
+        self.mta.block(now, source, domain, blocked);
         self.pump(now);
-        changed
+    }
+
+    /// Keeps these sources and domains apart, as before a restart, and no others.
+    pub fn keep_apart(&mut self, now: Now, blocks: Blocks) {
+        self.advance(now);
+        self.mta.keep_apart(now, blocks);
+        self.pump(now);
     }
 
     /// Where the schedule has an envelope; `None` if it is not queued.

@@ -30,7 +30,7 @@ use crate::envelope::{Delivery, Envelope, Relay};
 use crate::id::EnvelopeId;
 use crate::limits::{Limits, MtaLimits};
 use crate::pressure::{Marks, Pressure};
-use crate::queue::{Failure, Outcome};
+use crate::queue::{Blocks, Failure, Outcome};
 use crate::rng::Rng;
 use crate::smtp::Transaction;
 use crate::time::Now;
@@ -303,7 +303,7 @@ pub struct Mta {
     connectors: usize,
     tables: Sources,
     /// Sources from which no mail goes to a domain, `*` being all.
-    blocked: BTreeSet<(IpAddr, Box<str>)>,
+    blocked: Blocks,
     sessions: BTreeMap<SessionId, Session>,
     /// Which relay an envelope waits for.
     waiting: BTreeMap<EnvelopeId, RelayId>,
@@ -331,7 +331,7 @@ impl Mta {
             sources: BTreeMap::new(),
             connectors: 0,
             tables: Sources::new(),
-            blocked: BTreeSet::new(),
+            blocked: Blocks::new(),
             sessions: BTreeMap::new(),
             waiting: BTreeMap::new(),
             gates: BTreeMap::new(),
@@ -360,25 +360,33 @@ impl Mta {
         self.drain_all(now);
     }
 
-    /// Sends no more mail from a source to a domain, or does so again; says whether that changed
-    /// anything. The unspecified address is the system's choice, `*` is any domain.
-    pub fn block(&mut self, now: Now, source: IpAddr, domain: &str, blocked: bool) -> bool {
-        let pair = (source, domain.to_lowercase().into());
-        if blocked {
-            return self.blocked.len() < self.limits.mta_blocks && self.blocked.insert(pair);
-        }
-        let changed = self.blocked.remove(&pair);
-        if changed {
-            self.drain_all(now);
-        }
-        changed
+    /// Whether [`block`](Self::block) would change something and there is room for it.
+    pub fn may_block(&self, source: IpAddr, domain: &str, blocked: bool) -> bool {
+        let pair = (source, domain.into());
+        let changes = self.blocked.contains(&pair) != blocked;
+        changes && (!blocked || self.blocked.len() < self.limits.mta_blocks)
     }
 
-    /// The sources and domains that [`block`](Self::block) keeps apart.
-    pub fn blocks(&self) -> impl Iterator<Item = (IpAddr, &str)> {
-        self.blocked
-            .iter()
-            .map(|(source, domain)| (*source, &**domain))
+    /// Sends no more mail from a source to a domain in lower case, or does so again. The unspecified
+    /// address is the system's choice, `*` is any domain.
+    pub fn block(&mut self, now: Now, source: IpAddr, domain: &str, blocked: bool) {
+        let pair = (source, domain.into());
+        if blocked {
+            self.blocked.insert(pair);
+        } else if self.blocked.remove(&pair) {
+            self.drain_all(now);
+        }
+    }
+
+    /// Keeps these sources and domains apart, as before a restart, and no others.
+    pub fn keep_apart(&mut self, now: Now, blocks: Blocks) {
+        self.blocked = blocks;
+        self.drain_all(now);
+    }
+
+    /// The sources and domains that are kept apart.
+    pub fn blocks(&self) -> &Blocks {
+        &self.blocked
     }
 
     /// Takes an envelope to relay, or says for which relay it must be held.

@@ -142,6 +142,43 @@ fn a_source_and_a_domain_can_be_kept_apart() {
 }
 
 #[test]
+fn what_is_kept_apart_stays_so_over_kills_and_restarts() {
+    let sink = Sink::start();
+    let words = format!("host {} src 127.0.0.1", sink.url());
+    let rig = Rig::new(&relaying(&words));
+    let daemon = rig.start();
+    for (source, domain) in [("127.0.0.1", "127.0.0.1"), ("::1", "Far.example")] {
+        rig.show(&["pause", "mta", "from", source, "for", domain]);
+    }
+    let paused = "127.0.0.1 -> 127.0.0.1\n[::1] -> far.example\n";
+    let check = |when: &str| assert_eq!(rig.show(&["show", "mta", "paused"]), paused, "{when}");
+    check("running");
+    daemon.kill();
+    check("killed");
+    let daemon = rig.start();
+    check("running again");
+    queued(&daemon, "b@far.example", "kept back");
+    until("the attempt failed", || {
+        let queue = rig.queue();
+        queue[0]
+            .ends_with("|All routes to destination blocked")
+            .then_some(())
+    });
+    assert!(daemon.stop().success());
+    check("stopped");
+    let daemon = rig.start();
+    check("running for the third time");
+    for (source, domain) in [("127.0.0.1", "127.0.0.1"), ("::1", "far.example")] {
+        rig.show(&["resume", "mta", "from", source, "for", domain]);
+    }
+    daemon.kill();
+    let _daemon = rig.start();
+    assert_eq!(rig.show(&["show", "mta", "paused"]), "", "resumed for good");
+    rig.show(&["schedule", "all"]);
+    sink.next();
+}
+
+#[test]
 fn connections_come_from_the_sources_and_say_their_names() {
     let sink = Sink::start();
     let rig = Rig::new(&format!(
