@@ -582,9 +582,11 @@ pub(crate) static COMMANDS: &[Command] = &[
     Entry::new(
         &["explain <evpid>"],
         "Say on one screen where an envelope is and why it is not moving: whether it or its agent is \
-         paused, whether it is held, when its next attempt is due, how many failed and of what; and \
-         for mail to other hosts the relay with the limit in force, and its routes with their \
-         penalties and when they end.",
+         paused, whether it is held, when its next attempt is due, and the limits in force with their \
+         numbers; how many attempts failed, and of the last ones when each began, which addresses it \
+         went between, with which TLS, and what was said; and for mail to other hosts the relay, \
+         and its routes with their penalties and when they end. Attempts are remembered until smtpd \
+         ends, 32 of an envelope and 10,000 in all; `--json` has all of them.",
     )
     .asks(|args| Request::Explain(args.evpid()), Render::Explanation)
     .for_operators()

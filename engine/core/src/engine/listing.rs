@@ -157,7 +157,7 @@ fn host(now: Now, row: mta::HostRow) -> HostRow {
     }
 }
 
-fn count(number: usize) -> u64 {
+pub(super) fn count(number: usize) -> u64 {
     u64::try_from(number).unwrap_or(u64::MAX)
 }
 

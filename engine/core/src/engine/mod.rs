@@ -11,6 +11,7 @@ mod attempts;
 mod bounces;
 mod departing;
 mod explain;
+mod history;
 mod listing;
 mod run;
 mod settling;

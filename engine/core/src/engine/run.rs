@@ -2,6 +2,7 @@
 
 use super::bounces::Bounces;
 use super::departing;
+use super::history::History;
 use super::settling::Settling;
 use super::trash::Trash;
 use super::{Action, Event, HostRow, HostStat, Note, RelayRow, Route, RouteId, Runstate, Sources};
@@ -36,6 +37,7 @@ pub struct Engine {
     pub(super) settling: Settling,
     pub(super) departing: departing::All,
     pub(super) trash: Trash,
+    pub(super) history: History,
     pub(super) paused: Paused,
     pub(super) store_failed: bool,
     stopping: bool,
@@ -64,6 +66,7 @@ impl Engine {
             settling: Settling::default(),
             departing: departing::All::new(),
             trash: Trash::default(),
+            history: History::default(),
             limits,
             delays,
             rng,
@@ -253,7 +256,7 @@ impl Engine {
         }
         let known = self.scheduler.forget(id);
         if known {
-            self.left_queue();
+            self.left_queue(id);
         }
         known
     }
@@ -265,8 +268,9 @@ impl Engine {
     }
 
     /// An envelope is queued no longer.
-    pub(super) fn left_queue(&mut self) {
+    pub(super) fn left_queue(&mut self, id: EnvelopeId) {
         self.digest.dequeued += 1;
+        self.history.forget(id);
     }
 
     fn advance(&mut self, now: Now) {

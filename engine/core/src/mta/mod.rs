@@ -12,6 +12,7 @@
 mod connector;
 mod domain;
 mod drain;
+mod full;
 mod hoststat;
 mod line;
 mod listing;
@@ -22,6 +23,7 @@ mod session;
 mod task;
 
 pub use connector::{Flag, Sources};
+pub use full::Full;
 pub use hoststat::HostStat;
 pub use listing::{ConnectorRow, HostRow, Place, RelayRow};
 pub use route::{Route, RouteId, RouteKey};

@@ -334,7 +334,7 @@ impl Mta {
 }
 
 /// How many connections of a source may be probes.
-fn probes_most(limits: &MtaLimits) -> usize {
+pub(super) fn probes_most(limits: &MtaLimits) -> usize {
     limits.probes.min(limits.connections_per_source / 2).max(1)
 }
 

@@ -470,6 +470,10 @@ impl Routes {
         self.hosts.len()
     }
 
+    pub(super) fn host_sessions(&self, address: IpAddr) -> usize {
+        self.hosts.get(&address).map_or(0, |host| host.sessions)
+    }
+
     pub(super) fn hosts(&self, after: Option<IpAddr>) -> impl Iterator<Item = HostRow> {
         let start = after.map_or(Bound::Unbounded, Bound::Excluded);
         let hosts = self.hosts.range((start, Bound::Unbounded));

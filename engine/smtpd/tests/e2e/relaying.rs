@@ -273,6 +273,7 @@ fn explain_says_why_an_envelope_does_not_move() {
     for wanted in [
         "\nroute: ",
         "attempts: 1 failed for now",
+        " ago without a connection: Network error: ",
         "Connection refused",
         "penalty 1",
         "flags=ERROR_ROUTE_NET",
