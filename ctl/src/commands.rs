@@ -283,7 +283,7 @@ pub(crate) static COMMANDS: &[Command] = &[
         "Start no more transfers from one local address to one domain, or to one smart host by its \
          name; `*` is any. Mail that has no other address to go from fails for now. Addresses are \
          those that `src` of smtpd.conf(5) names; `0.0.0.0` stands for the system's choice. Lasts \
-         until `resume mta from`, or until smtpd ends.",
+         until `resume mta from`, also over a restart.",
     )
     .asks(|args| block(args, true), Render::Done),
     Entry::new(
@@ -346,9 +346,13 @@ pub(crate) static COMMANDS: &[Command] = &[
         .asks(|_| pause(Subsystem::Smtp, false), Render::Done),
     Entry::new(
         &["show mta paused"],
-        "List what `pause mta from` has paused.",
+        "List what `pause mta from` has paused. Works while smtpd is not running, too.",
     )
-    .asks(|_| Request::ShowMta(MtaListing::Blocked), Render::Mta(MtaListing::Blocked))
+    .asks_or(
+        Offline::Reads,
+        |_| Request::ShowMta(MtaListing::Blocked),
+        Render::Mta(MtaListing::Blocked),
+    )
     .for_operators()
     .with(&["json", "csv"]),
     Entry::new(
@@ -578,9 +582,11 @@ pub(crate) static COMMANDS: &[Command] = &[
     Entry::new(
         &["explain <evpid>"],
         "Say on one screen where an envelope is and why it is not moving: whether it or its agent is \
-         paused, whether it is held, when its next attempt is due, how many failed and of what; and \
-         for mail to other hosts the relay with the limit in force, and its routes with their \
-         penalties and when they end.",
+         paused, whether it is held, when its next attempt is due, and the limits in force with their \
+         numbers; how many attempts failed, and of the last ones when each began, which addresses it \
+         went between, with which TLS, and what was said; and for mail to other hosts the relay, \
+         and its routes with their penalties and when they end. Attempts are remembered until smtpd \
+         ends, 32 of an envelope and 10,000 in all; `--json` has all of them.",
     )
     .asks(|args| Request::Explain(args.evpid()), Render::Explanation)
     .for_operators()

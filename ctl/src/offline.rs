@@ -6,7 +6,7 @@
 //! Fails: with the store's error, when it cannot be opened or read at all.
 
 use redspool_core::control::{
-    EnvelopeRecord, EnvelopeRow, Listing, Reply, Request, Runstate, uncorrupted,
+    EnvelopeRecord, EnvelopeRow, Listing, MtaListing, MtaRow, Reply, Request, Runstate, uncorrupted,
 };
 use redspool_core::envelope::Envelope;
 use redspool_core::id::{EnvelopeId, MessageId};
@@ -43,6 +43,7 @@ pub(crate) fn answer(
             Some(id) => show_message(reader, id, each)?,
             None => Some(Reply::Unknown),
         },
+        Request::ShowMta(MtaListing::Blocked) => show_blocked(reader, page, each)?,
         _ => Some(Reply::Fail {
             reason: "not without smtpd".into(),
         }),
@@ -145,6 +146,20 @@ fn show_trash(
         Selector::Message(_) | Selector::Envelope(_) if !found => Reply::Unknown,
         _ => Reply::End,
     }))
+}
+
+fn show_blocked(
+    reader: &dyn Reader,
+    page: usize,
+    each: Each<'_>,
+) -> Result<Option<Reply>, StoreError> {
+    let rows: Vec<_> = reader.blocks()?.iter().map(MtaRow::from).collect();
+    for rows in rows.chunks(page.max(1)) {
+        if !each(Reply::MtaRows(rows.to_vec())) {
+            return Ok(None);
+        }
+    }
+    Ok(Some(Reply::End))
 }
 
 /// Gives the rows of all pages to `each`; says whether there were any, or `None` if it has enough.

@@ -3,7 +3,7 @@
 use redspool_core::envelope::Envelope;
 use redspool_core::id::{EnvelopeId, Epoch, MessageId};
 use redspool_core::queue::{
-    CorruptMessage, Discarded, Message, Paused, Reader, Selector, StoreError,
+    Blocks, CorruptMessage, Discarded, Message, Paused, Reader, Selector, StoreError,
 };
 use std::collections::BTreeMap;
 
@@ -20,6 +20,8 @@ pub struct Books {
     pub corrupt: Vec<CorruptMessage>,
     /// Paused subsystems.
     pub paused: Paused,
+    /// Sources and domains kept apart.
+    pub blocks: Blocks,
     /// The last id epoch.
     pub epoch: Option<Epoch>,
 }
@@ -31,6 +33,7 @@ impl Books {
         let mut books = Self {
             corrupt: reader.corrupt()?,
             paused: reader.paused()?,
+            blocks: reader.blocks()?,
             epoch: reader.epoch()?,
             ..Self::default()
         };

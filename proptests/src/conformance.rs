@@ -8,11 +8,12 @@ use crate::books::{self, Books};
 use crate::mail::{self, envelope_id, message};
 use redspool_core::id::{EnvelopeId, Epoch};
 use redspool_core::queue::{
-    Body, Change, Paused, Prepare, Reader, Receipt, Refusal, Selector, Settlement, Span, Store,
-    StoreError, Transition,
+    Blocks, Body, Change, Paused, Prepare, Reader, Receipt, Refusal, Selector, Settlement, Span,
+    Store, StoreError, Transition,
 };
 use redspool_core::reply::Status;
 use redspool_core::time::Timestamp;
+use std::net::IpAddr;
 
 /// Where stores of one kind are kept.
 pub trait Place {
@@ -30,7 +31,7 @@ pub trait Place {
 
 /// Runs every case.
 pub fn conformance<P: Place>() {
-    let cases: [fn(&mut Bench<P>); 18] = [
+    let cases: [fn(&mut Bench<P>); 19] = [
         an_empty_store_has_nothing,
         a_submission_is_there_whole,
         contents_of_any_length_come_back,
@@ -43,6 +44,7 @@ pub fn conformance<P: Place>() {
         removal_takes_what_was_selected,
         suspension_names_what_it_changed,
         pauses_last,
+        sources_and_domains_stay_apart,
         the_corrupt_bucket_holds_whole_messages,
         pages_show_every_envelope_once,
         what_is_discarded_comes_back_as_it_was,
@@ -368,6 +370,38 @@ fn pauses_last<P: Place>(bench: &mut Bench<P>) {
     let resumed = Paused::default();
     assert_eq!(bench.commit(Transition::Pause(resumed)), Receipt::Done);
     assert_eq!(bench.reader().paused(), Ok(resumed));
+}
+
+fn sources_and_domains_stay_apart<P: Place>(bench: &mut Bench<P>) {
+    let block = |source: &str, domain: &str, blocked| Transition::Block {
+        source: source.parse().expect("an address"),
+        domain: domain.into(),
+        blocked,
+    };
+    let pair = |source: &str, domain: &str| -> (IpAddr, Box<str>) {
+        (source.parse().expect("an address"), domain.into())
+    };
+    assert_eq!(bench.reader().blocks(), Ok(Blocks::new()));
+    // Again, and what is not there: both change nothing.
+    let receipts = bench.group(vec![
+        block("192.0.2.1", "a.example", true),
+        block("2001:db8::1", "*", true),
+        block("192.0.2.1", "a.example", true),
+        block("192.0.2.1", "b.example", false),
+    ]);
+    assert_eq!(receipts, vec![Receipt::Done; 4]);
+    let both = Blocks::from([pair("192.0.2.1", "a.example"), pair("2001:db8::1", "*")]);
+    assert_eq!(bench.reader().blocks(), Ok(both));
+    assert_eq!(
+        bench.commit(block("192.0.2.1", "a.example", false)),
+        Receipt::Done
+    );
+    let one = Blocks::from([pair("2001:db8::1", "*")]);
+    assert_eq!(bench.reader().blocks(), Ok(one.clone()));
+    // The rest of the queue is another matter.
+    bench.submit(1, 1);
+    bench.settle(vec![done(id(1, 1))]);
+    assert_eq!(bench.reader().blocks(), Ok(one));
 }
 
 fn corrupt(number: u32) -> Transition {

@@ -155,6 +155,9 @@ fn difference(lawful: &[Arc<Books>], found: &Books) -> String {
             other => return format!("in the trash {id} is {other:?}, not {discarded:?}"),
         }
     }
-    let rest = |books: &Books| (books.corrupt.clone(), books.paused, books.epoch);
+    let rest = |books: &Books| {
+        let pauses = (books.paused, books.blocks.clone());
+        (books.corrupt.clone(), pauses, books.epoch)
+    };
     format!("{:?}, not {:?}", rest(found), rest(want))
 }

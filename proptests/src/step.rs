@@ -12,6 +12,7 @@ use redspool_core::id::{EnvelopeId, MessageId};
 use redspool_core::queue::{Body, Change, Paused, Selector, Settlement, Span, Transition};
 use redspool_core::reply::Status;
 use redspool_core::time::Timestamp;
+use std::net::{IpAddr, Ipv6Addr};
 
 /// A transition that can be cloned and shown.
 #[derive(Clone, Debug)]
@@ -28,6 +29,8 @@ pub enum Step {
     Suspend(Selector, bool),
     /// See the transition of the same name.
     Pause(Paused),
+    /// See the transition of the same name.
+    Block(IpAddr, &'static str, bool),
     /// See the transition of the same name.
     Corrupt(MessageId),
     /// See the transition of the same name.
@@ -66,6 +69,11 @@ impl Step {
                 suspended: *suspended,
             },
             Self::Pause(paused) => Transition::Pause(*paused),
+            Self::Block(source, domain, blocked) => Transition::Block {
+                source: *source,
+                domain: (*domain).into(),
+                blocked: *blocked,
+            },
             Self::Corrupt(message) => Transition::Corrupt {
                 message: *message,
                 reason: format!("{message} looked odd").into(),
@@ -109,6 +117,7 @@ pub fn any_step() -> impl Strategy<Value = Step> {
         2 => (any_selector(), any::<bool>())
             .prop_map(|(selector, suspended)| Step::Suspend(selector, suspended)),
         1 => any::<[bool; 3]>().prop_map(|[mda, mta, smtp]| Step::Pause(Paused { mda, mta, smtp })),
+        1 => any_block(),
         2 => any_message().prop_map(Step::Corrupt),
         2 => any_message().prop_map(Step::Uncorrupt),
         3 => (any_span(), any_time()).prop_map(|(span, at)| Step::Discard(span, at)),
@@ -166,6 +175,10 @@ pub fn tour() -> Vec<Vec<Step>> {
         vec![Step::Notify(Some(mail::message(4)), vec![id(0, 4)])],
         vec![Step::Suspend(Selector::Message(mail::message(1)), true)],
         vec![Step::Corrupt(mail::message(1)), Step::Pause(paused)],
+        vec![
+            Step::Block([192, 0, 2, 1].into(), "a.example", true),
+            Step::Block(Ipv6Addr::LOCALHOST.into(), "*", true),
+        ],
         vec![Step::Uncorrupt(mail::message(1)), submit(5, 2, 300)],
         vec![Step::Settle(vec![settlement(id(0, 1), Change::Done, None)])],
         vec![
@@ -203,6 +216,7 @@ pub fn tour() -> Vec<Vec<Step>> {
             Step::Discard(Span::all(Selector::Envelope(id(6, 2))), time(4)),
             submit(7, 2, 100),
         ],
+        vec![Step::Block([192, 0, 2, 1].into(), "a.example", false)],
         vec![Step::Pause(Paused::default()), Step::Remove(Selector::All)],
     ]
 }
@@ -214,6 +228,16 @@ fn time(number: u64) -> Timestamp {
 
 fn any_time() -> impl Strategy<Value = Timestamp> {
     (0..4u64).prop_map(time)
+}
+
+fn any_block() -> impl Strategy<Value = Step> {
+    let source = prop_oneof![
+        Just(IpAddr::from([192, 0, 2, 1])),
+        Just(Ipv6Addr::LOCALHOST.into())
+    ];
+    let domain = prop_oneof![Just("a.example"), Just("b.example"), Just("*")];
+    (source, domain, any::<bool>())
+        .prop_map(|(source, domain, blocked)| Step::Block(source, domain, blocked))
 }
 
 fn any_span() -> impl Strategy<Value = Span> {

@@ -6,8 +6,10 @@ use super::put;
 use super::relaying::{self, ago, ahead, bracketed, flag_words, source};
 use crate::escape;
 use redspool_core::control::{
-    Agent, ConnectorFlag, Explanation, MtaRow, Place, RelayWait, RouteRow, Runstate,
+    Agent, AttemptRow, ConnectorFlag, Explanation, Limit, LimitRow, MtaRow, Place, RelayWait,
+    RouteRow, Runstate, ViaRow,
 };
+use std::net::IpAddr;
 
 /// The screen. The second line is the answer, the others are what it follows from.
 pub(super) fn screen(explanation: &Explanation, now: u64, out: &mut Vec<u8>) {
@@ -30,6 +32,7 @@ pub(super) fn screen(explanation: &Explanation, now: u64, out: &mut Vec<u8>) {
     } else {
         field("attempts", "none has failed", out);
     }
+    attempts(explanation, now, out);
     let life = match row.expiry.checked_sub(now) {
         Some(_) => format!("in {}", ahead(Some(row.expiry), now)),
         None => "now: its life is over".into(),
@@ -41,8 +44,82 @@ pub(super) fn screen(explanation: &Explanation, now: u64, out: &mut Vec<u8>) {
         label("relay", out);
         out.extend_from_slice(&lines);
     }
+    for row in &explanation.limits {
+        field("limit", &limit(row), out);
+    }
     for row in &explanation.routes {
         field("route", &route(row, now), out);
+    }
+}
+
+/// Attempts that fit the screen, the last ones.
+const SHOWN: usize = 6;
+
+fn attempts(explanation: &Explanation, now: u64, out: &mut Vec<u8>) {
+    let rows = &explanation.attempts;
+    let rows = rows.get(rows.len().saturating_sub(SHOWN)..).unwrap_or(rows);
+    let earlier = usize::from(explanation.envelope.retry).saturating_sub(rows.len());
+    if earlier > 0 && !rows.is_empty() {
+        let text = format!("{earlier} earlier ones; --json has those that are remembered");
+        field("attempt", &text, out);
+    }
+    for row in rows {
+        let ago = ago(Some(row.at), now);
+        let way = row.via.as_ref().map_or("without a connection".into(), way);
+        field("attempt", &format!("{ago} ago {way}: {}", row.text), out);
+    }
+}
+
+/// What an attempt went over.
+fn way(via: &ViaRow) -> String {
+    let (from, to) = (source(via.source), bracketed(via.target));
+    let name = match &*via.name {
+        "" => String::new(),
+        name => format!(" ({name})"),
+    };
+    format!("{from} <-> {to}{name} {}", tls(&via.tls))
+}
+
+fn tls(tls: &str) -> &str {
+    match tls {
+        "" => "in clear text",
+        tls => tls,
+    }
+}
+
+/// A limit with its numbers: `max-conn-per-route 5 of 5 ([] <-> 192.0.2.1)`.
+fn limit(row: &LimitRow) -> String {
+    let of = match &row.limit {
+        Limit::Host(target) => bracketed(*target),
+        Limit::Route {
+            source: from,
+            target,
+        }
+        | Limit::Crowded {
+            source: from,
+            target,
+        } => {
+            format!("{} <-> {}", source(*from), bracketed(*target))
+        }
+        Limit::Source(from) | Limit::Probes(from) | Limit::Connector(from) => source(*from),
+        Limit::Domain(name) | Limit::UserSessions(name) | Limit::UserTasks(name) => name.clone(),
+        Limit::Relay | Limit::RelayTasks | Limit::Inflight | Limit::Sessions => String::new(),
+    };
+    let of = if of.is_empty() {
+        String::new()
+    } else {
+        format!(" ({of})")
+    };
+    format!("{} {} of {}{of}", row.limit.word(), row.used, row.most)
+}
+
+/// The limits in force, behind what they keep waiting.
+fn limits(explanation: &Explanation) -> String {
+    let limits: Vec<_> = explanation.limits.iter().map(limit).collect();
+    if limits.is_empty() {
+        String::new()
+    } else {
+        format!(": {}", limits.join(", "))
     }
 }
 
@@ -85,7 +162,62 @@ pub(super) fn cells(explanation: &Explanation, now: u64) -> Record {
         ("error", row.errorline.as_str().into()),
         ("relay", Cell::Records(relay.collect())),
         ("routes", Cell::Records(routes.collect())),
+        (
+            "limits",
+            Cell::Records(explanation.limits.iter().map(limit_cells).collect()),
+        ),
+        (
+            "attempts",
+            Cell::Records(explanation.attempts.iter().map(attempt_cells).collect()),
+        ),
     ]
+}
+
+fn limit_cells(row: &LimitRow) -> Record {
+    let (from, to) = match &row.limit {
+        Limit::Host(target) => (None, Some(*target)),
+        Limit::Route { source, target } | Limit::Crowded { source, target } => {
+            (*source, Some(*target))
+        }
+        Limit::Source(source) | Limit::Probes(source) | Limit::Connector(source) => (*source, None),
+        _ => (None, None),
+    };
+    let of = match &row.limit {
+        Limit::Domain(name) | Limit::UserSessions(name) | Limit::UserTasks(name) => {
+            name.as_str().into()
+        }
+        _ => Cell::None,
+    };
+    vec![
+        ("limit", row.limit.word().into()),
+        ("of", of),
+        ("source", address(from)),
+        ("target", address(to)),
+        ("used", row.used.into()),
+        ("most", row.most.into()),
+    ]
+}
+
+fn attempt_cells(row: &AttemptRow) -> Record {
+    let via = row.via.as_ref();
+    let text = |text: Option<&str>| match text {
+        None | Some("") => Cell::None,
+        Some(text) => text.into(),
+    };
+    let session = via.map(|via| format!("{:016x}", via.session));
+    vec![
+        ("at", row.at.into()),
+        ("session", session.map_or(Cell::None, Cell::Text)),
+        ("source", address(via.and_then(|via| via.source))),
+        ("target", address(via.map(|via| via.target))),
+        ("name", text(via.map(|via| via.name.as_str()))),
+        ("tls", text(via.map(|via| via.tls.as_str()))),
+        ("text", row.text.as_str().into()),
+    ]
+}
+
+fn address(address: Option<IpAddr>) -> Cell {
+    address.map_or(Cell::None, |address| Cell::Text(address.to_string()))
 }
 
 /// The answer in one sentence.
@@ -96,7 +228,10 @@ fn why(explanation: &Explanation, now: u64) -> String {
         Place::Session(id) => return format!("it is being sent over session {id:016x}"),
         Place::Settling => return "its attempt is over, and the result is being recorded".into(),
         Place::Agent if row.agent == Agent::Mta => return relay_waits(explanation, now),
-        Place::Agent => return format!("the agent {name} has it and delivers it in its turn"),
+        Place::Agent => {
+            let limits = limits(explanation);
+            return format!("the agent {name} has it and delivers it in its turn{limits}");
+        }
         Place::Loading => return "it is due and on its way to its agent".into(),
         Place::Schedule => {}
     }
@@ -111,15 +246,16 @@ fn why(explanation: &Explanation, now: u64) -> String {
         return "the queue cannot record results now, so nothing is tried".into();
     }
     if row.flags.hold {
-        let tasks = explanation.relay.as_ref().map_or(0, |relay| relay.tasks);
-        return format!("it is held: its agent has enough to do ({tasks} messages wait before it)");
+        let limits = limits(explanation);
+        return format!("it is held until its agent has less to do{limits}");
     }
     let due = match row.runstate {
         Runstate::Pending { due, .. } => due,
         _ => now,
     };
     if due <= now {
-        return "it is due and waits for its turn in the schedule".into();
+        let limits = limits(explanation);
+        return format!("it is due and waits for its turn in the schedule{limits}");
     }
     let next = format!("its next attempt is due in {}", ahead(Some(due), now));
     let routes = &explanation.routes;
@@ -139,15 +275,18 @@ fn relay_waits(explanation: &Explanation, now: u64) -> String {
     if relay.waits.contains(&RelayWait::Mx) {
         return format!("its relay waits for the DNS to answer for {}", relay.domain);
     }
-    let limits = relay.connectors.iter().filter(|row| {
+    let full = relay.connectors.iter().filter(|row| {
         row.flags
             .iter()
             .any(|flag| !matches!(flag, ConnectorFlag::Wait | ConnectorFlag::New))
     });
-    if let Some(row) = limits.min_by_key(|row| row.until) {
-        let flags = flag_words(row).join(",");
+    if let Some(row) = full.min_by_key(|row| row.until) {
+        let why = match limits(explanation) {
+            none if none.is_empty() => format!(": {}", flag_words(row).join(",")),
+            limits => limits,
+        };
         let from = source(row.source);
-        return format!("its relay cannot open another connection from {from}: {flags}");
+        return format!("its relay cannot open another connection from {from}{why}");
     }
     match relay.until {
         Some(_) => format!("its relay may connect again in {}", ahead(relay.until, now)),
@@ -193,11 +332,7 @@ fn route(row: &RouteRow, now: u64) -> String {
     } else if row.fresh {
         format!("being proved, {} connections", row.sessions)
     } else {
-        let tls = match &*row.tls {
-            "" => "in clear text",
-            tls => tls,
-        };
-        format!("works, {} connections, {tls}", row.sessions)
+        format!("works, {} connections, {}", row.sessions, tls(&row.tls))
     };
     let cause = if row.failure.is_empty() {
         String::new()

@@ -861,8 +861,8 @@ fn numbers_for_programs_have_names() {
 mod mta {
     use super::*;
     use redspool_core::control::{
-        ConnectorFlag, ConnectorRow, Explanation, HostRow, HostStatRow, MtaRow, Place, RelayRow,
-        RelayWait, RouteRow, SecurityRow,
+        AttemptRow, ConnectorFlag, ConnectorRow, Explanation, HostRow, HostStatRow, Limit,
+        LimitRow, MtaRow, Place, RelayRow, RelayWait, RouteRow, SecurityRow, ViaRow,
     };
     use std::net::{Ipv4Addr, Ipv6Addr};
 
@@ -1062,7 +1062,80 @@ mod mta {
                 ..relay()
             })),
             routes: vec![disabled],
+            limits: vec![],
+            attempts: vec![attempt(40)],
         }
+    }
+
+    fn attempt(ago: u64) -> AttemptRow {
+        AttemptRow {
+            at: NOW - ago,
+            via: Some(ViaRow {
+                session: 0xab,
+                source: Some([127, 0, 0, 2].into()),
+                target: [127, 0, 0, 13].into(),
+                name: "mx.ok.example".into(),
+                tls: "TLSv1.3:TLS_AES_256_GCM_SHA384:256:unverified".into(),
+            }),
+            text: "451 \u{1b}[2J later".into(),
+        }
+    }
+
+    #[test]
+    fn an_explanation_tells_of_limits_and_of_the_last_attempts() {
+        let full = |limit, used, most| LimitRow { limit, used, most };
+        let mut attempts: Vec<_> = (1..=7).rev().map(|n| attempt(n * 600)).collect();
+        attempts[5].via = None;
+        let clear = attempts[6].via.as_mut().unwrap();
+        clear.tls.clear();
+        clear.source = None;
+        let explanation = Explanation {
+            envelope: EnvelopeRow {
+                retry: 9,
+                errorline: "451 later".into(),
+                ..row()
+            },
+            place: Place::Agent,
+            relay: Some(Box::new(relay())),
+            routes: vec![],
+            limits: vec![
+                full(
+                    Limit::Route {
+                        source: None,
+                        target: [127, 0, 0, 13].into(),
+                    },
+                    5,
+                    5,
+                ),
+                full(Limit::Domain("slow.example".into()), 100, 100),
+            ],
+            attempts,
+            ..explanation()
+        };
+        check(
+            Render::Explanation,
+            vec![Reply::Explanation(Box::new(explanation.clone()))],
+            &expect![[r""]],
+        );
+        let mut renderer = Renderer::new(Render::Explanation, String::new(), NOW, false)
+            .with_format(Some(Format::Json));
+        let written = renderer.reply(Reply::Explanation(Box::new(explanation)));
+        let json: serde_json::Value = serde_json::from_slice(&written.out).unwrap();
+        let limit = &json["limits"][0];
+        assert_eq!(limit["limit"], "max-conn-per-route");
+        assert_eq!((&limit["used"], &limit["most"]), (&5.into(), &5.into()));
+        assert_eq!(limit["target"], "127.0.0.13");
+        assert_eq!(json["limits"][1]["of"], "slow.example");
+        let attempts = json["attempts"].as_array().unwrap();
+        assert_eq!(attempts.len(), 7, "all of them");
+        assert_eq!(attempts[0]["session"], "00000000000000ab");
+        assert_eq!(attempts[0]["source"], "127.0.0.2");
+        assert_eq!(
+            attempts[0]["tls"],
+            "TLSv1.3:TLS_AES_256_GCM_SHA384:256:unverified"
+        );
+        assert_eq!(attempts[5]["target"], serde_json::Value::Null);
+        assert_eq!(attempts[6]["tls"], serde_json::Value::Null);
     }
 
     #[test]
@@ -1078,6 +1151,7 @@ mod mta {
                 action: out (mta)
                 state: pending, due in 6m38s
                 attempts: 1 failed for now, the last begun 40s ago: connection \^[[2J refused
+                attempt: 40s ago 127.0.0.2 <-> 127.0.0.13 (mx.ok.example) TLSv1.3:TLS_AES_256_GCM_SHA384:256:unverified: 451 \^[[2J later
                 expires: in 3d23h59m13s
                 relay: [relay:slow.example,smtp] refcount=2 ntask=0 nconn=0 lastconn=6s timeout=5s wait=
                   connector [] refcount=1 nconn=1 lastconn=6s timeout=1s flags=WAIT,LIMIT_HOST
@@ -1146,7 +1220,7 @@ mod mta {
         expect![[r"
             its next attempt is due in 6m38s; all routes to its destination are disabled, the first for 59s
             it is paused; smtpctl resume envelope a5650942d977af13 lets it go
-            it is held: its agent has enough to do (0 messages wait before it)
+            it is held until its agent has less to do
             mta is paused; smtpctl resume mta lets it go
             the queue cannot record results now, so nothing is tried
             its next attempt is due in 6m38s

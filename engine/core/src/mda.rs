@@ -5,6 +5,7 @@
 //! Absent on purpose: programs, mailboxes, user databases; the outcome comes back as an event.
 //! Fails: never. A user with too much waiting is reported as such, and the envelope is not kept.
 
+use crate::control::Limit;
 use crate::envelope::{Delivery, Envelope};
 use crate::id::EnvelopeId;
 use crate::limits::Limits;
@@ -158,6 +159,31 @@ impl Queues {
         self.actions.pop_front()
     }
 
+    /// The limits an envelope waits for, with how much is used and how much may be; `held` is
+    /// whether it has not been taken yet.
+    pub fn full(&self, envelope: &Envelope, held: bool) -> Vec<(Limit, usize, usize)> {
+        let user = self.names.get(&name_of(envelope));
+        let Some(user) = user.and_then(|id| self.users.get(id)) else {
+            return Vec::new();
+        };
+        let (limits, name) = (&self.limits, || user.name.1.clone().into());
+        if held {
+            let waiting = user.waiting.len();
+            return vec![(Limit::UserTasks(name()), waiting, limits.mda_task_hiwat)];
+        }
+        let (all, own) = (self.running.len(), user.running);
+        let full = [
+            (Limit::Sessions, all, limits.mda_sessions),
+            (
+                Limit::UserSessions(name()),
+                own,
+                limits.mda_sessions_per_user,
+            ),
+        ];
+        let full = full.into_iter().filter(|(_, used, most)| used >= most);
+        full.collect()
+    }
+
     /// Users with deliveries waiting or running.
     pub fn users(&self) -> usize {
         self.users.len()
@@ -174,10 +200,7 @@ impl Queues {
     }
 
     fn user_of(&mut self, envelope: &Envelope) -> UserId {
-        let name: Name = match &envelope.delivery {
-            Delivery::Mda(mda) => (mda.userbase.clone(), mda.user.clone()),
-            Delivery::Mta(_) | Delivery::Bounce(_) => Name::default(),
-        };
+        let name = name_of(envelope);
         if let Some(id) = self.names.get(&name) {
             return *id;
         }
@@ -249,6 +272,13 @@ impl Queues {
             self.names.remove(&user.name);
             self.actions.push_back(Action::Release(id, usize::MAX));
         }
+    }
+}
+
+fn name_of(envelope: &Envelope) -> Name {
+    match &envelope.delivery {
+        Delivery::Mda(mda) => (mda.userbase.clone(), mda.user.clone()),
+        Delivery::Mta(_) | Delivery::Bounce(_) => Name::default(),
     }
 }
 

@@ -14,7 +14,9 @@ use crate::reply::Status;
 use crate::space::Space;
 use crate::time::Timestamp;
 use bytes::Bytes;
+use std::collections::BTreeSet;
 use std::fmt;
+use std::net::IpAddr;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
@@ -178,6 +180,9 @@ pub struct Paused {
     pub smtp: bool,
 }
 
+/// The sources from which no mail goes to a domain, by the administrator's word. Durable.
+pub type Blocks = BTreeSet<(IpAddr, Box<str>)>;
+
 /// An atomic change of the queue.
 #[derive(Debug)]
 pub enum Transition {
@@ -207,6 +212,16 @@ pub enum Transition {
     },
     /// The administrator pauses or resumes subsystems.
     Pause(Paused),
+    /// The administrator pauses or resumes relaying from a source to a domain; what is so already
+    /// stays so.
+    Block {
+        /// The local address; the unspecified one stands for the system's choice.
+        source: IpAddr,
+        /// In lower case; `*` stands for any.
+        domain: Box<str>,
+        /// Pause or resume.
+        blocked: bool,
+    },
     /// A message whose record or content failed its proof is set aside, whole. Refused with
     /// [`Refusal::Unknown`] if it is not queued.
     Corrupt {
@@ -477,6 +492,9 @@ pub trait Reader: Send + Sync + 'static {
 
     /// What the administrator has paused.
     fn paused(&self) -> Result<Paused, StoreError>;
+
+    /// Which sources and domains the administrator keeps apart.
+    fn blocks(&self) -> Result<Blocks, StoreError>;
 
     /// The corrupt bucket, in order of ids.
     fn corrupt(&self) -> Result<Vec<CorruptMessage>, StoreError>;

@@ -92,8 +92,7 @@ pub(crate) async fn run(shared: Arc<Shared>, call: Call, orders: mpsc::Receiver<
 /// Connects, and finds what the session needs to know.
 async fn begin(shared: &Shared, call: &Call) -> Result<(TcpStream, Params, Vec<Tlsa>), Failure> {
     let Demand { tls, records } = demand(shared, call).await?;
-    let stream = connect(shared, call).await?;
-    let source = stream.local_addr().ok().map(|address| address.ip());
+    let (stream, source) = connect(shared, call).await?;
     let params = Params {
         tls,
         ..params(shared, call, source)?
@@ -152,7 +151,8 @@ fn params(shared: &Shared, call: &Call, source: Option<IpAddr>) -> Result<Params
     })
 }
 
-async fn connect(shared: &Shared, call: &Call) -> Result<TcpStream, Failure> {
+/// Connects, and tells the engine from which local address.
+async fn connect(shared: &Shared, call: &Call) -> Result<(TcpStream, Option<IpAddr>), Failure> {
     let mut target = call.target;
     if call.relay.host.is_none() {
         target.set_port(shared.mx_port);
@@ -169,7 +169,13 @@ async fn connect(shared: &Shared, call: &Call) -> Result<TcpStream, Failure> {
             // Commands are answered one by one: waiting to fill a segment only delays.
             let _ = stream.set_nodelay(true);
             tracing::info!("{:016x} mta connected", call.session.0);
-            return Ok(stream);
+            let source = stream.local_addr().ok().map(|address| address.ip());
+            if let Some(source) = source {
+                let session = call.session;
+                let event = EngineEvent::Connected { session, source };
+                shared.engine.tell(event).await;
+            }
+            return Ok((stream, source));
         }
         Ok(Err(error)) => error.to_string(),
         Err(_) => "connection timed out".into(),
@@ -406,7 +412,7 @@ impl Talk<'_> {
         self.reading.clear();
         self.stream = None;
         let event = match connect(self.shared, self.call).await {
-            Ok(stream) => {
+            Ok((stream, _)) => {
                 self.stream = Some(Either::Left(stream));
                 Event::Connected
             }

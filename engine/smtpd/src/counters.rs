@@ -16,6 +16,9 @@ pub struct SharedCounters {
     smtps_opened: AtomicI64,
     smtps_closed: AtomicI64,
     control: AtomicI64,
+    incoming_begun: AtomicI64,
+    incoming_ended: AtomicI64,
+    corrupt: AtomicI64,
 }
 
 impl SharedCounters {
@@ -88,17 +91,40 @@ impl SharedCounters {
         );
     }
 
+    /// Envelopes are on their way into the queue.
+    pub fn incoming(&self, count: usize) {
+        let count = i64::try_from(count).unwrap_or(i64::MAX);
+        self.incoming_begun.fetch_add(count, Relaxed);
+    }
+
+    /// They are queued, or are not to be.
+    pub fn arrived(&self, count: usize) {
+        let count = i64::try_from(count).unwrap_or(i64::MAX);
+        self.incoming_ended.fetch_add(count, Relaxed);
+    }
+
+    /// A message went to the corrupt bucket.
+    pub fn corrupt(&self) {
+        changed(Counter::QueueCorrupt, self.corrupt.fetch_add(1, Relaxed), 1);
+    }
+
     /// Adds these numbers to those of the engine.
     pub fn report(&self, counters: &mut Counters) {
         let changed = [
             (Counter::SmtpSessionInet4, self.inet4.load(Relaxed)),
             (Counter::SmtpSessionInet6, self.inet6.load(Relaxed)),
             (Counter::ControlSession, self.control.load(Relaxed)),
+            (Counter::QueueCorrupt, self.corrupt.load(Relaxed)),
         ];
         let gauges = [
             (Counter::SmtpSession, &self.smtp_opened, &self.smtp_closed),
             (Counter::SmtpTls, &self.tls_opened, &self.tls_closed),
             (Counter::SmtpSmtps, &self.smtps_opened, &self.smtps_closed),
+            (
+                Counter::SchedulerEnvelopeIncoming,
+                &self.incoming_begun,
+                &self.incoming_ended,
+            ),
         ];
         for (counter, opened, closed) in gauges {
             let opened = opened.load(Relaxed);

@@ -37,7 +37,7 @@ use redspool_core::smtp::guesses::Guesses;
 use redspool_core::time::Now;
 use redspool_store::{GroupCommit, Health, QueueHandle};
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -109,6 +109,8 @@ pub struct Shared {
     /// When the daemon started.
     pub started: Now,
     paused: tokio::sync::Mutex<Paused>,
+    /// Held while relaying between two addresses is paused or resumed.
+    blocking: tokio::sync::Mutex<()>,
     /// Messages that were parked while no daemon ran; one picks them up at a time.
     pub(crate) offline: tokio::sync::Mutex<Offline>,
     /// One `discover` at a time.
@@ -201,18 +203,51 @@ impl Shared {
         if wanted == *current {
             return Ok(false);
         }
-        let (done, wait) = oneshot::channel();
-        self.queue
-            .commit(Transition::Pause(wanted), move |receipt| {
-                drop(done.send(receipt));
-            });
-        wait.await.unwrap_or(Err(StoreError::Poisoned))?;
+        self.commit(Transition::Pause(wanted)).await?;
         *current = wanted;
         self.smtp_paused.send_replace(wanted.smtp);
         self.engine
             .ask(move |engine, now| engine.pause(now, wanted))
             .await;
         Ok(true)
+    }
+
+    /// Pauses or resumes relaying from a source to a domain in lower case, durably. Says whether
+    /// that changed anything; `None` if the engine is gone.
+    pub async fn block(
+        &self,
+        source: IpAddr,
+        domain: &str,
+        blocked: bool,
+    ) -> Result<Option<bool>, StoreError> {
+        let _one = self.blocking.lock().await;
+        let domain: Box<str> = domain.into();
+        let name = domain.clone();
+        let may = self
+            .engine
+            .ask(move |engine, _| engine.may_block(source, &name, blocked));
+        match may.await {
+            Some(true) => {}
+            settled => return Ok(settled),
+        }
+        self.commit(Transition::Block {
+            source,
+            domain: domain.clone(),
+            blocked,
+        })
+        .await?;
+        let done = self
+            .engine
+            .ask(move |engine, now| engine.block(now, source, &domain, blocked));
+        Ok(done.await.map(|()| true))
+    }
+
+    async fn commit(&self, transition: Transition) -> Result<(), StoreError> {
+        let (done, wait) = oneshot::channel();
+        self.queue.commit(transition, move |receipt| {
+            drop(done.send(receipt));
+        });
+        wait.await.unwrap_or(Err(StoreError::Poisoned)).map(|_| ())
     }
 
     /// The counters for `show stats`.
@@ -331,6 +366,7 @@ impl Daemon {
             warns,
             setup.config.sources(),
         );
+        engine.keep_apart(clock::now(), queue.reader().blocks()?);
         queue.limit_space(limits.space);
         let inflight = Inflight::open(&setup.spool)
             .map(Arc::new)
@@ -368,6 +404,7 @@ impl Daemon {
             user: own_user(),
             started: clock::now(),
             paused: tokio::sync::Mutex::new(paused),
+            blocking: tokio::sync::Mutex::default(),
             offline: tokio::sync::Mutex::new(offline),
             discovering: tokio::sync::Mutex::default(),
             seeds: Mutex::new(seeds),

@@ -161,11 +161,12 @@ pub(crate) fn set_aside(shared: &Arc<Shared>, message: redspool_core::id::Messag
         reason: reason.into(),
         at,
     };
-    let engine = shared.engine.clone();
+    let (engine, counting) = (shared.engine.clone(), Arc::clone(shared));
     shared
         .queue
         .commit(transition, move |receipt| match receipt {
             Ok(Receipt::Affected(ids)) => {
+                counting.counters.corrupt();
                 let gone = ids.into_iter().map(|id| (id, Loaded::Gone)).collect();
                 engine.tell_blocking(Event::Loaded(gone));
             }

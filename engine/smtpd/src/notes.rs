@@ -1,8 +1,8 @@
 //! Log lines of deliveries (spec/smtpd.md Appendix C).
 
 use crate::log::Shown;
-use redspool_core::engine::Note;
-use redspool_core::envelope::{Agent, Delivery, Envelope};
+use redspool_core::engine::{Note, Via};
+use redspool_core::envelope::{Agent, Delivery, Envelope, Relay};
 use redspool_core::queue::Outcome;
 use redspool_core::time::short;
 
@@ -11,24 +11,21 @@ pub(crate) fn write(note: &Note) {
     match note {
         Note::Delivery {
             envelope,
-            session,
-            relay,
-            tls,
+            via,
             delay,
             outcome,
         } => {
             let (result, text) = result(outcome);
             let (from, to) = (envelope.sender.as_str(), envelope.dest.as_str());
-            let id = session.map_or(0, |session| session.0);
+            let id = via.as_ref().map_or(0, |via| via.session.0);
             let (delay, stat) = (short(*delay), Shown(text));
-            let tls = if tls.is_empty() { "-" } else { tls };
             match envelope.agent() {
                 Agent::Mta => tracing::info!(
-                    "{id:016x} mta delivery evpid={} from=<{from}> to=<{to}> rcpt=<{}> \
-                     source=\"-\" relay=\"{relay}\" tls={tls} delay={delay} result=\"{result}\" \
-                     stat=\"{stat}\"",
+                    "{id:016x} mta delivery evpid={} from=<{from}> to=<{to}> rcpt=<{}> {} \
+                     delay={delay} result=\"{result}\" stat=\"{stat}\"",
                     envelope.id,
                     rcpt(envelope),
+                    way(envelope, via.as_ref()),
                 ),
                 Agent::Mda => tracing::info!(
                     "{id:016x} mda delivery evpid={} from=<{from}> to=<{to}> rcpt=<{}> user={} \
@@ -66,6 +63,26 @@ fn result(outcome: &Outcome) -> (&'static str, &str) {
         Outcome::PermFail(failure) => ("PermFail", &failure.text),
         Outcome::Loop => ("PermFail", "Loop detected"),
     }
+}
+
+/// What relayed mail was sent over; its destination's name if it did not come to a session.
+fn way(envelope: &Envelope, via: Option<&Via>) -> String {
+    let Some(via) = via else {
+        let relay = match &envelope.delivery {
+            Delivery::Mta(Relay {
+                host: Some(host), ..
+            }) => &host.host,
+            _ => envelope.dest.domain(),
+        };
+        return format!("source=\"-\" relay=\"{}\" tls=-", Shown(relay));
+    };
+    let source = match via.source {
+        Some(source) => source.to_string(),
+        None => "-".into(),
+    };
+    let (target, name) = (via.target, Shown(&via.name));
+    let tls = if via.tls.is_empty() { "-" } else { &via.tls };
+    format!("source=\"{source}\" relay=\"{target} ({name})\" tls={tls}")
 }
 
 /// The recipient as given, if it differs from the destination.

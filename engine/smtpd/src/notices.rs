@@ -179,10 +179,13 @@ async fn commit(
     let scheduled: Vec<_> = envelopes.map(Scheduled::from).collect();
     let reported = group.iter().map(|envelope| envelope.id).collect();
     let (done, wait) = oneshot::channel();
-    let engine = shared.engine.clone();
+    let (engine, counting) = (shared.engine.clone(), Arc::clone(shared));
+    let incoming = scheduled.len();
+    shared.counters.incoming(incoming);
     shared
         .queue
         .commit(Transition::Notify { notice, reported }, move |receipt| {
+            counting.counters.arrived(incoming);
             if matches!(receipt, Ok(Receipt::Done | Receipt::Affected(_))) && !scheduled.is_empty()
             {
                 engine.tell_blocking(Event::Queued(scheduled));

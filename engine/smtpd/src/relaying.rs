@@ -57,31 +57,29 @@ pub(crate) async fn resume_route(shared: &Arc<Shared>, number: u64) -> Reply {
     }
 }
 
-/// Keeps a local address and a domain apart, or lets them together again.
+/// Keeps a local address and a domain apart, or lets them together again; durable like all pauses.
 pub(crate) async fn block(
     shared: &Arc<Shared>,
     source: IpAddr,
     domain: String,
     blocked: bool,
 ) -> Reply {
-    let name = domain.clone();
-    let changed = shared
-        .engine
-        .ask(move |engine, now| engine.block(now, source, &name, blocked));
+    let domain = domain.to_lowercase();
     let verb = if blocked { "paused" } else { "resumed" };
-    match changed.await {
-        Some(true) => {
+    match shared.block(source, &domain, blocked).await {
+        Ok(Some(true)) => {
             let domain = crate::log::Shown(&domain);
             tracing::info!("mta {verb} from {source} for {domain}");
             Reply::Done
         }
-        Some(false) if blocked => Reply::Fail {
+        Ok(Some(false)) if blocked => Reply::Fail {
             reason: format!("paused already, or too many are: from {source} for {domain}"),
         },
-        Some(false) => Reply::Fail {
+        Ok(Some(false)) => Reply::Fail {
             reason: format!("not paused: from {source} for {domain}"),
         },
-        None => ending(),
+        Ok(None) => ending(),
+        Err(error) => fail(&error),
     }
 }
 

@@ -430,8 +430,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Serving<'_, S> {
         let (done, wait) = oneshot::channel();
         let parked = self.parked.take();
         let (engine, queue) = (self.shared.engine.clone(), self.shared.queue.clone());
+        let counting = Arc::clone(&self.shared);
         let hand_in = move || {
+            let incoming = scheduled.len();
+            counting.counters.incoming(incoming);
             queue.commit(Transition::Submit(submission), move |receipt| {
+                counting.counters.arrived(incoming);
                 // Nobody delivers it while its parked copy could be taken for another message.
                 let unparked = receipt == Ok(Receipt::Done) && parked.is_none_or(Claim::finish);
                 if unparked {

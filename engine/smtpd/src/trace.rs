@@ -20,6 +20,7 @@ pub(crate) const fn name(event: &Event) -> (&'static str, &'static str) {
         Event::StoreFailed => ("queue", "StoreFailed"),
         Event::StoreRecovered => ("queue", "StoreRecovered"),
         Event::Resolved { .. } => ("resolver", "Resolved"),
+        Event::Connected { .. } => ("mta", "Connected"),
         Event::Secured { .. } => ("mta", "Secured"),
         Event::Ready(_) => ("mta", "Ready"),
         Event::Attempted { .. } => ("mta", "Attempted"),
@@ -69,6 +70,9 @@ pub(crate) fn event(event: &Event) {
         Event::Resolved { query, answer } => tracing::trace!(
             target: "trace::mta", "<- resolved query={} answer={}", query.0, Brief(answer)
         ),
+        Event::Connected { session, source } => {
+            tracing::trace!(target: "trace::mta", "{:016x} <- connected {source}", session.0);
+        }
         Event::Secured { session, tls } => {
             tracing::trace!(target: "trace::mta", "{:016x} <- secured {tls}", session.0);
         }

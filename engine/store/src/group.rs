@@ -17,8 +17,8 @@ use redspool_core::envelope::Envelope;
 use redspool_core::id::{EnvelopeId, Epoch, MessageId};
 use redspool_core::limits::SpaceLimits;
 use redspool_core::queue::{
-    CorruptMessage, Discarded, Message, Paused, Prepare, Reader, Receipt, Scheduled, Selector,
-    Store, StoreError, Transition, TrashState, Walked,
+    Blocks, CorruptMessage, Discarded, Message, Paused, Prepare, Reader, Receipt, Scheduled,
+    Selector, Store, StoreError, Transition, TrashState, Walked,
 };
 use redspool_core::space::Space;
 use std::fmt;
@@ -613,6 +613,10 @@ impl Reader for Current {
 
     fn paused(&self) -> Result<Paused, StoreError> {
         self.timed("paused", <dyn Reader>::paused)
+    }
+
+    fn blocks(&self) -> Result<Blocks, StoreError> {
+        self.timed("blocks", <dyn Reader>::blocks)
     }
 
     fn corrupt(&self) -> Result<Vec<CorruptMessage>, StoreError> {

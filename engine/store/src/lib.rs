@@ -7,6 +7,7 @@
 //! costs its message and no other. DESIGN.md has the format and the argument.
 //! Absent on purpose: tokio, clocks for scheduling, any rule of mail. No other crate names redb.
 
+mod blocks;
 mod directory;
 mod group;
 mod lock;

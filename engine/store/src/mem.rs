@@ -11,9 +11,9 @@ use parking_lot::RwLock;
 use redspool_core::envelope::Envelope;
 use redspool_core::id::{EnvelopeId, Epoch, MessageId};
 use redspool_core::queue::{
-    Body, Change, CorruptMessage, Discarded, Message, Paused, Prepare, Reader, Receipt, Refusal,
-    Scheduled, Selector, Settlement, Span, Store, StoreError, Submission, Transition, TrashState,
-    Walked,
+    Blocks, Body, Change, CorruptMessage, Discarded, Message, Paused, Prepare, Reader, Receipt,
+    Refusal, Scheduled, Selector, Settlement, Span, Store, StoreError, Submission, Transition,
+    TrashState, Walked,
 };
 use redspool_core::time::Timestamp;
 use std::collections::{BTreeMap, BTreeSet};
@@ -39,6 +39,7 @@ struct Maps {
     messages: BTreeMap<MessageId, (Message, Bytes)>,
     corrupt: BTreeMap<MessageId, Corrupt>,
     paused: Paused,
+    blocks: Blocks,
     epoch: Option<Epoch>,
 }
 
@@ -159,6 +160,18 @@ impl Maps {
             } => self.suspend(selector, suspended),
             Transition::Pause(paused) => {
                 self.paused = paused;
+                Receipt::Done
+            }
+            Transition::Block {
+                source,
+                domain,
+                blocked,
+            } => {
+                if blocked {
+                    self.blocks.insert((source, domain));
+                } else {
+                    self.blocks.remove(&(source, domain));
+                }
                 Receipt::Done
             }
             Transition::Corrupt {
@@ -478,6 +491,10 @@ impl Reader for MemReader {
 
     fn paused(&self) -> Result<Paused, StoreError> {
         Ok(self.state.read().paused)
+    }
+
+    fn blocks(&self) -> Result<Blocks, StoreError> {
+        Ok(self.state.read().blocks.clone())
     }
 
     fn corrupt(&self) -> Result<Vec<CorruptMessage>, StoreError> {

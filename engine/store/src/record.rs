@@ -59,10 +59,12 @@ pub(crate) enum Kind {
     Discarded = 18,
     /// An envelope that came from another spool.
     Import = 19,
+    /// Sources and domains that relaying keeps apart.
+    Blocks = 20,
 }
 
 impl Kind {
-    const ALL: [Self; 19] = [
+    const ALL: [Self; 20] = [
         Self::Envelope,
         Self::Message,
         Self::Body,
@@ -82,6 +84,7 @@ impl Kind {
         Self::Trashed,
         Self::Discarded,
         Self::Import,
+        Self::Blocks,
     ];
 
     const fn name(self) -> &'static str {
@@ -100,6 +103,7 @@ impl Kind {
             Self::Segment => "segment",
             Self::Position => "position",
             Self::Import => "import",
+            Self::Blocks => "relaying pause",
             Self::Discard => "discard",
             Self::Restore => "restore",
             Self::Purge => "purge",

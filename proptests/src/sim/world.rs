@@ -418,7 +418,10 @@ impl World {
         };
         self.trace
             .envelope(self.elapsed, id, "result", || match note {
-                Note::Delivery { relay, outcome, .. } => format!("{relay}: {outcome:?}"),
+                Note::Delivery { via, outcome, .. } => match via {
+                    Some(via) => format!("{}: {outcome:?}", via.name),
+                    None => format!("{outcome:?}"),
+                },
                 _ => "expired".into(),
             });
         let judged = self.ledger.judged(id, verdict);

@@ -3,6 +3,7 @@
 use super::relaying::{RelayRow, RouteRow};
 use super::row::EnvelopeRow;
 use serde::{Deserialize, Serialize};
+use std::net::IpAddr;
 
 /// An envelope with all that decides when it moves.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -21,6 +22,108 @@ pub struct Explanation {
     pub relay: Option<Box<RelayRow>>,
     /// The routes that relay knows to its destination.
     pub routes: Vec<RouteRow>,
+    /// The limits it waits for.
+    pub limits: Vec<LimitRow>,
+    /// Its last attempts that failed for now, as far as they are remembered, the first one first.
+    pub attempts: Vec<AttemptRow>,
+}
+
+/// A limit that is reached.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LimitRow {
+    /// Which.
+    pub limit: Limit,
+    /// How much of it is used.
+    pub used: u64,
+    /// How much may be.
+    pub most: u64,
+}
+
+/// What a limit is about.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Limit {
+    /// Connections to a host.
+    Host(IpAddr),
+    /// Connections of a route.
+    Route {
+        /// Local address; `None` if the system chooses.
+        source: Option<IpAddr>,
+        /// Remote address.
+        target: IpAddr,
+    },
+    /// The same, and not ours: the host did not take more.
+    Crowded {
+        /// Local address; `None` if the system chooses.
+        source: Option<IpAddr>,
+        /// Remote address.
+        target: IpAddr,
+    },
+    /// Connections from a local address.
+    Source(Option<IpAddr>),
+    /// Those of them that are being opened and may well fail.
+    Probes(Option<IpAddr>),
+    /// Connections of the relay from a local address.
+    Connector(Option<IpAddr>),
+    /// Connections of the relay.
+    Relay,
+    /// Connections to a domain.
+    Domain(String),
+    /// Messages that wait for the relay.
+    RelayTasks,
+    /// Envelopes handed to agents.
+    Inflight,
+    /// Local deliveries.
+    Sessions,
+    /// Local deliveries to a user.
+    UserSessions(String),
+    /// Local deliveries that wait for a user.
+    UserTasks(String),
+}
+
+impl Limit {
+    /// Its word in smtpd.conf(5); of a limit that is not set there, a description.
+    pub const fn word(&self) -> &'static str {
+        match self {
+            Self::Host(_) => "max-conn-per-host",
+            Self::Route { .. } => "max-conn-per-route",
+            Self::Crowded { .. } => "connections the host takes",
+            Self::Source(_) => "max-conn-per-source",
+            Self::Probes(_) => "connections that may fail",
+            Self::Connector(_) => "max-conn-per-connector",
+            Self::Relay => "max-conn-per-relay",
+            Self::Domain(_) => "max-conn-per-domain",
+            Self::RelayTasks | Self::UserTasks(_) => "task-hiwat",
+            Self::Inflight => "max-inflight",
+            Self::Sessions => "max-session",
+            Self::UserSessions(_) => "max-session-per-user",
+        }
+    }
+}
+
+/// An attempt that failed for now.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AttemptRow {
+    /// When it began.
+    pub at: u64,
+    /// What it went over, if it came to a connection.
+    pub via: Option<ViaRow>,
+    /// What was said, as received.
+    pub text: String,
+}
+
+/// A connection that an attempt went over.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ViaRow {
+    /// Number of the session.
+    pub session: u64,
+    /// Local address, if known.
+    pub source: Option<IpAddr>,
+    /// Remote address.
+    pub target: IpAddr,
+    /// Name of the host, or empty.
+    pub name: String,
+    /// Its TLS: version, cipher suite, bits and validity, joined by colons; or empty.
+    pub tls: String,
 }
 
 /// Who has an envelope.

@@ -12,7 +12,7 @@ use serde::de::DeserializeOwned;
 use std::fmt;
 
 /// What is spoken here. Goes up with every change of a wire type.
-pub const VERSION: u8 = 4;
+pub const VERSION: u8 = 5;
 
 /// Octets of the length.
 const LENGTH: usize = 4;

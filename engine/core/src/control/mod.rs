@@ -24,7 +24,7 @@ mod topic;
 mod uncorrupt;
 
 pub use census::{Census, Tally};
-pub use explain::{Explanation, Place};
+pub use explain::{AttemptRow, Explanation, Limit, LimitRow, Place, ViaRow};
 pub use listing::Listing;
 pub use record::{BounceKind, DeliveryRecord, EnvelopeRecord, NotifyRow};
 pub use relaying::{

@@ -247,6 +247,15 @@ pub struct HostStatRow {
     pub text: String,
 }
 
+impl From<&(IpAddr, Box<str>)> for MtaRow {
+    fn from((source, domain): &(IpAddr, Box<str>)) -> Self {
+        Self::Blocked {
+            source: *source,
+            domain: domain.as_ref().into(),
+        }
+    }
+}
+
 impl MtaRow {
     /// Octets it may take on the wire, at most.
     pub(super) fn weight(&self) -> usize {

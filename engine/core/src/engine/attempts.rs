@@ -1,12 +1,13 @@
 //! The way of an attempt: loaded, handed to its agent, ended, and what that leaves behind.
 
 use super::bounces::{Verdict, verdict};
+use super::history::Attempt;
 use super::settling::Counted;
 use super::{Action, Engine, Loaded, Note};
 use crate::envelope::{Agent, Bounce, Delivery, Envelope};
 use crate::id::EnvelopeId;
 use crate::mda::UserId;
-use crate::mta::{Content, Finished, RelayId};
+use crate::mta::{Content, Finished, RelayId, Via};
 use crate::queue::{Change, Failure, Outcome, Settlement};
 use crate::reply::{Class, Status};
 use crate::scheduler::{HoldKey, Purpose};
@@ -39,14 +40,12 @@ impl Engine {
     pub(super) fn finished(&mut self, now: Now, finished: Finished) {
         let note = Note::Delivery {
             envelope: Box::new(finished.envelope.clone()),
-            session: finished.session,
-            relay: finished.host,
-            tls: finished.tls,
+            via: finished.via.clone(),
             delay: now.wall.since(finished.envelope.ctime),
             outcome: finished.outcome.clone(),
         };
         self.actions.push_back(Action::Log(note));
-        self.settle(now, &finished.envelope, finished.outcome);
+        self.settle(now, &finished.envelope, finished.via, finished.outcome);
     }
 
     /// A local delivery has ended.
@@ -56,9 +55,7 @@ impl Engine {
         };
         let finished = Finished {
             envelope: *envelope,
-            session: None,
-            host: Box::default(),
-            tls: Box::default(),
+            via: None,
             outcome,
         };
         self.finished(now, finished);
@@ -76,16 +73,17 @@ impl Engine {
                 Ok(()) => {
                     if self.scheduler.forget(envelope.id) {
                         self.count(Counted::Delivered);
-                        self.left_queue();
+                        self.left_queue(envelope.id);
                     }
                     self.at_rest(now, envelope.id);
                 }
                 Err(failure) if is_permanent(failure) => {
                     let outcome = Outcome::PermFail(failure.clone());
-                    self.settle(now, &envelope, outcome);
+                    self.settle(now, &envelope, None, outcome);
                 }
                 Err(failure) => {
-                    self.settle(now, &envelope, Outcome::TempFail(failure.clone()));
+                    let outcome = Outcome::TempFail(failure.clone());
+                    self.settle(now, &envelope, None, outcome);
                 }
             }
         }
@@ -120,7 +118,7 @@ impl Engine {
     }
 
     /// What the end of an attempt leaves behind; nothing if the envelope was removed meanwhile.
-    fn settle(&mut self, now: Now, envelope: &Envelope, outcome: Outcome) {
+    fn settle(&mut self, now: Now, envelope: &Envelope, via: Option<Via>, outcome: Outcome) {
         let id = envelope.id;
         if self.scheduler.inflight(id).is_none() && !self.came_back(now, id, &outcome) {
             return;
@@ -150,6 +148,12 @@ impl Engine {
                     errorline: errorline(&failure.text),
                     warned: bounce.as_ref().map(|_| now.wall),
                 };
+                let attempt = Attempt {
+                    began: inflight.since,
+                    via,
+                    text: errorline(&failure.text),
+                };
+                self.history.add(id, attempt, &self.limits);
                 (Counted::TempFail, change, bounce)
             }
             Outcome::PermFail(failure) => {

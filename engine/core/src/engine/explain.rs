@@ -1,11 +1,14 @@
 //! Where one envelope is, and what it waits for.
 
 use super::Engine;
-use super::listing::{relay, route};
-use crate::control::{EnvelopeRow, Explanation, Place, Runstate};
+use super::history::Attempt;
+use super::listing::{count, relay, route};
+use crate::control::{
+    AttemptRow, EnvelopeRow, Explanation, Limit, LimitRow, Place, Runstate, ViaRow,
+};
 use crate::envelope::{Agent, Envelope};
 use crate::mta;
-use crate::scheduler::Phase;
+use crate::scheduler::{self, Phase};
 use crate::time::{Now, Timestamp};
 
 impl Engine {
@@ -40,6 +43,8 @@ impl Engine {
             Agent::Bounce => false,
         };
         let found = self.mta.relay_for(envelope);
+        let limits = self.limits_for(envelope, place, state, found.as_ref());
+        let attempts = self.history.of(envelope.id);
         let routes = found.as_ref().map(|row| self.mta.routes_of(row.id));
         let routes = routes.unwrap_or_default().into_iter();
         Some(Explanation {
@@ -50,6 +55,55 @@ impl Engine {
             store_down: self.store_failed,
             routes: routes.map(|row| route(now, row)).collect(),
             relay: found.map(|row| Box::new(relay(now, row))),
+            limits: limits.into_iter().map(limit).collect(),
+            attempts: attempts.map(attempt).collect(),
         })
+    }
+
+    /// The limits an envelope waits for.
+    fn limits_for(
+        &self,
+        envelope: &Envelope,
+        place: Place,
+        state: scheduler::Runstate,
+        relay: Option<&mta::RelayRow>,
+    ) -> Vec<mta::Full> {
+        let due = matches!(state.phase, Phase::Pending { due } if due <= 0);
+        let (used, most) = (self.scheduler.inflight_len(), self.limits.inflight);
+        match (place, envelope.agent()) {
+            (Place::Agent, Agent::Mta) => relay.map(|row| self.mta.full(row.id)),
+            (Place::Schedule, Agent::Mta) if state.held => {
+                relay.map(|row| self.mta.tasks_full(row.id).into_iter().collect())
+            }
+            (Place::Agent, Agent::Mda) => Some(self.mda.full(envelope, false)),
+            (Place::Schedule, Agent::Mda) if state.held => Some(self.mda.full(envelope, true)),
+            (Place::Schedule, _) if due && used >= most => {
+                Some(vec![(Limit::Inflight, used, most)])
+            }
+            _ => None,
+        }
+        .unwrap_or_default()
+    }
+}
+
+fn limit((limit, used, most): mta::Full) -> LimitRow {
+    LimitRow {
+        limit,
+        used: count(used),
+        most: count(most),
+    }
+}
+
+fn attempt(attempt: &Attempt) -> AttemptRow {
+    AttemptRow {
+        at: attempt.began.as_secs(),
+        via: attempt.via.as_ref().map(|via| ViaRow {
+            session: via.session.0,
+            source: via.source,
+            target: via.target,
+            name: via.name.clone().into(),
+            tls: via.tls.clone().into(),
+        }),
+        text: attempt.text.clone().into(),
     }
 }

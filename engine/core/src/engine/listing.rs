@@ -9,7 +9,7 @@ use crate::control::{
 };
 use crate::mta::{self, RelayId, Route, RouteKey};
 use crate::time::Now;
-use std::net::IpAddr;
+use std::ops::Bound;
 use std::time::Instant;
 
 /// Port that is not worth mentioning (RFC 5321 section 4.5.4.2).
@@ -70,16 +70,14 @@ impl Engine {
                 .collect()
             }
             (MtaListing::Blocked, after) => {
-                let behind = |pair: &(IpAddr, &str)| match after {
-                    Some(MtaRow::Blocked { source, domain }) => *pair > (*source, domain),
-                    _ => true,
+                let after = match after {
+                    Some(MtaRow::Blocked { source, domain }) => {
+                        Bound::Excluded((*source, Box::from(domain.as_str())))
+                    }
+                    _ => Bound::Unbounded,
                 };
-                let rows = self.mta.blocks().filter(behind).take(most);
-                rows.map(|(source, domain)| MtaRow::Blocked {
-                    source,
-                    domain: domain.into(),
-                })
-                .collect()
+                let rows = self.mta.blocks().range((after, Bound::Unbounded));
+                rows.take(most).map(MtaRow::from).collect()
             }
         }
     }
@@ -159,7 +157,7 @@ fn host(now: Now, row: mta::HostRow) -> HostRow {
     }
 }
 
-fn count(number: usize) -> u64 {
+pub(super) fn count(number: usize) -> u64 {
     u64::try_from(number).unwrap_or(u64::MAX)
 }
 

@@ -11,6 +11,7 @@ mod attempts;
 mod bounces;
 mod departing;
 mod explain;
+mod history;
 mod listing;
 mod run;
 mod settling;
@@ -20,7 +21,7 @@ mod trash;
 
 pub use crate::mta::{
     Content, Exchange, Flag, HostRow, HostStat, Lookup, QueryId, RelayRow, Resolution, Route,
-    RouteId, SessionId, Sources, Unresolved,
+    RouteId, SessionId, Sources, Unresolved, Via,
 };
 pub use crate::scheduler::{Phase, Runstate, Step};
 pub use run::Engine;
@@ -52,6 +53,14 @@ pub enum Event {
         query: QueryId,
         /// Where to deliver.
         answer: Result<Resolution, Unresolved>,
+    },
+    /// An outgoing session is connected; comes before anything else of it, and again if it had to
+    /// connect anew.
+    Connected {
+        /// Which session.
+        session: SessionId,
+        /// The local address that is used.
+        source: IpAddr,
     },
     /// An outgoing session has TLS; comes before it is ready.
     Secured {
@@ -192,12 +201,8 @@ pub enum Note {
     Delivery {
         /// The envelope as it was tried.
         envelope: Box<Envelope>,
-        /// The session, for relayed mail.
-        session: Option<SessionId>,
-        /// Remote host as `IP (name)`, for relayed mail.
-        relay: Box<str>,
-        /// TLS of that session as [`Event::Secured`] has it, or empty.
-        tls: Box<str>,
+        /// What it was sent over, for relayed mail that came to a session.
+        via: Option<Via>,
         /// Time since it was accepted.
         delay: Duration,
         /// How it ended.

@@ -2,6 +2,7 @@
 
 use super::bounces::Bounces;
 use super::departing;
+use super::history::History;
 use super::settling::Settling;
 use super::trash::Trash;
 use super::{Action, Event, HostRow, HostStat, Note, RelayRow, Route, RouteId, Runstate, Sources};
@@ -9,7 +10,7 @@ use crate::id::EnvelopeId;
 use crate::limits::Limits;
 use crate::machine::Machine;
 use crate::mta::{self, Mta};
-use crate::queue::{Paused, Scheduled, Selector};
+use crate::queue::{Blocks, Paused, Scheduled, Selector};
 use crate::rng::Rng;
 use crate::scheduler::{HoldKey, Scheduler};
 use crate::stats::{Counter, Counters, Digest};
@@ -36,6 +37,7 @@ pub struct Engine {
     pub(super) settling: Settling,
     pub(super) departing: departing::All,
     pub(super) trash: Trash,
+    pub(super) history: History,
     pub(super) paused: Paused,
     pub(super) store_failed: bool,
     stopping: bool,
@@ -64,6 +66,7 @@ impl Engine {
             settling: Settling::default(),
             departing: departing::All::new(),
             trash: Trash::default(),
+            history: History::default(),
             limits,
             delays,
             rng,
@@ -153,13 +156,25 @@ impl Engine {
         resumed
     }
 
-    /// Sends no more mail from a source to a domain, or does so again; says whether that changed
-    /// anything. The unspecified address stands for the system's choice, `*` for any domain.
-    pub fn block(&mut self, now: Now, source: IpAddr, domain: &str, blocked: bool) -> bool {
+    /// Whether [`block`](Self::block) would change something and there is room for it: asked before
+    /// it is made durable.
+    pub fn may_block(&self, source: IpAddr, domain: &str, blocked: bool) -> bool {
+        self.mta.may_block(source, domain, blocked)
+    }
+
+    /// Sends no more mail from a source to a domain in lower case, or does so again. The unspecified
+    /// address stands for the system's choice, `*` for any domain.
+    pub fn block(&mut self, now: Now, source: IpAddr, domain: &str, blocked: bool) {
         self.advance(now);
-        let changed = self.mta.block(now, source, domain, blocked);
+        self.mta.block(now, source, domain, blocked);
         self.pump(now);
-        changed
+    }
+
+    /// Keeps these sources and domains apart, as before a restart, and no others.
+    pub fn keep_apart(&mut self, now: Now, blocks: Blocks) {
+        self.advance(now);
+        self.mta.keep_apart(now, blocks);
+        self.pump(now);
     }
 
     /// Where the schedule has an envelope; `None` if it is not queued.
@@ -241,7 +256,7 @@ impl Engine {
         }
         let known = self.scheduler.forget(id);
         if known {
-            self.left_queue();
+            self.left_queue(id);
         }
         known
     }
@@ -253,8 +268,9 @@ impl Engine {
     }
 
     /// An envelope is queued no longer.
-    pub(super) fn left_queue(&mut self) {
+    pub(super) fn left_queue(&mut self, id: EnvelopeId) {
         self.digest.dequeued += 1;
+        self.history.forget(id);
     }
 
     fn advance(&mut self, now: Now) {
@@ -451,6 +467,7 @@ impl Machine for Engine {
                 self.settling.again();
             }
             Event::Resolved { query, answer } => self.mta.resolved(now, query, answer),
+            Event::Connected { session, source } => self.mta.connected(session, source),
             Event::Secured { session, tls } => self.mta.secured(session, tls),
             Event::Ready(session) => self.mta.ready(now, session),
             Event::Attempted { session, outcomes } => self.mta.attempted(now, session, outcomes),

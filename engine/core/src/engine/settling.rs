@@ -84,7 +84,7 @@ impl Engine {
         match settlement.change {
             Change::Done => {
                 if self.scheduler.forget(id) {
-                    self.left_queue();
+                    self.left_queue(id);
                 }
             }
             Change::Retry { retry, warned, .. } => {

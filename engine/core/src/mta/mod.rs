@@ -12,6 +12,7 @@
 mod connector;
 mod domain;
 mod drain;
+mod full;
 mod hoststat;
 mod line;
 mod listing;
@@ -22,6 +23,7 @@ mod session;
 mod task;
 
 pub use connector::{Flag, Sources};
+pub use full::Full;
 pub use hoststat::HostStat;
 pub use listing::{ConnectorRow, HostRow, Place, RelayRow};
 pub use route::{Route, RouteId, RouteKey};
@@ -30,7 +32,7 @@ use crate::envelope::{Delivery, Envelope, Relay};
 use crate::id::EnvelopeId;
 use crate::limits::{Limits, MtaLimits};
 use crate::pressure::{Marks, Pressure};
-use crate::queue::{Failure, Outcome};
+use crate::queue::{Blocks, Failure, Outcome};
 use crate::rng::Rng;
 use crate::smtp::Transaction;
 use crate::time::Now;
@@ -172,14 +174,25 @@ pub enum Action {
 pub struct Finished {
     /// The envelope.
     pub envelope: Envelope,
-    /// The session that sent it, if it came to one.
-    pub session: Option<SessionId>,
-    /// Remote host as `IP (name)`, or empty.
-    pub host: Box<str>,
-    /// TLS of the session: version, cipher suite, bits, validity; or empty.
-    pub tls: Box<str>,
+    /// What it was sent over, if it came to a session.
+    pub via: Option<Via>,
     /// The outcome.
     pub outcome: Outcome,
+}
+
+/// What an envelope was sent over.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Via {
+    /// The session.
+    pub session: SessionId,
+    /// The local address it connected from, as far as that was told.
+    pub source: Option<IpAddr>,
+    /// The remote address.
+    pub target: IpAddr,
+    /// Name of the remote host, or empty.
+    pub name: Box<str>,
+    /// TLS of the session: version, cipher suite, bits, validity; or empty.
+    pub tls: Box<str>,
 }
 
 /// What makes two envelopes use the same connections: the action's parameters, and where to.
@@ -292,7 +305,7 @@ pub struct Mta {
     connectors: usize,
     tables: Sources,
     /// Sources from which no mail goes to a domain, `*` being all.
-    blocked: BTreeSet<(IpAddr, Box<str>)>,
+    blocked: Blocks,
     sessions: BTreeMap<SessionId, Session>,
     /// Which relay an envelope waits for.
     waiting: BTreeMap<EnvelopeId, RelayId>,
@@ -320,7 +333,7 @@ impl Mta {
             sources: BTreeMap::new(),
             connectors: 0,
             tables: Sources::new(),
-            blocked: BTreeSet::new(),
+            blocked: Blocks::new(),
             sessions: BTreeMap::new(),
             waiting: BTreeMap::new(),
             gates: BTreeMap::new(),
@@ -349,25 +362,33 @@ impl Mta {
         self.drain_all(now);
     }
 
-    /// Sends no more mail from a source to a domain, or does so again; says whether that changed
-    /// anything. The unspecified address is the system's choice, `*` is any domain.
-    pub fn block(&mut self, now: Now, source: IpAddr, domain: &str, blocked: bool) -> bool {
-        let pair = (source, domain.to_lowercase().into());
-        if blocked {
-            return self.blocked.len() < self.limits.mta_blocks && self.blocked.insert(pair);
-        }
-        let changed = self.blocked.remove(&pair);
-        if changed {
-            self.drain_all(now);
-        }
-        changed
+    /// Whether [`block`](Self::block) would change something and there is room for it.
+    pub fn may_block(&self, source: IpAddr, domain: &str, blocked: bool) -> bool {
+        let pair = (source, domain.into());
+        let changes = self.blocked.contains(&pair) != blocked;
+        changes && (!blocked || self.blocked.len() < self.limits.mta_blocks)
     }
 
-    /// The sources and domains that [`block`](Self::block) keeps apart.
-    pub fn blocks(&self) -> impl Iterator<Item = (IpAddr, &str)> {
-        self.blocked
-            .iter()
-            .map(|(source, domain)| (*source, &**domain))
+    /// Sends no more mail from a source to a domain in lower case, or does so again. The unspecified
+    /// address is the system's choice, `*` is any domain.
+    pub fn block(&mut self, now: Now, source: IpAddr, domain: &str, blocked: bool) {
+        let pair = (source, domain.into());
+        if blocked {
+            self.blocked.insert(pair);
+        } else if self.blocked.remove(&pair) {
+            self.drain_all(now);
+        }
+    }
+
+    /// Keeps these sources and domains apart, as before a restart, and no others.
+    pub fn keep_apart(&mut self, now: Now, blocks: Blocks) {
+        self.blocked = blocks;
+        self.drain_all(now);
+    }
+
+    /// The sources and domains that are kept apart.
+    pub fn blocks(&self) -> &Blocks {
+        &self.blocked
     }
 
     /// Takes an envelope to relay, or says for which relay it must be held.

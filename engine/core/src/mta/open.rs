@@ -10,10 +10,9 @@ use super::route::{Ask, Choice, Waits, end_of};
 use super::session::Session;
 use super::{Action, Gate, Lookup, Mta, RelayId, RelayState, SessionId, Timer};
 use crate::limits::{Limits, MtaLimits};
-use crate::queue::{Failure, Outcome};
+use crate::queue::{Blocks, Failure, Outcome};
 use crate::reply::Status;
 use crate::time::Now;
-use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 use std::time::Instant;
@@ -335,7 +334,7 @@ impl Mta {
 }
 
 /// How many connections of a source may be probes.
-fn probes_most(limits: &MtaLimits) -> usize {
+pub(super) fn probes_most(limits: &MtaLimits) -> usize {
     limits.probes.min(limits.connections_per_source / 2).max(1)
 }
 
@@ -371,11 +370,7 @@ fn unready(
 }
 
 /// Whether the administrator keeps a source and a domain apart.
-fn is_blocked(
-    blocked: &BTreeSet<(IpAddr, Box<str>)>,
-    source: Option<IpAddr>,
-    domain: &str,
-) -> bool {
+fn is_blocked(blocked: &Blocks, source: Option<IpAddr>, domain: &str) -> bool {
     if blocked.is_empty() {
         return false;
     }

@@ -453,11 +453,6 @@ impl Routes {
     }
 
     /// `IP (name)` of a route's host, for the log.
-    pub(super) fn label(&self, key: RouteKey) -> Box<str> {
-        let name = self.ways.get(&key).map_or("", |route| &route.name);
-        format!("{} ({name})", key.target.ip()).into()
-    }
-
     pub(super) fn get(&self, key: RouteKey) -> Option<&Route> {
         self.ways.get(&key)
     }
@@ -473,6 +468,10 @@ impl Routes {
 
     pub(super) fn hosts_len(&self) -> usize {
         self.hosts.len()
+    }
+
+    pub(super) fn host_sessions(&self, address: IpAddr) -> usize {
+        self.hosts.get(&address).map_or(0, |host| host.sessions)
     }
 
     pub(super) fn hosts(&self, after: Option<IpAddr>) -> impl Iterator<Item = HostRow> {

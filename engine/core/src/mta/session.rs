@@ -2,12 +2,13 @@
 
 use super::route::{RouteKey, Trouble, network_error};
 use super::task::Task;
-use super::{Action, Finished, Gate, Lookup, Mta, RelayId, SessionId, Timer};
+use super::{Action, Finished, Gate, Lookup, Mta, RelayId, SessionId, Timer, Via};
 use crate::id::EnvelopeId;
 use crate::queue::{Failure, Outcome};
 use crate::reply::{Class, Status};
 use crate::time::Now;
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 /// One connection.
@@ -18,6 +19,8 @@ pub(super) struct Session {
     pub(super) state: State,
     /// Whether it is a probe, and not ready yet.
     probe: bool,
+    /// The local address in use, once it is known.
+    source: Option<IpAddr>,
     /// Transactions so far.
     mails: usize,
     /// Its TLS: version, cipher suite, bits, validity; empty in clear text.
@@ -45,13 +48,6 @@ pub(super) enum State {
     Quitting,
 }
 
-/// What a task was sent over.
-pub(super) struct Via {
-    session: SessionId,
-    route: RouteKey,
-    tls: Box<str>,
-}
-
 impl Session {
     pub(super) fn new(relay: RelayId, route: RouteKey, probe: bool) -> Self {
         Self {
@@ -59,6 +55,7 @@ impl Session {
             route,
             state: State::Connecting,
             probe,
+            source: route.source,
             mails: 0,
             tls: Box::default(),
             fruitless: 0,
@@ -68,6 +65,13 @@ impl Session {
 }
 
 impl Mta {
+    /// A session is connected, from this local address.
+    pub fn connected(&mut self, id: SessionId, source: IpAddr) {
+        if let Some(session) = self.sessions.get_mut(&id) {
+            session.source = Some(source);
+        }
+    }
+
     /// A session has TLS.
     pub fn secured(&mut self, id: SessionId, tls: Box<str>) {
         if let Some(session) = self.sessions.get_mut(&id) {
@@ -205,11 +209,8 @@ impl Mta {
         if session.fruitless == 0 {
             self.routes.accepted(route);
         }
-        let via = Via {
-            session: id,
-            route,
-            tls: session.tls.clone(),
-        };
+        let (source, tls) = (session.source, session.tls.clone());
+        let via = self.via(id, route, source, tls);
         self.finish(now, Some(via), task, outcomes);
     }
 
@@ -244,11 +245,7 @@ impl Mta {
                 let outcome = Outcome::TempFail(failure);
                 let ids = task.envelopes.iter().map(|e| (e.id, outcome.clone()));
                 let outcomes = ids.collect();
-                let via = Via {
-                    session: id,
-                    route,
-                    tls: session.tls,
-                };
+                let via = self.via(id, route, session.source, session.tls);
                 self.finish(now, Some(via), task, outcomes);
             }
             State::Resting => {
@@ -286,11 +283,6 @@ impl Mta {
         task: Task,
         outcomes: Vec<(EnvelopeId, Outcome)>,
     ) {
-        let host = via
-            .as_ref()
-            .map_or_else(Box::default, |via| self.routes.label(via.route));
-        let session = via.as_ref().map(|via| via.session);
-        let tls = via.map_or_else(Box::default, |via| via.tls);
         let mut outcomes: BTreeMap<_, _> = outcomes.into_iter().collect();
         for envelope in task.envelopes {
             // Every recipient must have an outcome; one that has none was not delivered.
@@ -301,16 +293,31 @@ impl Mta {
                 Outcome::TempFail(failure) => Outcome::TempFail(transient(failure)),
                 other => other,
             };
-            if session.is_some() {
+            if via.is_some() {
                 self.note_status(now, envelope.dest.domain(), &outcome);
             }
             self.actions.push_back(Action::Finished(Box::new(Finished {
                 envelope,
-                session,
-                host: host.clone(),
-                tls: tls.clone(),
+                via: via.clone(),
                 outcome,
             })));
+        }
+    }
+
+    fn via(
+        &self,
+        session: SessionId,
+        route: RouteKey,
+        source: Option<IpAddr>,
+        tls: Box<str>,
+    ) -> Via {
+        let name = self.routes.get(route).map(|route| route.name.clone());
+        Via {
+            session,
+            source,
+            target: route.target.ip(),
+            name: name.unwrap_or_default(),
+            tls,
         }
     }
 

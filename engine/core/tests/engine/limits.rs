@@ -2,9 +2,10 @@
 //! no delay is passed over.
 
 use crate::world::{Host, World, address, relay, relay_from, smart_host};
-use redspool_core::control::{MtaListing, MtaRow, Place};
+use redspool_core::control::{LimitRow, MtaListing, MtaRow, Place};
 use redspool_core::engine::{Exchange, Flag};
 use redspool_core::envelope::{Delivery, Relay};
+use redspool_core::id::EnvelopeId;
 use redspool_core::limits::{Limits, MtaLimits};
 use redspool_core::queue::Selector;
 use std::time::Duration;
@@ -384,4 +385,74 @@ fn who_waits_for_a_place_keeps_the_turn() {
     let order: Vec<_> = world.diary.connects.iter().map(|(to, _)| to.ip()).collect();
     let wanted: Vec<_> = numbers.iter().map(|n| address(*n)).collect();
     assert_eq!(order, wanted);
+}
+
+/// What explain says of the limits that the first envelope waits for, and of its attempts.
+fn explained(world: &mut World, id: EnvelopeId) -> (Vec<String>, Vec<String>) {
+    let (envelope, now) = (world.store[&id].clone(), world.now());
+    let explanation = world.engine.explain(now, &envelope).expect("it is queued");
+    let limit = |row: &LimitRow| format!("{} {} of {}", row.limit.word(), row.used, row.most);
+    let limits = explanation.limits.iter().map(limit).collect();
+    let attempts = explanation.attempts.into_iter().map(|row| row.text);
+    (limits, attempts.collect())
+}
+
+#[test]
+fn the_limit_in_force_is_told_with_its_numbers() {
+    let check = |limits: MtaLimits, wanted: &str| {
+        let mut world = World::new(1, mta(limits));
+        let list = Ok(vec![(10, address(1))]);
+        world.domains.insert("example.net".into(), list);
+        flood(&mut world, 1, &relay());
+        world.run(Duration::from_secs(10));
+        // The route is proved, and every message takes its time now.
+        world.latency = Duration::from_secs(20);
+        flood(&mut world, 40, &relay());
+        let last = world.send(relay(), "last@example.net");
+        world.run(Duration::from_mins(1));
+        assert_eq!(explained(&mut world, last).0, [wanted]);
+        world.run_out(HOUR);
+    };
+    let host = MtaLimits {
+        connections_per_host: 2,
+        ..hasty()
+    };
+    check(host, "max-conn-per-host 2 of 2");
+    let route = MtaLimits {
+        connections_per_route: 3,
+        ..hasty()
+    };
+    check(route, "max-conn-per-route 3 of 3");
+    let relay = MtaLimits {
+        connections_per_relay: 2,
+        ..hasty()
+    };
+    check(relay, "max-conn-per-relay 2 of 2");
+    let domain = MtaLimits {
+        connections_per_domain: 1,
+        ..hasty()
+    };
+    check(domain, "max-conn-per-domain 1 of 1");
+    let source = MtaLimits {
+        connections_per_source: 2,
+        ..hasty()
+    };
+    check(source, "max-conn-per-source 2 of 2");
+}
+
+#[test]
+fn attempts_are_remembered_until_the_envelope_leaves() {
+    let mut world = World::new(1, mta(hasty()));
+    let list = Ok(vec![(10, address(1))]);
+    world.domains.insert("example.net".into(), list);
+    world.hosts.insert(address(1), Host::TurnsAway);
+    let id = world.send(relay(), "a@example.net");
+    world.run(HOUR);
+    let tries = usize::from(world.retries(id));
+    assert!(tries > 1, "{tries}");
+    let (_, attempts) = explained(&mut world, id);
+    assert_eq!(attempts.len(), tries);
+    world.discard(Selector::All);
+    world.restore(Selector::All);
+    assert_eq!(explained(&mut world, id).1, [] as [&str; 0]);
 }

@@ -7,6 +7,7 @@
 )]
 
 mod control;
+mod counters;
 mod delivery;
 mod disk;
 mod faults;

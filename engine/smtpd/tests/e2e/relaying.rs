@@ -142,6 +142,43 @@ fn a_source_and_a_domain_can_be_kept_apart() {
 }
 
 #[test]
+fn what_is_kept_apart_stays_so_over_kills_and_restarts() {
+    let sink = Sink::start();
+    let words = format!("host {} src 127.0.0.1", sink.url());
+    let rig = Rig::new(&relaying(&words));
+    let daemon = rig.start();
+    for (source, domain) in [("127.0.0.1", "127.0.0.1"), ("::1", "Far.example")] {
+        rig.show(&["pause", "mta", "from", source, "for", domain]);
+    }
+    let paused = "127.0.0.1 -> 127.0.0.1\n[::1] -> far.example\n";
+    let check = |when: &str| assert_eq!(rig.show(&["show", "mta", "paused"]), paused, "{when}");
+    check("running");
+    daemon.kill();
+    check("killed");
+    let daemon = rig.start();
+    check("running again");
+    queued(&daemon, "b@far.example", "kept back");
+    until("the attempt failed", || {
+        let queue = rig.queue();
+        queue[0]
+            .ends_with("|All routes to destination blocked")
+            .then_some(())
+    });
+    assert!(daemon.stop().success());
+    check("stopped");
+    let daemon = rig.start();
+    check("running for the third time");
+    for (source, domain) in [("127.0.0.1", "127.0.0.1"), ("::1", "far.example")] {
+        rig.show(&["resume", "mta", "from", source, "for", domain]);
+    }
+    daemon.kill();
+    let _daemon = rig.start();
+    assert_eq!(rig.show(&["show", "mta", "paused"]), "", "resumed for good");
+    rig.show(&["schedule", "all"]);
+    sink.next();
+}
+
+#[test]
 fn connections_come_from_the_sources_and_say_their_names() {
     let sink = Sink::start();
     let rig = Rig::new(&format!(
@@ -236,6 +273,7 @@ fn explain_says_why_an_envelope_does_not_move() {
     for wanted in [
         "\nroute: ",
         "attempts: 1 failed for now",
+        " ago without a connection: Network error: ",
         "Connection refused",
         "penalty 1",
         "flags=ERROR_ROUTE_NET",
@@ -248,4 +286,39 @@ fn explain_says_why_an_envelope_does_not_move() {
     let output = rig.smtpctl(&["explain", "1122334455667788"]);
     assert_eq!(output.status, Some(1));
     assert!(output.stderr.contains("no such envelope"), "{output:?}");
+}
+
+#[test]
+fn a_delivery_is_logged_with_the_addresses_it_went_between() {
+    let sink = Sink::start();
+    let dead = nobody();
+    let rig = Rig::new(&format!(
+        "listen on 127.0.0.1 port 0\n\
+         action \"plain\" relay host {url}\n\
+         action \"from\" relay host {url} src 127.0.0.2\n\
+         action \"dead\" relay host {dead}\n\
+         match from any for domain \"plain.example\" action \"plain\"\n\
+         match from any for domain \"from.example\" action \"from\"\n\
+         match from any for any action \"dead\"\n",
+        url = sink.url()
+    ));
+    let daemon = rig.start();
+    for (domain, way) in [
+        // Nobody said which address to use: it is the one the system chose.
+        (
+            "plain.example",
+            "source=\"127.0.0.1\" relay=\"127.0.0.1 (127.0.0.1)\" tls=-",
+        ),
+        (
+            "from.example",
+            "source=\"127.0.0.2\" relay=\"127.0.0.1 (127.0.0.1)\" tls=-",
+        ),
+        // It did not come to a connection.
+        ("dead.example", "source=\"-\" relay=\"127.0.0.1\" tls=-"),
+    ] {
+        queued(&daemon, &format!("b@{domain}"), domain);
+        let line = daemon.logged(&format!("to=<b@{domain}> rcpt=<-> source="));
+        assert!(line.contains(" mta delivery evpid="), "{line}");
+        assert!(line.contains(&format!(" {way} delay=")), "{line}");
+    }
 }

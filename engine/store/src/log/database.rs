@@ -12,6 +12,7 @@ use super::place::{Place, Position};
 use super::segment::FORMAT;
 use super::slots::low;
 use super::summary::{Head, Summary};
+use crate::blocks;
 use crate::media::Media;
 use crate::record::{self, Damage, Meta};
 use crate::redb::{Shared as Handle, fault, guarded};
@@ -21,7 +22,7 @@ use ::redb::{
 };
 use parking_lot::RwLock;
 use redspool_core::id::{EnvelopeId, Epoch, MessageId};
-use redspool_core::queue::{CorruptMessage, Paused, StoreError};
+use redspool_core::queue::{Blocks, CorruptMessage, Paused, StoreError};
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -34,11 +35,13 @@ const MESSAGES: Definition<u32> = TableDefinition::new("messages");
 const ENVELOPES: Definition<u64> = TableDefinition::new("envelopes");
 /// Message-id to corrupt bucket record. The rows of these messages stay in the other tables.
 const BUCKET: Definition<u32> = TableDefinition::new("corrupt");
-/// `record::Meta` to its record, and under `POSITION` how far the log is in here.
+/// `record::Meta` to its record, under `POSITION` how far the log is in here, and under `BLOCKS`
+/// which sources and domains are kept apart.
 const META: Definition<u32> = TableDefinition::new("meta");
 
 /// Key of the position in `META`.
 const POSITION: u32 = 0x100;
+const BLOCKS: u32 = 0x101;
 
 /// Rows of a table, by their keys.
 pub(super) type Rows<K> = ReadOnlyTable<K, &'static [u8]>;
@@ -69,12 +72,13 @@ impl fmt::Debug for Database {
 }
 
 /// What the database knows beside its rows.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Known {
     /// `None` if it is new.
     pub(super) position: Option<Position>,
     pub(super) generation: u64,
     pub(super) paused: Paused,
+    pub(super) blocks: Arc<Blocks>,
     pub(super) epoch: Option<Epoch>,
     /// Messages that should have a summary.
     pub(super) messages: u64,
@@ -292,6 +296,10 @@ impl Database {
                 if let Some(epoch) = frozen.epoch {
                     put_meta(&mut meta, Meta::Epoch, epoch.number().into())?;
                 }
+                if frozen.changes.blocks {
+                    let record = blocks::seal(&frozen.blocks);
+                    meta.insert(BLOCKS, record.as_slice()).map_err(fault)?;
+                }
                 let record = position.seal(generation);
                 meta.insert(POSITION, record.as_slice()).map_err(fault)?;
                 Ok((Some(()), ()))
@@ -442,10 +450,14 @@ fn known(snapshot: &ReadTransaction) -> Result<Known, StoreError> {
     let position = table.get(POSITION).map_err(fault)?;
     let position = position.map(|row| Position::open(row.value())).transpose();
     let position = position.map_err(|damage| StoreError::Unreadable(damage.0))?;
+    let blocks = table.get(BLOCKS).map_err(fault)?;
+    let blocks = blocks.map(|row| blocks::open(row.value())).transpose();
+    let blocks = blocks.map_err(|damage| StoreError::Unreadable(damage.0))?;
     Ok(Known {
         position: position.map(|(position, _)| position),
         generation: position.map_or(0, |(_, generation)| generation),
         paused: record::paused_from(number(Meta::Paused)?.unwrap_or(0)),
+        blocks: Arc::new(blocks.unwrap_or_default()),
         epoch: number(Meta::Epoch)?.and_then(Epoch::from_number),
         messages: number(Meta::Messages)?.unwrap_or(0),
     })

@@ -9,6 +9,7 @@
 use super::index::{Bucket, Change, Delta, Entry, Index, State, Whereabouts};
 use super::place::Place;
 use super::slots::{Marks, Slot, Slots, low};
+use crate::blocks::Block;
 use redspool_core::id::{EnvelopeId, Epoch, MessageId};
 use redspool_core::queue::{CorruptMessage, Paused, Selector};
 use redspool_core::time::Timestamp;
@@ -370,6 +371,10 @@ impl<'a> Draft<'a> {
 
     pub(super) fn pause(&mut self, paused: Paused) {
         self.delta.paused = Some(paused);
+    }
+
+    pub(super) fn block(&mut self, block: Block) {
+        self.delta.blocks.push(block);
     }
 
     /// Every queued message.

@@ -11,8 +11,9 @@ use super::place::{Location, Place};
 use super::slots::{Marks, Slots, low};
 use super::table::Table;
 use super::trash::Trash;
+use crate::blocks::Block;
 use redspool_core::id::{EnvelopeId, Epoch, MessageId};
-use redspool_core::queue::{CorruptMessage, Paused};
+use redspool_core::queue::{Blocks, CorruptMessage, Paused};
 use redspool_core::time::Timestamp;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
@@ -89,6 +90,8 @@ pub(super) struct Changes {
     pub(super) buckets: HashSet<MessageId>,
     /// Pauses or the last epoch.
     pub(super) meta: bool,
+    /// Sources and domains that are kept apart.
+    pub(super) blocks: bool,
 }
 
 impl Changes {
@@ -98,8 +101,10 @@ impl Changes {
             messages,
             buckets,
             meta,
+            blocks,
         } = self;
-        envelopes.is_empty() && messages.is_empty() && buckets.is_empty() && !meta
+        let rows = !(envelopes.is_empty() && messages.is_empty() && buckets.is_empty());
+        !(rows || *meta || *blocks)
     }
 }
 
@@ -118,6 +123,7 @@ pub(super) struct Delta {
     /// When envelopes were discarded, if they still are.
     pub(super) discarded: HashMap<EnvelopeId, Timestamp>,
     pub(super) paused: Option<Paused>,
+    pub(super) blocks: Vec<Block>,
     pub(super) epoch: Option<Epoch>,
 }
 
@@ -131,6 +137,7 @@ pub(super) struct Index {
     /// What a checkpoint that runs now is writing.
     pub(super) frozen: Option<Arc<Changes>>,
     pub(super) paused: Paused,
+    pub(super) blocks: Arc<Blocks>,
     pub(super) epoch: Option<Epoch>,
 }
 
@@ -196,6 +203,10 @@ impl Index {
         if let Some(paused) = delta.paused {
             self.paused = paused;
             self.changes.meta = true;
+        }
+        for block in delta.blocks {
+            block.apply(Arc::make_mut(&mut self.blocks));
+            self.changes.blocks = true;
         }
         if let Some(seen) = delta.epoch {
             let later = Epoch::later(self.epoch, seen);
@@ -353,6 +364,7 @@ impl Index {
             messages,
             buckets,
             paused: self.paused,
+            blocks: Arc::clone(&self.blocks),
             epoch: self.epoch,
         }
     }
@@ -386,6 +398,7 @@ impl Index {
         self.changes.messages.extend(&frozen.messages);
         self.changes.buckets.extend(&frozen.buckets);
         self.changes.meta |= frozen.meta;
+        self.changes.blocks |= frozen.blocks;
     }
 }
 
@@ -406,5 +419,6 @@ pub(super) struct Frozen {
     pub(super) messages: Vec<(MessageId, Option<Filed>)>,
     pub(super) buckets: Vec<(MessageId, Option<CorruptMessage>)>,
     pub(super) paused: Paused,
+    pub(super) blocks: Arc<Blocks>,
     pub(super) epoch: Option<Epoch>,
 }

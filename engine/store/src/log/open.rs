@@ -141,6 +141,7 @@ pub(super) fn load(
     let mut loaded = Loaded {
         index: Index {
             paused: known.paused,
+            blocks: Arc::clone(&known.blocks),
             epoch: known.epoch,
             ..Index::default()
         },

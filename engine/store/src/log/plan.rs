@@ -15,6 +15,7 @@ use super::place::Place;
 use super::prepare::{Prepared, Ready, Settled, Step};
 use super::segment::Use;
 use super::shared::{Shared, marked};
+use crate::blocks::Block;
 use crate::mem::retried;
 use crate::record::{self, Damage, Kind, Meta, row_key};
 use redspool_core::id::{EnvelopeId, MessageId};
@@ -92,6 +93,15 @@ impl<'a> Plan<'a> {
                 suspended,
             } => self.suspend(selector, suspended),
             Transition::Pause(paused) => self.pause(paused),
+            Transition::Block {
+                source,
+                domain,
+                blocked,
+            } => self.block(Block {
+                source,
+                domain,
+                blocked,
+            }),
             Transition::Corrupt {
                 message,
                 reason,
@@ -399,6 +409,14 @@ impl<'a> Plan<'a> {
         let mut frame = Builder::new(64);
         frame.push(&Meta::Paused.seal(record::paused_bits(paused)));
         self.add(frame);
+        Receipt::Done
+    }
+
+    fn block(&mut self, block: Block) -> Receipt {
+        let mut frame = Builder::new(64);
+        frame.push(&block.seal());
+        self.add(frame);
+        self.draft.block(block);
         Receipt::Done
     }
 

@@ -17,8 +17,8 @@ use bytes::Bytes;
 use redspool_core::envelope::Envelope;
 use redspool_core::id::{EnvelopeId, Epoch, MessageId};
 use redspool_core::queue::{
-    CorruptMessage, Discarded, Message, Paused, Reader, Scheduled, Selector, Span, StoreError,
-    TrashState, Walked,
+    Blocks, CorruptMessage, Discarded, Message, Paused, Reader, Scheduled, Selector, Span,
+    StoreError, TrashState, Walked,
 };
 use redspool_core::time::Timestamp;
 use std::borrow::Cow;
@@ -352,6 +352,11 @@ impl Reader for LogReader {
 
     fn paused(&self) -> Result<Paused, StoreError> {
         Ok(self.shared.index.read().paused)
+    }
+
+    fn blocks(&self) -> Result<Blocks, StoreError> {
+        let blocks = Arc::clone(&self.shared.index.read().blocks);
+        Ok(Arc::unwrap_or_clone(blocks))
     }
 
     fn corrupt(&self) -> Result<Vec<CorruptMessage>, StoreError> {

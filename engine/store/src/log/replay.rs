@@ -13,6 +13,7 @@ use super::frame::{Frame, Kind as FrameKind};
 use super::index::{Delta, Index};
 use super::place::{Location, Place};
 use super::slots::Marks;
+use crate::blocks;
 use crate::record::{self, Damage, Kind, Meta, Opened};
 use redspool_core::id::{EnvelopeId, MessageId};
 use redspool_core::queue::CorruptMessage;
@@ -200,6 +201,11 @@ impl<'a> Replay<'a> {
             Kind::Meta => {
                 let bits = Meta::Paused.open(found.record)?;
                 self.draft.pause(record::paused_from(bits));
+            }
+            Kind::Blocks => {
+                for block in blocks::entries(found.value)? {
+                    self.draft.block(block);
+                }
             }
             Kind::Envelope
             | Kind::Body

@@ -9,7 +9,8 @@
 use super::database::fault;
 use super::prepare::{Parts, Prepared, Settled, Step};
 use super::read::{Key, all_of, keys, prove_body};
-use super::{BODIES, CORRUPT, CORRUPT_QUEUE, META, QUEUE, TRASH};
+use super::{BLOCKS, BODIES, CORRUPT, CORRUPT_QUEUE, META, QUEUE, TRASH};
+use crate::blocks::{self, Block};
 use crate::mem::retried;
 use crate::record::{self, Damage, Meta, Row};
 use ::redb::{ReadableTable, Table, WriteTransaction};
@@ -132,6 +133,7 @@ impl<'t> Apply<'t> {
                 suspended,
             } => self.suspend(selector, suspended),
             Step::Pause(paused) => self.pause(paused),
+            Step::Block(block) => self.block(block),
             Step::Corrupt {
                 message,
                 reason,
@@ -483,6 +485,19 @@ impl<'t> Apply<'t> {
 
     fn pause(&mut self, paused: Paused) -> Result<Receipt, StoreError> {
         self.put_meta(Meta::Paused, record::paused_bits(paused))?;
+        self.changed = true;
+        Ok(Receipt::Done)
+    }
+
+    fn block(&mut self, block: Block) -> Result<Receipt, StoreError> {
+        let row = self.meta.get(BLOCKS).map_err(fault)?;
+        let blocks = row.map(|row| blocks::open(row.value())).transpose();
+        let mut blocks = blocks
+            .map_err(|damage| StoreError::Unreadable(damage.0))?
+            .unwrap_or_default();
+        block.apply(&mut blocks);
+        let record = blocks::seal(&blocks);
+        self.meta.insert(BLOCKS, record.as_slice()).map_err(fault)?;
         self.changed = true;
         Ok(Receipt::Done)
     }

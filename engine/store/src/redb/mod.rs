@@ -41,8 +41,9 @@ const CORRUPT: Definition<u32> = TableDefinition::new("corrupt");
 const CORRUPT_QUEUE: Definition<u64> = TableDefinition::new("corrupt_queue");
 /// Envelope-id to the record of an envelope in the trash; its message is in `QUEUE`.
 const TRASH: Definition<u64> = TableDefinition::new("trash");
-/// `record::Meta` to its record.
+/// `record::Meta` to its record, and `BLOCKS` to that of sources and domains kept apart.
 const META: Definition<u32> = TableDefinition::new("meta");
+const BLOCKS: u32 = 0x101;
 
 /// A queue store on one redb database.
 #[derive(Debug)]

@@ -5,6 +5,7 @@
 //! Fails: with the error of a content's own pieces. A submission without envelopes, or with one of
 //! another message, is our bug and panics.
 
+use crate::blocks::Block;
 use crate::record;
 use redspool_core::envelope::Envelope;
 use redspool_core::id::{EnvelopeId, MessageId};
@@ -37,6 +38,7 @@ pub(super) enum Step {
         suspended: bool,
     },
     Pause(Paused),
+    Block(Block),
     Corrupt {
         message: MessageId,
         reason: Box<str>,
@@ -98,6 +100,15 @@ impl Prepared {
                 suspended,
             },
             Transition::Pause(paused) => Step::Pause(paused),
+            Transition::Block {
+                source,
+                domain,
+                blocked,
+            } => Step::Block(Block {
+                source,
+                domain,
+                blocked,
+            }),
             Transition::Corrupt {
                 message,
                 reason,

@@ -7,14 +7,15 @@
 //! Fails: with `Corrupt` for one record, with `Unreadable` when the database itself is damaged.
 
 use super::database::{Shared, fault, guarded};
-use super::{BODIES, CORRUPT, CORRUPT_QUEUE, META, QUEUE, TRASH};
+use super::{BLOCKS, BODIES, CORRUPT, CORRUPT_QUEUE, META, QUEUE, TRASH};
+use crate::blocks;
 use crate::record::{self, Damage, Meta, Row};
 use ::redb::{ReadOnlyTable, ReadTransaction, ReadableTable, ReadableTableMetadata, TableError};
 use bytes::Bytes;
 use redspool_core::envelope::Envelope;
 use redspool_core::id::{EnvelopeId, Epoch, MessageId};
 use redspool_core::queue::{
-    CorruptMessage, Discarded, Message, Paused, Reader, Scheduled, Selector, StoreError,
+    Blocks, CorruptMessage, Discarded, Message, Paused, Reader, Scheduled, Selector, StoreError,
     TrashState, Walked,
 };
 use redspool_core::time::Timestamp;
@@ -242,6 +243,16 @@ impl Reader for RedbReader {
     fn paused(&self) -> Result<Paused, StoreError> {
         let bits = self.snapshot(|snapshot| meta(snapshot, Meta::Paused))?;
         Ok(record::paused_from(bits.unwrap_or(0)))
+    }
+
+    fn blocks(&self) -> Result<Blocks, StoreError> {
+        self.snapshot(|snapshot| {
+            let table = snapshot.open_table(META).map_err(fault)?;
+            let row = table.get(BLOCKS).map_err(fault)?;
+            let blocks = row.map(|row| blocks::open(row.value())).transpose();
+            let blocks = blocks.map_err(|damage| StoreError::Unreadable(damage.0))?;
+            Ok(blocks.unwrap_or_default())
+        })
     }
 
     fn corrupt(&self) -> Result<Vec<CorruptMessage>, StoreError> {

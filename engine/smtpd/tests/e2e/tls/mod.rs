@@ -97,6 +97,36 @@ fn a_relay_that_verifies_trusts_the_authorities_it_was_told() {
     assert!(relays.contains(",smtp+tls,mx,ca=private]"), "{relays}");
 }
 
+#[test]
+fn explain_tells_of_every_attempt_over_what_it_went() {
+    let authority = Authority::new();
+    let manners = Manners::starttls(authority.server(&authority.vouch("other.example"), &[&TLS13]));
+    let peer = Peer::start(Manners {
+        rcpt: "451 4.2.0 Later",
+        ..manners
+    });
+    let url = format!("host smtp://127.0.0.1:{}", peer.port());
+    let rig = Rig::new(&configuration("", &url));
+    let daemon = rig.start();
+    let id = queued(&daemon, "b@far.example", "refused");
+    let error = deferred(&rig);
+    let evpid = field(&rig.queue()[0], fields::EVPID).to_owned();
+    rig.show(&["resume", "route", "1"]);
+    rig.show(&["schedule", &id]);
+    until("the second attempt fails", || {
+        (field(&rig.queue()[0], fields::ATTEMPTS) == "2").then_some(())
+    });
+    let text = rig.show(&["explain", &evpid]);
+    let way = " ago 127.0.0.1 <-> 127.0.0.1 (127.0.0.1) \
+        TLSv1.3:TLS_AES_256_GCM_SHA384:256:unverified: ";
+    let attempts = text.lines().filter(|line| line.starts_with("attempt: "));
+    let attempts: Vec<_> = attempts.collect();
+    assert_eq!(attempts.len(), 2, "{text}");
+    for attempt in attempts {
+        assert!(attempt.ends_with(&format!("{way}{error}")), "{attempt}");
+    }
+}
+
 /// What a relay that verifies says about a server with this certificate.
 fn refused(authority: &Authority, pair: &Pair, words: &str) -> String {
     let peer = peer(authority, pair);

@@ -26,6 +26,8 @@ pub(super) struct Manners {
     pub verdict: &'static str,
     /// What it says in the same breath as the go-ahead for TLS.
     pub injected: &'static str,
+    /// What it answers to RCPT.
+    pub rcpt: &'static str,
 }
 
 impl Manners {
@@ -38,6 +40,7 @@ impl Manners {
             auth: "",
             verdict: "235 2.7.0 Welcome",
             injected: "",
+            rcpt: "250 2.1.5 Ok",
         }
     }
 
@@ -50,6 +53,7 @@ impl Manners {
             auth: "",
             verdict: "",
             injected: "",
+            rcpt: "250 2.1.5 Ok",
         }
     }
 }
@@ -227,6 +231,7 @@ fn converse<S: Read + Write>(
                 }
                 say(talk, manners.verdict)?;
             }
+            "RCPT" => say(talk, manners.rcpt)?,
             "DATA" => {
                 say(talk, "354 Go on")?;
                 let mut content = String::new();
