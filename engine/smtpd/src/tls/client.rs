@@ -13,7 +13,7 @@ use super::{Loaded, provider};
 use parking_lot::Mutex;
 use redspool_core::config::Config;
 use redspool_core::dane::Tlsa;
-use redspool_core::envelope::{DaneRule, Relay, Security, TlsRule};
+use redspool_core::envelope::{Relay, Security, Stance, TlsRule};
 use redspool_core::tls::{Protocols, Suites};
 use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
@@ -163,7 +163,8 @@ impl Clients {
     fn client(&self, relay: &Relay, files: (&Config, &Loaded)) -> Result<Client, String> {
         let security = Security {
             tls: TlsRule::Scheme,
-            dane: DaneRule::default(),
+            dane: Stance::default(),
+            mta_sts: Stance::default(),
             auth: Box::default(),
             ..relay.security.clone()
         };
