@@ -6,8 +6,8 @@ use proptest::option;
 use proptest::prelude::*;
 use redspool_core::addr::{Address, Source};
 use redspool_core::envelope::{
-    Bounce, DaneRule, Delivery, Dsn, Envelope, Flags, Mda, Method, Notify, Relay, RelayHost, Ret,
-    Scheme, Security, TlsRule,
+    Bounce, Delivery, Dsn, Envelope, Flags, Mda, Method, Notify, Relay, RelayHost, Ret, Scheme,
+    Security, Stance, TlsRule,
 };
 use redspool_core::id::{EnvelopeId, Epoch, MessageId};
 use redspool_core::queue::{Body, Message, Pieces, StoreError, Submission};
@@ -255,13 +255,14 @@ fn any_delivery() -> impl Strategy<Value = Delivery> {
         Just(TlsRule::Verified),
         Just(TlsRule::Unverified),
     ];
-    let dane = prop_oneof![
-        Just(DaneRule::Opportunistic),
-        Just(DaneRule::Never),
-        Just(DaneRule::Required),
+    let stance = prop_oneof![
+        Just(Stance::Opportunistic),
+        Just(Stance::Never),
+        Just(Stance::Required),
     ];
-    let security = (rule, text(), text(), text(), text(), text(), dane).prop_map(
-        |(tls, auth, pki, ca, ciphers, protocols, dane)| Security {
+    let stances = [stance.clone(), stance];
+    let security = (rule, text(), text(), text(), text(), text(), stances).prop_map(
+        |(tls, auth, pki, ca, ciphers, protocols, [dane, mta_sts])| Security {
             tls,
             auth,
             pki,
@@ -269,6 +270,7 @@ fn any_delivery() -> impl Strategy<Value = Delivery> {
             ciphers,
             protocols,
             dane,
+            mta_sts,
         },
     );
     let options = (text(), text(), text(), text(), security);

@@ -78,7 +78,7 @@ const FLOORS: [&[&str]; 8] = [
     &["dns", "envelope", "message", "stats"],
     &["config", "queue", "spf"],
     &["lookup"],
-    &["control", "dane", "smtp"],
+    &["control", "dane", "smtp", "sts"],
     &["bounce", "foreign", "mda", "mta", "scheduler"],
     &["engine"],
 ];

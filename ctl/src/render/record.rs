@@ -147,6 +147,7 @@ fn delivery(delivery: &DeliveryRecord, lines: &mut Lines) {
             lines.text_if_set("mta-relay-ciphers", &security.ciphers);
             lines.text_if_set("mta-relay-protocols", &security.protocols);
             lines.text_if_set("mta-relay-dane", &security.dane);
+            lines.text_if_set("mta-relay-mta-sts", &security.mta_sts);
         }
         DeliveryRecord::Mda {
             method,

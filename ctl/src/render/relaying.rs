@@ -27,7 +27,7 @@ pub(super) fn row(row: &MtaRow, now: u64, out: &mut Vec<u8>) {
     }
 }
 
-const RELAY: [&str; 23] = [
+const RELAY: [&str; 24] = [
     "id",
     "domain",
     "port",
@@ -44,6 +44,7 @@ const RELAY: [&str; 23] = [
     "ciphers",
     "protocols",
     "dane",
+    "mta-sts",
     "refcount",
     "ntask",
     "nconn",
@@ -121,6 +122,7 @@ fn relay(row: &RelayRow, now: u64, out: &mut Vec<u8>) {
         ("ciphers", &row.security.ciphers),
         ("protocols", &row.security.protocols),
         ("dane", &row.security.dane),
+        ("mta-sts", &row.security.mta_sts),
     ] {
         named(name, text, out);
     }
@@ -206,6 +208,7 @@ fn relay_cells(row: &RelayRow) -> Record {
         text(&row.security.ciphers),
         text(&row.security.protocols),
         text(&row.security.dane),
+        text(&row.security.mta_sts),
         row.refcount.into(),
         row.tasks.into(),
         row.sessions.into(),

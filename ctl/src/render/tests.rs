@@ -912,6 +912,7 @@ mod mta {
                 ciphers: "HIGH".into(),
                 protocols: "tlsv1.3".into(),
                 dane: "required".into(),
+                mta_sts: "none".into(),
             },
             src: "srcs".into(),
             helo_src: "names".into(),
@@ -1020,7 +1021,7 @@ mod mta {
             &expect![[r"
                 [relay:slow.example,smtp] refcount=2 ntask=1 nconn=1 lastconn=6s timeout=5s wait=connector
                   connector [] refcount=1 nconn=1 lastconn=6s timeout=1s flags=WAIT,LIMIT_HOST
-                [relay:127.0.0.20,port=2526,smtp,auth=secrets:lbl,pki_name=mx.example.org,mx,backup=mx2.example.org,sourcetable=srcs,helotable=names,heloname=x.example.org,tls=no-verify,ca=private,ciphers=HIGH,protocols=tlsv1.3,dane=required] refcount=2 ntask=50 nconn=0 lastconn=- timeout=- wait=MX,connector,ONHOLD
+                [relay:127.0.0.20,port=2526,smtp,auth=secrets:lbl,pki_name=mx.example.org,mx,backup=mx2.example.org,sourcetable=srcs,helotable=names,heloname=x.example.org,tls=no-verify,ca=private,ciphers=HIGH,protocols=tlsv1.3,dane=required,mta-sts=none] refcount=2 ntask=50 nconn=0 lastconn=- timeout=- wait=MX,connector,ONHOLD
                   connector 127.0.0.1 refcount=0 nconn=0 lastconn=2m17s timeout=- flags=ERROR_ROUTE_NET
                   connector [::1] refcount=0 nconn=0 lastconn=- timeout=- flags=NEW
                 5. [] <-> 127.0.0.13 (mx.ok.example) ---- nconn=1 nerror=0 penalty=0 timeout=-
@@ -1265,7 +1266,7 @@ mod mta {
             assert!(text.contains(std::str::from_utf8(&empty).unwrap()));
         }
         expect![[r#"
-            id,domain,port,scheme,mx,backup,sourcetable,helotable,heloname,auth,pki,ca,tls,ciphers,protocols,dane,refcount,ntask,nconn,lastconn,until,wait,connectors
+            id,domain,port,scheme,mx,backup,sourcetable,helotable,heloname,auth,pki,ca,tls,ciphers,protocols,dane,mta-sts,refcount,ntask,nconn,lastconn,until,wait,connectors
             1,slow.example,,smtp,false,,,,,,,,,,,,2,1,1,1795335394,1795335405,connector,"[{""source"":null,""nconn"":1,""lastconn"":1795335394,""until"":1795335401,""flags"":[""WAIT"",""LIMIT_HOST""]}]"
             2,127.0.0.20,2526,smtp,true,mx2.example.org,srcs,names,x.example.org,secrets:lbl,mx.example.org,private,tls no-verify,HIGH,tlsv1.3,required,2,50,0,,,MX connector ONHOLD,"[{""source"":""127.0.0.1"",""nconn"":0,""lastconn"":1795335263,""until"":null,""flags"":[""ERROR_ROUTE_NET""]},{""source"":""::1"",""nconn"":0,""lastconn"":null,""until"":null,""flags"":[""NEW""]}]"
             id,source,address,port,name,flags,nconn,penalty,until,error,tls
@@ -1289,8 +1290,8 @@ mod mta {
         let mut renderer = mta(MtaListing::Relays).with_format(Some(Format::Json));
         let written = renderer.reply(Reply::MtaRows(rows()));
         expect![[r#"
-            {"id":1,"domain":"slow.example","port":null,"scheme":"smtp","mx":false,"backup":null,"sourcetable":null,"helotable":null,"heloname":null,"auth":null,"pki":null,"ca":null,"tls":null,"ciphers":null,"protocols":null,"dane":null,"refcount":2,"ntask":1,"nconn":1,"lastconn":1795335394,"until":1795335405,"wait":["connector"],"connectors":[{"source":null,"nconn":1,"lastconn":1795335394,"until":1795335401,"flags":["WAIT","LIMIT_HOST"]}]}
-            {"id":2,"domain":"127.0.0.20","port":2526,"scheme":"smtp","mx":true,"backup":"mx2.example.org","sourcetable":"srcs","helotable":"names","heloname":"x.example.org","auth":"secrets:lbl","pki":"mx.example.org","ca":"private","tls":"tls no-verify","ciphers":"HIGH","protocols":"tlsv1.3","dane":"required","refcount":2,"ntask":50,"nconn":0,"lastconn":null,"until":null,"wait":["MX","connector","ONHOLD"],"connectors":[{"source":"127.0.0.1","nconn":0,"lastconn":1795335263,"until":null,"flags":["ERROR_ROUTE_NET"]},{"source":"::1","nconn":0,"lastconn":null,"until":null,"flags":["NEW"]}]}
+            {"id":1,"domain":"slow.example","port":null,"scheme":"smtp","mx":false,"backup":null,"sourcetable":null,"helotable":null,"heloname":null,"auth":null,"pki":null,"ca":null,"tls":null,"ciphers":null,"protocols":null,"dane":null,"mta-sts":null,"refcount":2,"ntask":1,"nconn":1,"lastconn":1795335394,"until":1795335405,"wait":["connector"],"connectors":[{"source":null,"nconn":1,"lastconn":1795335394,"until":1795335401,"flags":["WAIT","LIMIT_HOST"]}]}
+            {"id":2,"domain":"127.0.0.20","port":2526,"scheme":"smtp","mx":true,"backup":"mx2.example.org","sourcetable":"srcs","helotable":"names","heloname":"x.example.org","auth":"secrets:lbl","pki":"mx.example.org","ca":"private","tls":"tls no-verify","ciphers":"HIGH","protocols":"tlsv1.3","dane":"required","mta-sts":"none","refcount":2,"ntask":50,"nconn":0,"lastconn":null,"until":null,"wait":["MX","connector","ONHOLD"],"connectors":[{"source":"127.0.0.1","nconn":0,"lastconn":1795335263,"until":null,"flags":["ERROR_ROUTE_NET"]},{"source":"::1","nconn":0,"lastconn":null,"until":null,"flags":["NEW"]}]}
             {"id":5,"source":null,"address":"127.0.0.13","port":25,"name":"mx.ok.example","flags":[],"nconn":1,"penalty":0,"until":null,"error":null,"tls":"TLSv1.3:TLS_AES_256_GCM_SHA384:256:valid"}
             {"id":1,"source":"::1","address":"::1","port":25,"name":"mx.dead.example\u001b[2J","flags":["N","D"],"nconn":0,"penalty":2,"until":1795335459,"error":"connection refused","tls":null}
             {"id":16,"source":null,"address":"127.0.0.13","port":25,"name":null,"flags":["Q"],"nconn":0,"penalty":0,"until":1795335402,"error":null,"tls":"TLSv1.3:TLS_AES_256_GCM_SHA384:256:valid"}

@@ -8,8 +8,8 @@
 
 use redspool_core::addr::{Address, Source};
 use redspool_core::envelope::{
-    Bounce, DaneRule, Delivery, Dsn, Envelope, Flags, Mda, Method, Notify, Relay, RelayHost, Ret,
-    Scheme, Security, TlsRule,
+    Bounce, Delivery, Dsn, Envelope, Flags, Mda, Method, Notify, Relay, RelayHost, Ret, Scheme,
+    Security, Stance, TlsRule,
 };
 use redspool_core::foreign;
 use redspool_core::id::EnvelopeId;
@@ -148,6 +148,8 @@ enum Way {
         /// The word of smtpd.conf(5), or nothing for `opportunistic`.
         #[serde(default)]
         dane: String,
+        #[serde(default)]
+        mta_sts: String,
     },
     Mda {
         method: How,
@@ -392,6 +394,7 @@ impl Way {
                 ciphers: relay.security.ciphers.to_string(),
                 protocols: relay.security.protocols.to_string(),
                 dane: relay.security.dane.word().into(),
+                mta_sts: relay.security.mta_sts.word().into(),
             },
             Delivery::Mda(mda) => Self::Mda {
                 method: How::new(&mda.method),
@@ -428,6 +431,7 @@ impl Way {
                 ciphers,
                 protocols,
                 dane,
+                mta_sts,
             } => Delivery::Mta(Relay {
                 host: host.map(Host::relay).transpose()?,
                 helo: helo.into(),
@@ -441,7 +445,8 @@ impl Way {
                     ca: ca.into(),
                     ciphers: ciphers.into(),
                     protocols: protocols.into(),
-                    dane: dane_rule(&dane)?,
+                    dane: stance("dane", &dane)?,
+                    mta_sts: stance("mta-sts", &mta_sts)?,
                 },
             }),
             Self::Mda {
@@ -476,8 +481,8 @@ fn rule(words: &str) -> Result<TlsRule, String> {
         .ok_or_else(|| format!("tls: unknown rule `{}`", words.escape_debug()))
 }
 
-fn dane_rule(word: &str) -> Result<DaneRule, String> {
-    DaneRule::named(word).ok_or_else(|| format!("dane: unknown rule `{}`", word.escape_debug()))
+fn stance(option: &str, word: &str) -> Result<Stance, String> {
+    Stance::named(word).ok_or_else(|| format!("{option}: unknown rule `{}`", word.escape_debug()))
 }
 
 impl Host {

@@ -5,7 +5,7 @@
 //! Absent on purpose: the DNS and the proof of its answers, certificates.
 //! Fails: with what is missing, for now; another exchanger may do.
 
-use crate::envelope::{DaneRule, Relay, TlsPolicy};
+use crate::envelope::{Relay, Stance, TlsPolicy};
 use crate::queue::Failure;
 use crate::reply::Status;
 
@@ -60,7 +60,7 @@ pub struct Demand {
 
 /// Whether TLSA records mean anything to a relay: by MX, unless it says otherwise.
 pub fn applies(relay: &Relay) -> bool {
-    relay.host.is_none() && relay.security.dane != DaneRule::Never
+    relay.host.is_none() && relay.security.dane != Stance::Never
 }
 
 /// What a connection to `host` must be, by the relay's options and what was found. Only of relays
@@ -74,7 +74,7 @@ pub fn demand(relay: &Relay, host: &str, found: Found) -> Result<Demand, Failure
         ))
     };
     let policy = relay.tls();
-    let required = relay.security.dane == DaneRule::Required;
+    let required = relay.security.dane == Stance::Required;
     let (tls, records) = match found {
         Found::Failed(why) => return failed(&why),
         Found::Unsigned if required => return failed("the DNS has no signed answers"),
@@ -101,7 +101,7 @@ mod tests {
     use super::*;
     use crate::envelope::{RelayHost, Scheme, TlsRule};
 
-    fn relay(tls: TlsRule, dane: DaneRule) -> Relay {
+    fn relay(tls: TlsRule, dane: Stance) -> Relay {
         let mut relay = Relay::to(None);
         relay.security.tls = tls;
         relay.security.dane = dane;
@@ -131,9 +131,9 @@ mod tests {
 
     #[test]
     fn dane_is_for_exchangers() {
-        assert!(applies(&relay(TlsRule::Scheme, DaneRule::Opportunistic)));
-        assert!(applies(&relay(TlsRule::Verified, DaneRule::Required)));
-        assert!(!applies(&relay(TlsRule::Scheme, DaneRule::Never)));
+        assert!(applies(&relay(TlsRule::Scheme, Stance::Opportunistic)));
+        assert!(applies(&relay(TlsRule::Verified, Stance::Required)));
+        assert!(!applies(&relay(TlsRule::Scheme, Stance::Never)));
         assert!(!applies(&Relay::to(Some(RelayHost {
             scheme: Scheme::Smtp,
             label: "".into(),
@@ -158,7 +158,7 @@ mod tests {
         };
         let (scheme, lax) = (TlsRule::Scheme, TlsRule::Unverified);
         let (verify, dont) = (Required { verify: true }, Required { verify: false });
-        let may = DaneRule::Opportunistic;
+        let may = Stance::Opportunistic;
         check(scheme, may, Found::Unsigned, Ok((Opportunistic, 0)));
         check(scheme, may, Found::Absent, Ok((Opportunistic, 0)));
         check(scheme, may, usable(), Ok((verify, 1)));
@@ -168,7 +168,7 @@ mod tests {
         check(lax, may, usable(), Ok((verify, 1)));
         check(TlsRule::Verified, may, Found::Unsigned, Ok((verify, 0)));
         check(TlsRule::Verified, may, unusable(), Ok((verify, 0)));
-        let must = DaneRule::Required;
+        let must = Stance::Required;
         check(scheme, must, usable(), Ok((verify, 1)));
         check(
             scheme,

@@ -132,7 +132,9 @@ pub struct Security {
     /// for all.
     pub protocols: Box<str>,
     /// What TLSA records of an exchanger mean; without effect on smart hosts.
-    pub dane: DaneRule,
+    pub dane: Stance,
+    /// What the MTA-STS policy of a domain means; without effect on smart hosts.
+    pub mta_sts: Stance,
 }
 
 impl Security {
@@ -167,19 +169,20 @@ impl TlsRule {
     }
 }
 
-/// The option `dane` of a relay by MX: what TLSA records of an exchanger mean (RFC 7672).
+/// The options `dane` and `mta-sts` of a relay by MX: what is made of the TLSA records of an
+/// exchanger (RFC 7672), and of the policy of a domain (RFC 8461).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum DaneRule {
-    /// `dane opportunistic`, or not given: where there are secure ones, they are heeded.
+pub enum Stance {
+    /// `opportunistic`, or not given: what is published is heeded.
     #[default]
     Opportunistic,
-    /// `dane none`: nothing; nobody asks for them.
+    /// `none`: nothing; nobody asks for it.
     Never,
-    /// `dane required`: no mail to an exchanger without secure ones.
+    /// `required`: no mail where nothing is published.
     Required,
 }
 
-impl DaneRule {
+impl Stance {
     /// The word of smtpd.conf(5); empty for what holds if it is not given.
     pub const fn word(self) -> &'static str {
         match self {

@@ -9,7 +9,7 @@
 //!
 //! Modules stand on floors; a module uses lower floors only, or its own folder:
 //! words (`id addr reply time tls rng limits machine`), records (`envelope message config stats`),
-//! `queue lookup spf`, `smtp control dane`, `scheduler mta mda bounce`, `engine`.
+//! `queue lookup spf`, `smtp control dane sts`, `scheduler mta mda bounce`, `engine`.
 
 pub mod addr;
 pub mod bounce;
@@ -34,5 +34,6 @@ pub mod smtp;
 pub mod space;
 pub mod spf;
 pub mod stats;
+pub mod sts;
 pub mod time;
 pub mod tls;

@@ -136,6 +136,8 @@ pub struct Limits {
 
     /// Bounds of `spf walk`.
     pub spf: SpfLimits,
+    /// Bounds of policies of domains.
+    pub sts: StsLimits,
 
     /// Notices whose headers we gather before they go out: failures of one message merge.
     pub bounce_wait: Duration,
@@ -335,6 +337,39 @@ pub struct SpfLimits {
     pub domains: usize,
 }
 
+/// Limits of MTA-STS: what domains publish, and what of it is kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StsLimits {
+    /// Policies kept; beyond it the one leaves that was not used for longest.
+    pub policies: usize,
+    /// Octets of a policy as it is fetched (RFC 8461 section 3.3 suggests 64 KiB).
+    pub policy_size: u64,
+    /// Patterns of one policy: more than any domain has exchangers.
+    pub patterns: usize,
+    /// Wait for a whole policy (RFC 8461 section 3.3 suggests a minute).
+    pub fetch_timeout: Duration,
+    /// Policies fetched at a time: each takes a thread, and others read the queue with theirs.
+    pub fetches: usize,
+    /// Wait after a policy could not be fetched (RFC 8461 section 3.3 suggests five minutes).
+    pub retry: Duration,
+    /// Octets of the file in which policies outlive a restart.
+    pub file_size: u64,
+}
+
+impl Default for StsLimits {
+    fn default() -> Self {
+        Self {
+            policies: 4096,
+            policy_size: 64 << 10,
+            patterns: 128,
+            fetch_timeout: Duration::from_mins(1),
+            fetches: 32,
+            retry: Duration::from_mins(5),
+            file_size: 64 << 20,
+        }
+    }
+}
+
 impl Default for SpfLimits {
     fn default() -> Self {
         Self {
@@ -464,6 +499,7 @@ impl Default for Limits {
             attempts: 10_000,
             attempts_per_envelope: 32,
             spf: SpfLimits::default(),
+            sts: StsLimits::default(),
             bounce_wait: Duration::from_secs(1),
             bounce_sessions: 2,
             bounce_copy: 64 << 10,

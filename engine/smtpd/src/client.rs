@@ -7,7 +7,8 @@
 use crate::clock::now;
 use crate::daemon::Shared;
 use crate::inflight::Flight;
-use crate::tls::client::{Peer, Secured};
+use crate::resolver::ascii;
+use crate::tls::client::{Peer, Proof, Secured};
 use crate::trace;
 use bytes::{Bytes, BytesMut};
 use redspool_core::dane::{self, Demand, Tlsa};
@@ -19,6 +20,7 @@ use redspool_core::queue::{Failure, StoreError};
 use redspool_core::reply::Status;
 use redspool_core::smtp::Transaction;
 use redspool_core::smtp::client::{Action, Client, Event, Params};
+use redspool_core::sts::{self, Ruling};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -60,12 +62,15 @@ pub(crate) enum Order {
 pub(crate) async fn run(shared: Arc<Shared>, call: Call, orders: mpsc::Receiver<Order>) {
     let session = call.session;
     let failure = match begin(&shared, &call).await {
-        Ok((stream, params, records)) => {
+        Ok((stream, params, Terms { records, ruling })) => {
             let talk = Talk {
                 shared: &shared,
                 call: &call,
+                verify: params.tls.verifies(),
                 machine: Client::new(params),
                 records,
+                ruling,
+                proof: None,
                 stream: Some(Either::Left(stream)),
                 orders: Some(orders),
                 reading: BytesMut::with_capacity(READ_BUFFER),
@@ -89,19 +94,33 @@ pub(crate) async fn run(shared: Arc<Shared>, call: Call, orders: mpsc::Receiver<
         .await;
 }
 
+/// What the host must prove.
+struct Terms {
+    /// TLSA records that its certificate must match, if there are any.
+    records: Vec<Tlsa>,
+    /// What the policy of the domain asks for.
+    ruling: Ruling,
+}
+
 /// Connects, and finds what the session needs to know.
-async fn begin(shared: &Shared, call: &Call) -> Result<(TcpStream, Params, Vec<Tlsa>), Failure> {
-    let Demand { tls, records } = demand(shared, call).await?;
+async fn begin(shared: &Shared, call: &Call) -> Result<(TcpStream, Params, Terms), Failure> {
+    let Demand { tls, records } = by_dane(shared, call).await?;
+    // RFC 8461 section 2: where TLSA records prove the host, no policy has a say.
+    let ruling = if records.is_empty() {
+        by_policy(shared, call).await?
+    } else {
+        Ruling::Free
+    };
     let (stream, source) = connect(shared, call).await?;
     let params = Params {
-        tls,
+        tls: ruling.tls(tls),
         ..params(shared, call, source)?
     };
-    Ok((stream, params, records))
+    Ok((stream, params, Terms { records, ruling }))
 }
 
 /// What the connection must be, by the relay's options and what the DNS says of the host.
-async fn demand(shared: &Shared, call: &Call) -> Result<Demand, Failure> {
+async fn by_dane(shared: &Shared, call: &Call) -> Result<Demand, Failure> {
     if !dane::applies(&call.relay) {
         let (tls, records) = (call.relay.tls(), Vec::new());
         return Ok(Demand { tls, records });
@@ -113,6 +132,19 @@ async fn demand(shared: &Shared, call: &Call) -> Result<Demand, Failure> {
     let found = timeout(wait, asked).await;
     let found = found.unwrap_or_else(|_| dane::Found::Failed("the DNS does not answer".into()));
     dane::demand(&call.relay, &call.host, found)
+}
+
+/// What the policy of the domain asks of the connection.
+async fn by_policy(shared: &Shared, call: &Call) -> Result<Ruling, Failure> {
+    if !sts::applies(&call.relay) {
+        return Ok(Ruling::Free);
+    }
+    let found = shared.policies.find(shared, &call.domain).await;
+    let ruling = sts::rule(&call.relay, &call.domain, &ascii(&call.host), &found)?;
+    if ruling == Ruling::Enforced {
+        tracing::info!("{:016x} mta mta-sts mode=enforce", call.session.0);
+    }
+    Ok(ruling)
 }
 
 fn params(shared: &Shared, call: &Call, source: Option<IpAddr>) -> Result<Params, Failure> {
@@ -215,6 +247,12 @@ struct Talk<'a> {
     stream: Option<Stream>,
     /// TLSA records that the host's certificate must match, if there are any.
     records: Vec<Tlsa>,
+    /// What the policy of the domain asks for.
+    ruling: Ruling,
+    /// Whether authorities must vouch for the host.
+    verify: bool,
+    /// What its certificate proves, once there is TLS.
+    proof: Option<Proof>,
     /// Gone once the engine is.
     orders: Option<mpsc::Receiver<Order>>,
     reading: BytesMut,
@@ -317,6 +355,7 @@ impl Talk<'_> {
                 self.hand_over(event);
             }
             Action::Ready => {
+                self.try_out();
                 self.shared.engine.tell(EngineEvent::Ready(session)).await;
             }
             Action::Troubled(failure) => {
@@ -369,6 +408,7 @@ impl Talk<'_> {
             host: &call.host,
             domain: &call.domain,
             records: &self.records,
+            verify: self.verify,
         };
         let shaken = clients.handshake(stream, peer, &call.relay, files);
         let secured = match self.machine.deadline() {
@@ -389,7 +429,12 @@ impl Talk<'_> {
             ciphers,
             proof,
         } = secured;
-        let (session, result) = (self.call.session, proof.word());
+        let session = self.call.session;
+        let result = match (proof, self.ruling) {
+            (Proof::Valid, Ruling::Enforced) => "mta-sts",
+            _ => proof.word(),
+        };
+        self.proof = Some(proof);
         tracing::info!("{:016x} mta tls ciphers={ciphers}", session.0);
         tracing::info!("{:016x} mta cert-check result=\"{result}\"", session.0);
         self.stream = Some(Either::Right(stream));
@@ -397,6 +442,19 @@ impl Talk<'_> {
         let event = EngineEvent::Secured { session, tls };
         self.shared.engine.tell(event).await;
         Event::Secured
+    }
+
+    /// Tells once what the policy would have said that is tried out.
+    fn try_out(&mut self) {
+        let ruling = std::mem::replace(&mut self.ruling, Ruling::Free);
+        let proven = self.proof.is_some_and(|proof| proof != Proof::Unverified);
+        if let Some(fault) = ruling.fault(self.proof.is_some(), proven) {
+            tracing::warn!(
+                "{:016x} mta mta-sts mode=testing host={} would-fail=\"{fault}\"",
+                self.call.session.0,
+                crate::log::Shown(&self.call.host)
+            );
+        }
     }
 
     fn unsecured(&self, why: String) -> Event {

@@ -21,6 +21,7 @@ use crate::resolver::Resolver;
 use crate::session::Listening;
 use crate::settle::Settler;
 use crate::store::Opening;
+use crate::sts::Policies;
 use crate::tls::Loaded;
 use crate::tls::client::Clients;
 use crate::users::Users;
@@ -74,6 +75,8 @@ pub struct Shared {
     pub resolver: Resolver,
     /// Asks the DNS for what must be proven.
     pub dnssec: Dnssec,
+    /// Policies of domains.
+    pub policies: Policies,
     /// Runs programs with the rights they need.
     pub helper: Helper,
     /// Knows the system's users.
@@ -308,6 +311,8 @@ pub struct Setup {
     pub spool: PathBuf,
     /// Port of mail exchangers.
     pub mx_port: u16,
+    /// Port of the servers of MTA-STS policies.
+    pub mta_sts_port: u16,
     /// Who may do what over the control socket.
     pub access: Access,
     /// The configuration's file.
@@ -373,6 +378,7 @@ impl Daemon {
             .map_err(|error| StoreError::Io(format!("queue.inflight: {error}")))?;
         let offline = Offline::open(&setup.spool)
             .map_err(|error| StoreError::Io(format!("offline directory: {error}")))?;
+        let policies = Policies::open(&setup.spool, setup.mta_sts_port, &limits.sts);
         let shared = Arc::new(Shared {
             config: ArcSwap::from_pointee(setup.config),
             tls: ArcSwap::from_pointee(setup.tls),
@@ -385,6 +391,7 @@ impl Daemon {
             ids,
             resolver: setup.resolver,
             dnssec: setup.dnssec,
+            policies,
             helper,
             users: Users::default(),
             turns: AtomicU64::new(0),

@@ -123,6 +123,7 @@ pub fn run(mut options: Options) -> Result<(), Failed> {
         log,
         spool,
         mx_port: options.mx_port,
+        mta_sts_port: options.mta_sts_port,
         access: Access {
             owner: rights.owner,
             operators,

@@ -31,6 +31,7 @@ pub mod privileges;
 pub mod profile;
 pub mod resolver;
 pub mod store;
+pub mod sts;
 pub mod tls;
 pub mod users;
 

@@ -81,6 +81,16 @@ pub struct Options {
     )]
     pub mx_port: u16,
 
+    /// Port of the servers of MTA-STS policies, for test networks
+    #[arg(
+        long,
+        value_name = "port",
+        env = "REDSPOOL_MTA_STS_PORT",
+        default_value_t = 443,
+        hide = true
+    )]
+    pub mta_sts_port: u16,
+
     /// Try it out: a private mail server with its own queue and mailboxes under a directory, on a
     /// loopback port, with hints what to type next [default directory: ./redspool-local]
     #[arg(long, value_name = "dir", num_args = 0..=1, default_missing_value = "redspool-local",

@@ -9,7 +9,7 @@ use crate::log::{Brief, Shown};
 use hickory_resolver::config::{ConnectionConfig, NameServerConfig, ResolverConfig};
 use hickory_resolver::net::NetError;
 use hickory_resolver::net::runtime::TokioRuntimeProvider;
-use hickory_resolver::proto::rr::RData;
+use hickory_resolver::proto::rr::{Name, RData};
 use hickory_resolver::{ResolverBuilder, TokioResolver};
 use redspool_core::engine::{Exchange, Lookup, Resolution, Unresolved};
 use redspool_core::queue::Failure;
@@ -90,6 +90,21 @@ impl Resolver {
             .unwrap_or_else(|| "<unknown>".into());
         tracing::trace!(target: "trace::lookup", "{client} as address in the DNS -> {name}");
         name
+    }
+
+    /// The TXT records of `name`, each in one piece, or why it cannot be told whether there are any.
+    pub async fn texts(&self, name: &str) -> Result<Vec<String>, String> {
+        let answer = match self.dns.txt_lookup(absolute(name)).await {
+            Ok(answer) => answer,
+            Err(error) if error.is_no_records_found() => return Ok(Vec::new()),
+            Err(error) => return Err(format!("TXT lookup: {error}")),
+        };
+        let text = |data: &RData| match data {
+            RData::TXT(txt) => Some(String::from_utf8_lossy(&txt.txt_data.concat()).into_owned()),
+            _ => None,
+        };
+        let records = answer.answers().iter().take(self.most);
+        Ok(records.filter_map(|record| text(&record.data)).collect())
     }
 
     async fn exchangers(&self, domain: &str) -> Result<Resolution, Unresolved> {
@@ -218,6 +233,15 @@ fn life(valid_until: Instant) -> Duration {
 /// With its final dot, so that no search domain is tried.
 pub(crate) fn absolute(name: &str) -> String {
     format!("{}.", name.trim_end_matches('.'))
+}
+
+/// A name as the DNS has it, in lower case; as it is if it is none.
+pub(crate) fn ascii(name: &str) -> String {
+    let lower = trimmed(name);
+    if lower.is_ascii() {
+        return lower;
+    }
+    Name::from_utf8(&lower).map_or(lower, |name| trimmed(&name.to_ascii()))
 }
 
 fn trimmed(name: &str) -> String {

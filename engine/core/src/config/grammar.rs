@@ -166,6 +166,7 @@ pub(super) enum RelayOption {
     Ciphers(Span, Word),
     Protocols(Span, Word),
     Dane(Span, Word),
+    MtaSts(Span, Word),
     Unserved(Unserved),
 }
 
@@ -604,6 +605,9 @@ fn relay_security<'t, I: Tokens<'t>>() -> Grammar<'t, I, RelayOption> {
         word("dane")
             .then(text("none, opportunistic or required"))
             .map(|(span, rule)| RelayOption::Dane(span, rule)),
+        word("mta-sts")
+            .then(text("none, opportunistic or required"))
+            .map(|(span, rule)| RelayOption::MtaSts(span, rule)),
     ))
     .boxed()
 }

@@ -135,7 +135,7 @@ mod tests {
         assert_eq!(
             error.to_string(),
             "incompatible smtpctl and smtpd: the other side speaks version 9 \
-             of the control protocol, this one version 4"
+             of the control protocol, this one version 5"
         );
         // It is refused as soon as it shows, whatever its messages look like.
         assert!(decode::<Request>(&frame[..HEADER], LIMIT).is_err());

@@ -102,6 +102,8 @@ pub struct SecurityRow {
     pub protocols: String,
     /// The option `dane` without that word, or empty for `opportunistic`.
     pub dane: String,
+    /// The same of `mta-sts`.
+    pub mta_sts: String,
 }
 
 impl From<&Security> for SecurityRow {
@@ -114,6 +116,7 @@ impl From<&Security> for SecurityRow {
             ciphers: security.ciphers.clone().into(),
             protocols: security.protocols.clone().into(),
             dane: security.dane.word().into(),
+            mta_sts: security.mta_sts.word().into(),
         }
     }
 }
@@ -129,6 +132,7 @@ impl SecurityRow {
             &self.ciphers,
             &self.protocols,
             &self.dane,
+            &self.mta_sts,
         ];
         texts
             .iter()

@@ -9,7 +9,7 @@
 //! Fails: with the name of the first field that makes no sense.
 
 use super::{Agent, Bounce, Delivery, Dsn, Envelope, Flags, Mda, Method, Notify, Relay};
-use super::{DaneRule, RelayHost, Ret, Scheme, Security, TlsRule};
+use super::{RelayHost, Ret, Scheme, Security, Stance, TlsRule};
 use crate::addr::{Address, Source};
 use crate::id::EnvelopeId;
 use crate::reply::{Class, Status};
@@ -328,6 +328,7 @@ fn relay_options(relay: &Relay) -> impl Iterator<Item = (u8, &str)> {
         ciphers,
         protocols,
         dane,
+        mta_sts,
     } = &relay.security;
     let options = [
         (1, &*relay.src),
@@ -341,6 +342,7 @@ fn relay_options(relay: &Relay) -> impl Iterator<Item = (u8, &str)> {
         (9, ciphers),
         (10, protocols),
         (11, dane.word()),
+        (12, mta_sts.word()),
     ];
     options.into_iter().filter(|(_, text)| !text.is_empty())
 }
@@ -445,7 +447,8 @@ fn relay_option(relay: &mut Relay, number: u8, text: &str) -> Option<()> {
         8 => security.ca = text.into(),
         9 => security.ciphers = text.into(),
         10 => security.protocols = text.into(),
-        11 => security.dane = DaneRule::named(text)?,
+        11 => security.dane = Stance::named(text)?,
+        12 => security.mta_sts = Stance::named(text)?,
         _ => return None,
     }
     Some(())
@@ -695,7 +698,8 @@ mod tests {
                     ca: "private".into(),
                     ciphers: "HIGH".into(),
                     protocols: "tlsv1.3".into(),
-                    dane: DaneRule::Opportunistic,
+                    dane: Stance::Opportunistic,
+                    mta_sts: Stance::Never,
                 },
                 ..Relay::to(Some(RelayHost {
                     scheme: Scheme::SmtpTls,
@@ -707,7 +711,8 @@ mod tests {
             Delivery::Mta(Relay {
                 security: Security {
                     tls: TlsRule::Verified,
-                    dane: DaneRule::Required,
+                    dane: Stance::Required,
+                    mta_sts: Stance::Required,
                     ..Security::default()
                 },
                 ..Relay::to(None)

@@ -13,7 +13,7 @@ use super::{Loaded, provider};
 use parking_lot::Mutex;
 use redspool_core::config::Config;
 use redspool_core::dane::Tlsa;
-use redspool_core::envelope::{DaneRule, Relay, Security, TlsRule};
+use redspool_core::envelope::{Relay, Security, Stance, TlsRule};
 use redspool_core::tls::{Protocols, Suites};
 use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
@@ -26,6 +26,7 @@ use std::sync::Arc;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
+use ureq::tls::RootCerts;
 
 /// Configurations kept at a time; each is one combination of options of an action.
 const KEPT: usize = 64;
@@ -46,6 +47,8 @@ pub struct Clients {
     provider: Arc<CryptoProvider>,
     /// The system's authorities.
     native: Arc<RootCertStore>,
+    /// The same as they were read.
+    authorities: Vec<CertificateDer<'static>>,
     made: Mutex<BTreeMap<Key, Client>>,
 }
 
@@ -88,6 +91,8 @@ pub(crate) struct Peer<'p> {
     pub domain: &'p str,
     /// Its usable TLSA records; if there is none, authorities count.
     pub records: &'p [Tlsa],
+    /// Whether authorities must vouch for it.
+    pub verify: bool,
 }
 
 impl Clients {
@@ -98,15 +103,23 @@ impl Clients {
             tracing::warn!("tls authorities of the system: {error}");
         }
         let mut native = RootCertStore::empty();
-        let (_, unusable) = native.add_parsable_certificates(found.certs);
+        let (_, unusable) = native.add_parsable_certificates(found.certs.iter().cloned());
         if unusable > 0 {
             tracing::debug!("tls authorities of the system: {unusable} cannot be used");
         }
         Self {
             provider: provider(),
             native: Arc::new(native),
+            authorities: found.certs,
             made: Mutex::default(),
         }
+    }
+
+    /// The system's authorities, for HTTPS.
+    pub(crate) fn authorities(&self) -> RootCerts {
+        let read = self.authorities.iter();
+        read.map(|read| ureq::tls::Certificate::from_der(read).to_owned())
+            .into()
     }
 
     /// Shakes hands with a host, as the relay's options say.
@@ -132,7 +145,7 @@ impl Clients {
                 verifier: None,
             }
         } else {
-            self.client(relay, files)?
+            self.client(relay, peer.verify, files)?
         };
         let connector = TlsConnector::from(Arc::clone(&client.config));
         let stream = connector.connect(name.clone(), stream).await;
@@ -160,14 +173,20 @@ impl Clients {
     }
 
     /// The client for a relay, made if it is not there.
-    fn client(&self, relay: &Relay, files: (&Config, &Loaded)) -> Result<Client, String> {
+    fn client(
+        &self,
+        relay: &Relay,
+        verify: bool,
+        files: (&Config, &Loaded),
+    ) -> Result<Client, String> {
         let security = Security {
             tls: TlsRule::Scheme,
-            dane: DaneRule::default(),
+            dane: Stance::default(),
+            mta_sts: Stance::default(),
             auth: Box::default(),
             ..relay.security.clone()
         };
-        let key = (relay.tls().verifies(), security);
+        let key = (verify, security);
         if let Some(client) = self.made.lock().get(&key) {
             return Ok(client.clone());
         }

@@ -8,7 +8,7 @@ use crate::config::grammar::{RelayOption, Word};
 use crate::config::source::Span;
 use crate::config::table::Service;
 use crate::config::{NextHop, TableId};
-use crate::envelope::{DaneRule, RelayHost, Security, TlsRule};
+use crate::envelope::{RelayHost, Security, Stance, TlsRule};
 use crate::tls::{Protocols, Suites};
 
 /// The options while they are gathered, each with its place.
@@ -20,7 +20,8 @@ pub(super) struct Draft {
     ca: Option<(Span, Word)>,
     ciphers: Option<(Span, Word)>,
     protocols: Option<(Span, Word)>,
-    dane: Option<(Span, DaneRule)>,
+    dane: Option<(Span, Stance)>,
+    mta_sts: Option<(Span, Stance)>,
 }
 
 impl Builder<'_> {
@@ -56,8 +57,12 @@ impl Builder<'_> {
                 self.once(&mut draft.protocols, "protocols", span, list);
             }
             RelayOption::Dane(span, word) => {
-                let rule = self.dane_rule(&word);
-                self.once(&mut draft.dane, "dane", span, rule);
+                let stance = self.stance("dane", &word);
+                self.once(&mut draft.dane, "dane", span, stance);
+            }
+            RelayOption::MtaSts(span, word) => {
+                let stance = self.stance("mta-sts", &word);
+                self.once(&mut draft.mta_sts, "mta-sts", span, stance);
             }
             _ => {}
         }
@@ -76,16 +81,22 @@ impl Builder<'_> {
         if let Some((span, _)) = draft.tls {
             self.check_rule(span, &hosts);
         }
-        if let (Some((span, rule)), Some(host)) = (draft.dane, host)
-            && rule != DaneRule::Never
-        {
-            let mark = self.report.mark(host, "the other one");
-            let message = "`dane` and `host` exclude each other";
-            let fault = self.report.error(span, message, "");
-            fault.related(mark).help(
-                "DANE is for exchangers found by MX: remove `dane`, or have the host's \
-                 certificate verified with smtp+tls:// and `ca`",
-            );
+        let by_mx = [
+            (draft.dane, "dane", "DANE"),
+            (draft.mta_sts, "mta-sts", "MTA-STS"),
+        ];
+        for (option, word, what) in by_mx {
+            if let (Some((span, stance)), Some(host)) = (option, host)
+                && stance != Stance::Never
+            {
+                let mark = self.report.mark(host, "the other one");
+                let message = format!("`{word}` and `host` exclude each other");
+                let fault = self.report.error(span, message, "");
+                fault.related(mark).help(format!(
+                    "{what} is for exchangers found by MX: remove `{word}`, or have the host's \
+                     certificate verified with smtp+tls:// and `ca`"
+                ));
+            }
         }
         let word = |slot: &Option<(Span, Word)>| slot.as_ref().map(|(_, word)| word.clone());
         self.suites(
@@ -105,20 +116,21 @@ impl Builder<'_> {
             ca: lower(draft.ca),
             ciphers: text(draft.ciphers),
             protocols: text(draft.protocols),
-            dane: draft.dane.map(|(_, rule)| rule).unwrap_or_default(),
+            dane: draft.dane.map(|(_, stance)| stance).unwrap_or_default(),
+            mta_sts: draft.mta_sts.map(|(_, stance)| stance).unwrap_or_default(),
         })
     }
 
-    fn dane_rule(&mut self, word: &Word) -> DaneRule {
+    fn stance(&mut self, option: &str, word: &Word) -> Stance {
         match &*word.text {
-            "none" => DaneRule::Never,
-            "opportunistic" => DaneRule::Opportunistic,
-            "required" => DaneRule::Required,
+            "none" => Stance::Never,
+            "opportunistic" => Stance::Opportunistic,
+            "required" => Stance::Required,
             other => {
-                let message = format!("`{}` is not a rule of dane", other.escape_debug());
+                let message = format!("`{}` is not a rule of {option}", other.escape_debug());
                 let fault = self.report.error(word.span, message, "");
                 fault.help("write none, opportunistic or required");
-                DaneRule::default()
+                Stance::default()
             }
         }
     }

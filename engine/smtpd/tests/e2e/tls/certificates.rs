@@ -48,6 +48,11 @@ impl Authority {
         }
     }
 
+    /// The file with its certificate.
+    pub(super) fn path(&self) -> PathBuf {
+        self.directory.path().join("ca.pem")
+    }
+
     /// A certificate for a name or address.
     pub(super) fn vouch(&self, name: &str) -> Pair {
         self.sign(&CertificateParams::new(vec![name.to_owned()]).unwrap())
@@ -69,8 +74,7 @@ impl Authority {
 
     /// The line of smtpd.conf that names the authority `private`.
     pub(super) fn line(&self) -> String {
-        let path = self.directory.path().join("ca.pem");
-        format!("ca private cert \"{}\"\n", path.display())
+        format!("ca private cert \"{}\"\n", self.path().display())
     }
 
     /// Writes a pair into files; gives the line of smtpd.conf that names them.

@@ -25,28 +25,28 @@ use tokio::net::UdpSocket;
 use tokio::runtime::Runtime;
 
 /// A DNS server that signs what it says of `test.`, where `far.test` has the exchanger `mx.test`.
-struct Dns {
-    address: SocketAddr,
+pub(super) struct Dns {
+    pub address: SocketAddr,
     /// The zone's key, as a line of a file.
-    anchor: String,
+    pub anchor: String,
     _server: Server<Catalog>,
     _runtime: Runtime,
 }
 
 /// How the exchanger's TLSA records come to be.
-enum Publish {
+pub(super) enum Publish {
     /// Signed.
     Signed(Vec<TLSA>),
     /// Put in after all was signed, as a forger would.
     Forged(TLSA),
 }
 
-fn name(text: &str) -> Name {
+pub(super) fn name(text: &str) -> Name {
     Name::from_str(text).unwrap()
 }
 
-/// The zone, and the line that makes its key trusted.
-fn zone(port: u16, publish: Publish) -> (InMemoryZoneHandler, String) {
+/// The zone with more records, and the line that makes its key trusted.
+fn zone(port: u16, publish: Publish, more: &[(&str, RData)]) -> (InMemoryZoneHandler, String) {
     let (origin, ns) = (name("test."), name("ns.test."));
     let mut zone = InMemoryZoneHandler::empty(
         origin.clone(),
@@ -68,6 +68,9 @@ fn zone(port: u16, publish: Publish) -> (InMemoryZoneHandler, String) {
         RData::MX(MX::new(10, name("mx.test."))),
     );
     put(&mut zone, "mx.test.", here());
+    for (owner, data) in more {
+        put(&mut zone, owner, data.clone());
+    }
     let owner = format!("_{port}._tcp.mx.test.");
     let (signed, forged) = match publish {
         Publish::Signed(records) => (records, None),
@@ -92,13 +95,13 @@ fn zone(port: u16, publish: Publish) -> (InMemoryZoneHandler, String) {
 }
 
 impl Dns {
-    fn start(port: u16, publish: Publish) -> Self {
+    pub(super) fn start(port: u16, publish: Publish, more: &[(&str, RData)]) -> Self {
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(1)
             .enable_all()
             .build()
             .unwrap();
-        let (zone, anchor) = zone(port, publish);
+        let (zone, anchor) = zone(port, publish, more);
         let mut catalog = Catalog::new();
         catalog.upsert(LowerName::new(&name("test.")), vec![Arc::new(zone)]);
         let (server, address) = runtime.block_on(async {
@@ -118,14 +121,14 @@ impl Dns {
 }
 
 /// A record with the SHA-256 of a public key.
-fn record(usage: CertUsage, key: &[u8]) -> TLSA {
+pub(super) fn record(usage: CertUsage, key: &[u8]) -> TLSA {
     let digest = digest(&SHA256, key).as_ref().to_vec();
     TLSA::new(usage, Selector::Spki, Matching::Sha256, digest)
 }
 
 /// A daemon that relays by MX with these options, and has a message for `far.test`.
 fn sent(peer: &Peer, publish: Publish, options: &str) -> (Dns, Rig, Daemon) {
-    let dns = Dns::start(peer.port(), publish);
+    let dns = Dns::start(peer.port(), publish, &[]);
     let rig = Rig::new(&super::configuration("", options));
     let anchors = rig.path().join("anchors");
     std::fs::write(&anchors, &dns.anchor).unwrap();
@@ -143,7 +146,7 @@ fn sent(peer: &Peer, publish: Publish, options: &str) -> (Dns, Rig, Daemon) {
     (dns, rig, daemon)
 }
 
-fn secured(authority: &Authority, pair: &Pair) -> Peer {
+pub(super) fn secured(authority: &Authority, pair: &Pair) -> Peer {
     Peer::start(Manners::starttls(authority.server(pair, &[&TLS13, &TLS12])))
 }
 

@@ -3,6 +3,7 @@
 mod certificates;
 mod dane;
 mod peer;
+mod sts;
 
 use super::setup::{field, fields, queued};
 use certificates::{Authority, Pair};
