@@ -193,6 +193,7 @@ fn envelope(id: EnvelopeId) -> Envelope {
         dsn: Dsn::default(),
         status: None,
         errorline: "".into(),
+        remote: "".into(),
     }
 }
 

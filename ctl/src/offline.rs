@@ -267,6 +267,7 @@ mod tests {
             dsn: Dsn::default(),
             status: None,
             errorline: "".into(),
+            remote: "".into(),
         }
     }
 

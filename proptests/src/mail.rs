@@ -59,6 +59,7 @@ pub fn envelope(message: MessageId, low: u32) -> Envelope {
         dsn: Dsn::default(),
         status: None,
         errorline: "".into(),
+        remote: "".into(),
     }
 }
 
@@ -125,13 +126,14 @@ pub fn any_envelope() -> impl Strategy<Value = Envelope> {
     let names = (text(), text(), text(), text(), text(), text());
     let addresses = (any_address(), any_address(), any_address(), any_source());
     let times = (date(), date(), date(), duration(), any::<u16>());
-    let rest = (any_flags(), any_dsn(), option::of(any_status()), text());
+    let status = option::of(any_status());
+    let rest = (any_flags(), any_dsn(), status, text(), text());
     (id, any_delivery(), names, addresses, times, rest).prop_map(
         |(id, delivery, names, addresses, times, rest)| {
             let (action, tag, smtpname, helo, hostname, username) = names;
             let (sender, rcpt, dest, source) = addresses;
             let (ctime, last_try, last_bounce, ttl, retry) = times;
-            let (flags, dsn, status, errorline) = rest;
+            let (flags, dsn, status, errorline, remote) = rest;
             Envelope {
                 id,
                 action,
@@ -154,6 +156,7 @@ pub fn any_envelope() -> impl Strategy<Value = Envelope> {
                 dsn,
                 status,
                 errorline,
+                remote,
             }
         },
     )

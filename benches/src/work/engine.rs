@@ -72,6 +72,7 @@ fn envelope(id: EnvelopeId, dest: &str) -> io::Result<Envelope> {
         dsn: Dsn::default(),
         status: None,
         errorline: "".into(),
+        remote: "".into(),
     })
 }
 

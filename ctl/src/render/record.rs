@@ -75,6 +75,7 @@ fn origin(envelope: &EnvelopeRecord, lines: &mut Lines) {
     lines.text("hostname", &envelope.hostname);
     lines.text_if_set("username", &envelope.username);
     lines.text_if_set("errorline", &envelope.errorline);
+    lines.text_if_set("remote", &envelope.remote);
     lines.text("sockaddr", &envelope.sockaddr);
     lines.text("sender", or_null(&envelope.sender));
     lines.text("rcpt", or_null(&envelope.rcpt));

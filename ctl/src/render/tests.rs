@@ -412,6 +412,7 @@ fn envelope(delivery: DeliveryRecord, agent: Agent) -> EnvelopeRecord {
         dsn_orcpt: String::new(),
         status: None,
         errorline: String::new(),
+        remote: String::new(),
     }
 }
 
@@ -453,6 +454,7 @@ fn envelopes_have_their_keys_in_the_order_of_the_reference() {
             detail: 7,
         }),
         errorline: "451 try\\later \u{1}".into(),
+        remote: "mx.example.net".into(),
         ..envelope(relay, Agent::Mta)
     };
     check(
@@ -468,6 +470,7 @@ fn envelopes_have_their_keys_in_the_order_of_the_reference() {
             hostname: <unknown>
             username: submit
             errorline: 451 try\\later \^A
+            remote: mx.example.net
             sockaddr: [::1]
             sender: sender@example.org
             rcpt: x@dead.example

@@ -94,6 +94,8 @@ pub(super) struct Line {
     dsn_orcpt: String,
     status: Option<Code>,
     errorline: String,
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    remote: String,
     delivery: Way,
 }
 
@@ -255,6 +257,7 @@ impl Line {
                 detail: status.detail,
             }),
             errorline: envelope.errorline.to_string(),
+            remote: envelope.remote.to_string(),
             delivery: Way::new(&envelope.delivery),
         }
     }
@@ -350,6 +353,7 @@ impl Line {
                 }
             },
             errorline: self.errorline.into(),
+            remote: self.remote.into(),
         })
     }
 }

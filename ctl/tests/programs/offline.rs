@@ -39,6 +39,7 @@ fn submission(message: &str, recipients: u32) -> Transition {
         dsn: Dsn::default(),
         status: None,
         errorline: "".into(),
+        remote: "".into(),
     };
     Transition::Submit(Submission {
         message: Message {

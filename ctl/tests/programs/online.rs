@@ -170,6 +170,7 @@ fn show_envelope_and_message_print_what_is_stored() {
             dsn_orcpt: String::new(),
             status: None,
             errorline: "\u{1b}[31mred".into(),
+            remote: String::new(),
         }))],
         Request::ShowMessage(_) => vec![
             Reply::Piece(b"Subject: x\r".to_vec()),

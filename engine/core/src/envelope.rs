@@ -62,6 +62,9 @@ pub struct Envelope {
     pub status: Option<Status>,
     /// Text of the last failed attempt, as received; at most [`Envelope::ERRORLINE_MAX`] octets.
     pub errorline: Box<str>,
+    /// Name or address of the host of that attempt, in bounce envelopes; empty if it came to no
+    /// connection.
+    pub remote: Box<str>,
 }
 
 /// Who delivers an envelope, and how.

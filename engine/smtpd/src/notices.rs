@@ -138,6 +138,7 @@ async fn submission(
         dsn: Dsn::default(),
         status: None,
         errorline: "".into(),
+        remote: "".into(),
     };
     let envelopes = recipients.into_iter().map(envelope).collect();
     Ok(Submission {

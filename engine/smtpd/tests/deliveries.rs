@@ -144,6 +144,7 @@ fn envelope(method: Method) -> Envelope {
         dsn: Dsn::default(),
         status: None,
         errorline: "".into(),
+        remote: "".into(),
     }
 }
 

@@ -3,7 +3,7 @@
 //! All of it is ASCII, because the type forbids an encoding; what is not is shown as `\xNN`, or
 //! as RFC 6533 wants it in addresses.
 
-use super::{Report, date, kind_of, word};
+use super::{Report, date, host_name, kind_of, word};
 use crate::addr::Address;
 use crate::envelope::{Bounce, Envelope};
 use crate::reply::{Class, Status};
@@ -47,11 +47,13 @@ fn recipient(report: &Report<'_>, kind: Bounce, envelope: &Envelope, out: &mut S
     let status = status(kind, envelope.status);
     field("Status", &status.to_string(), out);
     if !envelope.errorline.is_empty() {
-        let kind = if is_reply(&envelope.errorline) {
-            "smtp"
-        } else {
-            "x-local"
-        };
+        let reply = is_reply(&envelope.errorline);
+        // RFC 3464 section 2.3.5: only if it was that host's word.
+        if reply && !envelope.remote.is_empty() {
+            let remote = format!("dns; {}", host_name(&envelope.remote));
+            field("Remote-MTA", &remote, out);
+        }
+        let kind = if reply { "smtp" } else { "x-local" };
         let diagnostic = format!("{kind}; {}", envelope.errorline);
         field("Diagnostic-Code", &diagnostic, out);
     }

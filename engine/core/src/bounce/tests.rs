@@ -47,6 +47,7 @@ fn envelope(low: u64, kind: Bounce, dest: &str, errorline: &str) -> Envelope {
         dsn: Dsn::default(),
         status: None,
         errorline: errorline.into(),
+        remote: "".into(),
     }
 }
 
@@ -158,6 +159,7 @@ fn a_failure_returns_the_headers() {
 fn a_failure_returns_the_message_if_asked_to() {
     let mut failed = envelope(1, Bounce::Failed, "bob@example.net", "550 No such user");
     failed.dsn.ret = Some(Ret::Full);
+    failed.remote = "mx.example.net".into();
     failed.dsn.envid = "job+2042".into();
     failed.dsn.orcpt = "rfc822;b+2Bob@example.net".into();
     failed.last_try = Timestamp::from_secs(1_795_336_400);
@@ -206,6 +208,7 @@ fn a_failure_returns_the_message_if_asked_to() {
         Final-Recipient: rfc822; bob@example.net
         Action: failed
         Status: 5.0.0
+        Remote-MTA: dns; mx.example.net
         Diagnostic-Code: smtp; 550 No such user
         Last-Attempt-Date: Sun, 22 Nov 2026 08:33:20 +0000
 
@@ -228,6 +231,8 @@ fn a_failure_returns_the_message_if_asked_to() {
 #[test]
 fn a_delay_says_how_long() {
     let mut delayed = envelope(1, DELAYED, "bob@example.net", "connection refused");
+    // What we say ourselves is not that host's word.
+    delayed.remote = "mx.example.net".into();
     delayed.status = Some(Status::transient(4, 1));
     delayed.dsn.ret = Some(Ret::Full);
     check(

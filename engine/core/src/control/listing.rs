@@ -125,6 +125,7 @@ mod tests {
             dsn: Dsn::default(),
             status: None,
             errorline: "".into(),
+            remote: "".into(),
         }
     }
 

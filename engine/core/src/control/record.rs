@@ -68,6 +68,8 @@ pub struct EnvelopeRecord {
     pub status: Option<StatusCode>,
     /// Text of the last failure, as received.
     pub errorline: String,
+    /// The host of that attempt, in a report to the sender; or empty.
+    pub remote: String,
 }
 
 /// Parameters of a delivery.
@@ -176,6 +178,7 @@ impl From<&Envelope> for EnvelopeRecord {
             dsn_orcpt: dsn.orcpt.clone().into(),
             status: envelope.status.map(Into::into),
             errorline: envelope.errorline.clone().into(),
+            remote: envelope.remote.clone().into(),
         }
     }
 }

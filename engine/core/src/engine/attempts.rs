@@ -12,6 +12,7 @@ use crate::queue::{Change, Failure, Outcome, Settlement};
 use crate::reply::{Class, Status};
 use crate::scheduler::{HoldKey, Purpose};
 use crate::time::{Now, Timestamp};
+use std::net::IpAddr;
 use std::time::Duration;
 
 impl Engine {
@@ -133,14 +134,18 @@ impl Engine {
             Outcome::Delivered { text, notifies } => {
                 let relayed = matches!(envelope.delivery, Delivery::Mta(_));
                 let kind = Bounce::Delivered { relayed };
-                let ok = Some(Status::success(0, 0));
+                let cause = Cause {
+                    status: Some(Status::success(0, 0)),
+                    text: &text,
+                    via: via.as_ref(),
+                };
                 let tell = !(relayed && notifies);
-                let bounce = tell.then(|| self.notice(now, envelope, kind, ok, &text));
+                let bounce = tell.then(|| self.notice(now, envelope, kind, cause));
                 (Counted::Delivered, Change::Done, bounce.flatten())
             }
             Outcome::TempFail(failure) => {
                 let status = failure.status;
-                let bounce = self.delay_notice(now, envelope, status, &failure.text);
+                let bounce = self.delay_notice(now, envelope, Cause::of(&failure, via.as_ref()));
                 let change = Change::Retry {
                     retry: envelope.retry.saturating_add(1),
                     last_try: inflight.since,
@@ -157,12 +162,13 @@ impl Engine {
                 (Counted::TempFail, change, bounce)
             }
             Outcome::PermFail(failure) => {
-                let bounce = self.failure_notice(now, envelope, failure.status, &failure.text);
+                let cause = Cause::of(&failure, via.as_ref());
+                let bounce = self.failure_notice(now, envelope, cause);
                 (Counted::PermFail, Change::Done, bounce)
             }
             Outcome::Loop => {
-                let status = Some(Status::permanent(4, 6));
-                let bounce = self.failure_notice(now, envelope, status, "Loop detected");
+                let cause = Cause::own(Status::permanent(4, 6), "Loop detected");
+                let bounce = self.failure_notice(now, envelope, cause);
                 (Counted::Loop, Change::Done, bounce)
             }
         };
@@ -176,8 +182,8 @@ impl Engine {
 
     /// An envelope's life is over.
     fn expire(&mut self, now: Now, envelope: Box<Envelope>) {
-        let status = Some(Status::permanent(4, 7));
-        let bounce = self.failure_notice(now, &envelope, status, "Envelope expired");
+        let cause = Cause::own(Status::permanent(4, 7), "Envelope expired");
+        let bounce = self.failure_notice(now, &envelope, cause);
         let settlement = Settlement {
             envelope: envelope.id,
             change: Change::Done,
@@ -189,7 +195,14 @@ impl Engine {
 
     /// A delay has passed that senders are told of.
     fn warn(&mut self, now: Now, envelope: &Envelope) {
-        let bounce = self.delay_notice(now, envelope, envelope.status, &envelope.errorline);
+        let last = self.history.of(envelope.id).next_back();
+        let via = last.and_then(|attempt| attempt.via.clone());
+        let cause = Cause {
+            status: envelope.status,
+            text: &envelope.errorline,
+            via: via.as_ref(),
+        };
+        let bounce = self.delay_notice(now, envelope, cause);
         if bounce.is_none() {
             self.scheduler.warned(now, envelope.id);
             return;
@@ -213,8 +226,7 @@ impl Engine {
         &mut self,
         now: Now,
         envelope: &Envelope,
-        status: Option<Status>,
-        text: &str,
+        cause: Cause<'_>,
     ) -> Option<Box<Envelope>> {
         if verdict(envelope, Bounce::Failed) == Verdict::Double {
             let envelope = Box::new(envelope.clone());
@@ -222,7 +234,7 @@ impl Engine {
                 .push_back(Action::Log(Note::DoubleBounce(envelope)));
             return None;
         }
-        self.notice(now, envelope, Bounce::Failed, status, text)
+        self.notice(now, envelope, Bounce::Failed, cause)
     }
 
     /// A notice about the longest delay that has passed and was not reported.
@@ -230,8 +242,7 @@ impl Engine {
         &mut self,
         now: Now,
         envelope: &Envelope,
-        status: Option<Status>,
-        text: &str,
+        cause: Cause<'_>,
     ) -> Option<Box<Envelope>> {
         let passed = |delay: &&Duration| {
             let at = envelope.ctime.after(**delay);
@@ -239,7 +250,7 @@ impl Engine {
         };
         let delay = *self.delays.iter().filter(passed).max()?;
         let ttl = envelope.ttl;
-        self.notice(now, envelope, Bounce::Delayed { delay, ttl }, status, text)
+        self.notice(now, envelope, Bounce::Delayed { delay, ttl }, cause)
     }
 
     /// A report to the sender, if it is wanted.
@@ -248,8 +259,7 @@ impl Engine {
         now: Now,
         envelope: &Envelope,
         kind: Bounce,
-        status: Option<Status>,
-        text: &str,
+        cause: Cause<'_>,
     ) -> Option<Box<Envelope>> {
         if verdict(envelope, kind) != Verdict::Tell {
             return None;
@@ -265,9 +275,48 @@ impl Engine {
         notice.last_bounce = Timestamp::EPOCH;
         notice.retry = 0;
         notice.flags.suspended = false;
-        notice.status = status;
-        notice.errorline = errorline(text);
+        notice.status = cause.status;
+        notice.errorline = errorline(cause.text);
+        notice.remote = cause.via.map(remote).unwrap_or_default();
         Some(Box::new(notice))
+    }
+}
+
+/// What a notice tells, and of which host.
+#[derive(Clone, Copy)]
+struct Cause<'a> {
+    status: Option<Status>,
+    text: &'a str,
+    via: Option<&'a Via>,
+}
+
+impl<'a> Cause<'a> {
+    fn of(failure: &'a Failure, via: Option<&'a Via>) -> Self {
+        Self {
+            status: failure.status,
+            text: &failure.text,
+            via,
+        }
+    }
+
+    /// In our own words.
+    fn own(status: Status, text: &'a str) -> Self {
+        Self {
+            status: Some(status),
+            text,
+            via: None,
+        }
+    }
+}
+
+/// The host as RFC 3464 section 2.3.5 wants it: its name, or its address as a literal.
+fn remote(via: &Via) -> Box<str> {
+    if !via.name.is_empty() && via.name.parse::<IpAddr>().is_err() {
+        return via.name.clone();
+    }
+    match via.target {
+        IpAddr::V4(address) => format!("[{address}]").into(),
+        IpAddr::V6(address) => format!("[IPv6:{address}]").into(),
     }
 }
 

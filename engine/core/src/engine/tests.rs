@@ -44,5 +44,6 @@ pub(crate) fn envelope(message: u32, low: u32) -> Envelope {
         dsn: Dsn::default(),
         status: None,
         errorline: "".into(),
+        remote: "".into(),
     }
 }

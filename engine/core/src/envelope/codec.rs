@@ -50,7 +50,7 @@ impl Envelope {
         fixed.write(out);
         put_date(out, self.last_try);
         put_source(out, self.source);
-        put_status(out, self.status);
+        put_status(out, self.status, &self.remote);
         for text in [
             &self.action,
             &self.tag,
@@ -79,7 +79,7 @@ impl Envelope {
         let fixed = Fixed::read(&mut input)?;
         let last_try = input.date("last-try")?;
         let source = source(&mut input)?;
-        let status = status(&mut input)?;
+        let (status, remote) = status(&mut input)?;
         let action = input.text("action")?.into();
         let tag = input.text("tag")?.into();
         let smtpname = input.text("smtpname")?.into();
@@ -121,6 +121,7 @@ impl Envelope {
             dsn,
             status,
             errorline,
+            remote,
         })
     }
 }
@@ -249,24 +250,42 @@ fn source(input: &mut Input<'_>) -> Result<Source, DecodeError> {
     }
 }
 
-fn put_status(out: &mut Vec<u8>, status: Option<Status>) {
+/// Marks a status whose host follows; set in the octet of its class. One without a host has none
+/// of this, as in the first layout.
+const REMOTE: u8 = 0x80;
+
+fn put_status(out: &mut Vec<u8>, status: Option<Status>, remote: &str) {
+    let mark = if remote.is_empty() { 0 } else { REMOTE };
     match status {
-        None => out.push(0),
+        None => out.push(mark),
         Some(status) => {
-            out.push(status.class.digit());
+            out.push(mark | status.class.digit());
             out.extend_from_slice(&status.subject.to_le_bytes());
             out.extend_from_slice(&status.detail.to_le_bytes());
         }
     }
+    if mark == REMOTE {
+        put_text(out, remote);
+    }
 }
 
-fn status(input: &mut Input<'_>) -> Result<Option<Status>, DecodeError> {
-    let class = match input.u8("status")? {
-        0 => return Ok(None),
-        digit => Class::from_digit(digit).ok_or(DecodeError("status"))?,
+fn status(input: &mut Input<'_>) -> Result<(Option<Status>, Box<str>), DecodeError> {
+    let octet = input.u8("status")?;
+    let status = match octet & !REMOTE {
+        0 => None,
+        digit => {
+            let class = Class::from_digit(digit).ok_or(DecodeError("status"))?;
+            let subject = input.u16("status")?;
+            Some(Status::new(class, subject, input.u16("status")?))
+        }
     };
-    let subject = input.u16("status")?;
-    Ok(Some(Status::new(class, subject, input.u16("status")?)))
+    if octet & REMOTE == 0 {
+        return Ok((status, Box::default()));
+    }
+    match input.text("remote")? {
+        "" => Err(DecodeError("remote")),
+        remote => Ok((status, remote.into())),
+    }
 }
 
 fn put_dsn(out: &mut Vec<u8>, dsn: &Dsn) {
@@ -645,6 +664,7 @@ mod tests {
             },
             status: Some(Status::transient(7, 1)),
             errorline: "line\nbreak\0".into(),
+            remote: "".into(),
         }
     }
 
@@ -736,8 +756,7 @@ mod tests {
 
     #[test]
     fn every_delivery_comes_back() {
-        for delivery in deliveries() {
-            let envelope = envelope(delivery);
+        for envelope in envelopes() {
             assert_eq!(
                 Envelope::decode(envelope.id, &stored(&envelope)),
                 Ok(envelope)
@@ -745,10 +764,45 @@ mod tests {
         }
     }
 
+    /// Envelopes with every delivery, and with what is stored only where it is set.
+    fn envelopes() -> Vec<Envelope> {
+        let bounce = envelope(Delivery::Bounce(Bounce::Failed));
+        let told = Envelope {
+            remote: "mx.example.net".into(),
+            ..bounce
+        };
+        let silent = Envelope {
+            status: None,
+            ..told.clone()
+        };
+        let deliveries = deliveries().into_iter().map(envelope);
+        deliveries.chain([told, silent]).collect()
+    }
+
+    #[test]
+    fn a_host_is_stored_only_if_there_is_one() {
+        let [told, plain] = ["mx", ""].map(|remote| {
+            let bounce = envelope(Delivery::Bounce(Bounce::Failed));
+            stored(&Envelope {
+                remote: remote.into(),
+                ..bounce
+            })
+        });
+        // What was stored before there was this field is read as it was.
+        let at = plain.iter().zip(&told).position(|(a, b)| a != b).unwrap();
+        assert_eq!((plain[at], told[at]), (4, 4 | REMOTE));
+        assert_eq!(told[at + 5..at + 11], *b"\x02\0\0\0mx");
+        let mut empty = told;
+        empty[at + 5] = 0;
+        empty.drain(at + 9..at + 11);
+        let id = "8d3f01aa00000001".parse().unwrap();
+        let why = Envelope::decode(id, &empty).unwrap_err();
+        assert_eq!(why.to_string(), "not an envelope: remote");
+    }
+
     #[test]
     fn no_part_of_an_envelope_is_an_envelope() {
-        for delivery in deliveries() {
-            let envelope = envelope(delivery);
+        for envelope in envelopes() {
             let mut octets = stored(&envelope);
             for end in 0..octets.len() {
                 assert!(

@@ -118,6 +118,7 @@ pub fn envelope(id: EnvelopeId, file: &[u8], actions: Actions<'_>) -> Result<Env
         dsn: dsn(&fields, actions.limits())?,
         status: status(&fields)?,
         errorline: errorline(&fields),
+        remote: "".into(),
         action: match &delivery {
             Delivery::Mda(mda) if format == Format::Two => mda.method.word().into(),
             Delivery::Mta(_) if format == Format::Two => "relay".into(),

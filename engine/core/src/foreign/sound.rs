@@ -42,6 +42,7 @@ pub fn sound(envelope: &Envelope, limits: &Limits) -> Result<(), Flaw> {
         let why = format!("longer than {} octets", Envelope::ERRORLINE_MAX);
         return Err(Flaw::new("errorline", why));
     }
+    plain("remote", &envelope.remote, NAME_MAX)?;
     let dsn = &envelope.dsn;
     if dsn.envid.len() > limits.envid || !is_xtext(&dsn.envid) {
         return Err(Flaw::new(

@@ -108,6 +108,7 @@ fn all_that_a_file_says_is_kept() {
         },
         status: Some(Status::new(Class::from_digit(4).unwrap(), 4, 7)),
         errorline: "Network error".into(),
+        remote: "".into(),
     };
     assert_eq!(read(&three("username: submit\n")), want);
     let life = |text: &str| read(text).ttl.as_secs();

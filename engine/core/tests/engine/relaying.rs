@@ -388,3 +388,32 @@ fn mail_for_which_we_are_the_best_exchanger_loops() {
     assert_eq!(&*world.diary.bounces[0].errorline, "Loop detected");
     assert_eq!(world.diary.delivered, [relayed]);
 }
+
+#[test]
+fn a_bounce_knows_the_host_of_the_attempt() {
+    let mut world = World::new(1, Limits::default());
+    let list = Ok(vec![(10, address(1))]);
+    world.domains.insert("example.net".into(), list);
+    for last in [1, 2] {
+        world.hosts.insert(address(last), Host::Rejects);
+    }
+    world.send(relay(), "a@example.net");
+    // A smart host without a name is an address literal.
+    world.send(smart_host(address(2)), "b@example.com");
+    // This one comes to no host at all.
+    world.send(relay(), "c@nowhere.example");
+    world.run(Duration::from_mins(5));
+    let bounces = world.diary.bounces.iter();
+    let mut remotes: Vec<_> = bounces
+        .map(|bounce| (bounce.dest.as_str(), &*bounce.remote))
+        .collect();
+    remotes.sort_unstable();
+    assert_eq!(
+        remotes,
+        [
+            ("a@example.net", "mx192.0.2.1"),
+            ("b@example.com", "[192.0.2.2]"),
+            ("c@nowhere.example", ""),
+        ]
+    );
+}

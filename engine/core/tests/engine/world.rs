@@ -226,6 +226,7 @@ impl World {
             dsn: Dsn::default(),
             status: None,
             errorline: "".into(),
+            remote: "".into(),
         }
     }
 

@@ -88,6 +88,7 @@ fn envelopes_say_all_there_is_to_know() {
         },
         status: None,
         errorline: "".into(),
+        remote: "".into(),
     };
     assert_eq!(*first, want);
     let member = Envelope {

@@ -3,7 +3,7 @@
 use super::lmtp::{PYTHON, has_aiosmtpd};
 use super::servers::Server;
 use super::{drained, mailbox};
-use redspool_tools::rig::{Daemon, Dialog, Rig, until};
+use redspool_tools::rig::{Answer, Daemon, Dialog, Rig, Sink, Stage, until};
 use std::io::Write as _;
 use std::process::{Command, Stdio};
 
@@ -45,17 +45,21 @@ fn relaying(server: &Server, second: bool) -> (Rig, Daemon) {
     } else {
         format!("smtp://{}", server.address)
     };
-    let rig = Rig::new(&format!(
+    let rig = Rig::new(&configuration(&url));
+    let daemon = rig.start();
+    (rig, daemon)
+}
+
+fn configuration(url: &str) -> String {
+    format!(
         "bounce warn-interval 1s\n\
-         table users {{ alice = \"@UID@:@GID@:@DIR@\" }}\n\
+         table users {{ alice = \"@UID@:@GID@:@DIR@\", bob = \"@UID@:@GID@:@DIR@\" }}\n\
          listen on 127.0.0.1 port 0\n\
          action \"in\" maildir \"@DIR@/mail/%{{user.username}}\" userbase <users>\n\
          action \"out\" relay host {url}\n\
          match from any for domain \"local.example\" action \"in\"\n\
          match from any for any action \"out\"\n"
-    ));
-    let daemon = rig.start();
-    (rig, daemon)
+    )
 }
 
 fn send(daemon: &Daemon, mail: &str, rcpts: &[&str]) {
@@ -112,6 +116,7 @@ fn a_refusal_is_reported_with_what_was_asked_for() {
                 "Final-Recipient: rfc822; bob@far.example",
                 "Action: failed",
                 "Status: 5.1.1",
+                "Remote-MTA: dns; [127.0.0.1]",
                 "Diagnostic-Code: smtp; 550 5.1.1 no bob here",
                 &format!("original True {}", if body { "True" } else { "False" }),
             ],
@@ -220,10 +225,96 @@ fn delay_is_reported_with_how_long_it_is_tried() {
             "Final-Recipient: rfc822; carol@far.example",
             "Action: delayed",
             "Status: 4.7.1",
+            "Remote-MTA: dns; [127.0.0.1]",
             "Diagnostic-Code: smtp; 451 4.7.1 greylisted",
             "original True False",
         ],
     );
     assert!(facts.contains("\nWill-Retry-Until: "), "{facts}");
     rig.show(&["remove", "all"]);
+}
+
+/// Mail for others goes to a host of ours, whose answer to recipients is this.
+fn refusing(reply: &'static str) -> (Sink, Rig, Daemon) {
+    let sink = Sink::start();
+    sink.answer(Stage::Rcpt, Answer::Reply(reply));
+    let rig = Rig::new(&configuration(&sink.url()));
+    let daemon = rig.start();
+    (sink, rig, daemon)
+}
+
+#[test]
+fn a_notice_names_the_host_whose_word_it_passes_on() {
+    for (reply, action, status) in [
+        ("550 5.1.1 Nobody", "Action: failed", "Status: 5.1.1"),
+        ("451 4.2.0 Later", "Action: delayed", "Status: 4.2.0"),
+    ] {
+        let (_sink, rig, daemon) = refusing(reply);
+        let alice = mailbox(&rig, "alice");
+        send(&daemon, "<alice@local.example>", &["<bob@far.example>"]);
+        let notice = until("it is reported", || {
+            rig.show(&["schedule", "all"]);
+            alice.messages().pop()
+        });
+        let facts = read(&notice);
+        let code = format!("Diagnostic-Code: smtp; {reply}");
+        let remote = "Remote-MTA: dns; [127.0.0.1]";
+        has(&facts, &[action, status, remote, &code]);
+        assert!(facts.contains("\nLast-Attempt-Date: "), "{facts}");
+        rig.show(&["remove", "all"]);
+    }
+}
+
+#[test]
+fn a_notice_in_our_own_words_names_no_host() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    drop(listener);
+    let rig = Rig::new(&configuration(&format!("smtp://{address}")));
+    let daemon = rig.start();
+    let alice = mailbox(&rig, "alice");
+    send(&daemon, "<alice@local.example>", &["<bob@far.example>"]);
+    let notice = until("it is reported", || {
+        rig.show(&["schedule", "all"]);
+        alice.messages().pop()
+    });
+    let facts = read(&notice);
+    assert!(
+        facts.contains("\nDiagnostic-Code: x-local; Network error: "),
+        "{facts}"
+    );
+    assert!(!facts.contains("Remote-MTA"), "{facts}");
+    rig.show(&["remove", "all"]);
+}
+
+#[test]
+fn a_local_delivery_is_reported_to_who_asks_for_it() {
+    let (_sink, rig, daemon) = refusing("250 2.1.5 Ok");
+    let alice = mailbox(&rig, "alice");
+    let bob = mailbox(&rig, "bob");
+    let rcpt = "<bob@local.example> NOTIFY=SUCCESS ORCPT=rfc822;Rob@orig.example";
+    let mail = "<alice@local.example> RET=FULL ENVID=QQ5";
+    send(&daemon, mail, &[rcpt]);
+    send(&daemon, mail, &["<bob@local.example> NOTIFY=FAILURE"]);
+    bob.wait(2);
+    let facts = read(&alice.wait(1)[0]);
+    has(
+        &facts,
+        &[
+            "type multipart/report delivery-status",
+            "null auto-replied []",
+            // RFC 3461 section 6.2: the message is returned with failures alone.
+            "parts text/plain message/delivery-status text/rfc822-headers",
+            "Original-Envelope-Id: QQ5",
+            "Original-Recipient: rfc822;Rob@orig.example",
+            "Final-Recipient: rfc822; bob@local.example",
+            "Action: delivered",
+            "Status: 2.0.0",
+            "original True False",
+        ],
+    );
+    assert!(facts.contains("\nLast-Attempt-Date: "), "{facts}");
+    assert!(!facts.contains("Remote-MTA"), "{facts}");
+    drained(&rig);
+    assert_eq!(alice.messages().len(), 1);
 }

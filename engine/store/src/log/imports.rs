@@ -456,6 +456,7 @@ mod tests {
             dsn: Dsn::default(),
             status: None,
             errorline: "".into(),
+            remote: "".into(),
         };
         Incoming {
             submission: Submission {

@@ -47,6 +47,7 @@ fn envelope(id: EnvelopeId) -> Envelope {
         dsn: Dsn::default(),
         status: None,
         errorline: "".into(),
+        remote: "".into(),
     }
 }
 

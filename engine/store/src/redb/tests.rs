@@ -38,6 +38,7 @@ fn envelope(message: MessageId, low: u32) -> Envelope {
         dsn: Dsn::default(),
         status: None,
         errorline: "".into(),
+        remote: "".into(),
     }
 }
 

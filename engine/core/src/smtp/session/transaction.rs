@@ -119,6 +119,7 @@ impl Transaction {
                     },
                     status: None,
                     errorline: Box::default(),
+                    remote: "".into(),
                 });
             }
         }
