@@ -233,7 +233,7 @@ fn any_time() -> impl Strategy<Value = Timestamp> {
 fn any_block() -> impl Strategy<Value = Step> {
     let source = prop_oneof![
         Just(IpAddr::from([192, 0, 2, 1])),
-        Just(Ipv6Addr::LOCALHOST.into())
+        Just(IpAddr::from(Ipv6Addr::LOCALHOST))
     ];
     let domain = prop_oneof![Just("a.example"), Just("b.example"), Just("*")];
     (source, domain, any::<bool>())

@@ -1100,7 +1100,6 @@ mod mta {
                 ..row()
             },
             place: Place::Agent,
-            relay: Some(Box::new(relay())),
             routes: vec![],
             limits: vec![
                 full(
@@ -1119,7 +1118,27 @@ mod mta {
         check(
             Render::Explanation,
             vec![Reply::Explanation(Box::new(explanation.clone()))],
-            &expect![[r""]],
+            &expect![[r"
+                envelope a5650942d977af13
+                why: its relay cannot open another connection from []: max-conn-per-route 5 of 5 ([] <-> 127.0.0.13), max-conn-per-domain 100 of 100 (slow.example)
+                from: sender@example.org
+                to: y@tmp.example
+                action: out (mta)
+                state: pending, due in 6m38s
+                attempts: 9 failed for now, the last begun 40s ago: 451 later
+                attempt: 3 earlier ones; --json has those that are remembered
+                attempt: 1h ago 127.0.0.2 <-> 127.0.0.13 (mx.ok.example) TLSv1.3:TLS_AES_256_GCM_SHA384:256:unverified: 451 \^[[2J later
+                attempt: 50m ago 127.0.0.2 <-> 127.0.0.13 (mx.ok.example) TLSv1.3:TLS_AES_256_GCM_SHA384:256:unverified: 451 \^[[2J later
+                attempt: 40m ago 127.0.0.2 <-> 127.0.0.13 (mx.ok.example) TLSv1.3:TLS_AES_256_GCM_SHA384:256:unverified: 451 \^[[2J later
+                attempt: 30m ago 127.0.0.2 <-> 127.0.0.13 (mx.ok.example) TLSv1.3:TLS_AES_256_GCM_SHA384:256:unverified: 451 \^[[2J later
+                attempt: 20m ago without a connection: 451 \^[[2J later
+                attempt: 10m ago [] <-> 127.0.0.13 (mx.ok.example) in clear text: 451 \^[[2J later
+                expires: in 3d23h59m13s
+                relay: [relay:slow.example,smtp] refcount=2 ntask=0 nconn=0 lastconn=6s timeout=5s wait=
+                  connector [] refcount=1 nconn=1 lastconn=6s timeout=1s flags=WAIT,LIMIT_HOST
+                limit: max-conn-per-route 5 of 5 ([] <-> 127.0.0.13)
+                limit: max-conn-per-domain 100 of 100 (slow.example)
+            "]],
         );
         let mut renderer = Renderer::new(Render::Explanation, String::new(), NOW, false)
             .with_format(Some(Format::Json));
@@ -1127,7 +1146,8 @@ mod mta {
         let json: serde_json::Value = serde_json::from_slice(&written.out).unwrap();
         let limit = &json["limits"][0];
         assert_eq!(limit["limit"], "max-conn-per-route");
-        assert_eq!((&limit["used"], &limit["most"]), (&5.into(), &5.into()));
+        assert_eq!(limit["used"], 5);
+        assert_eq!(limit["most"], 5);
         assert_eq!(limit["target"], "127.0.0.13");
         assert_eq!(json["limits"][1]["of"], "slow.example");
         let attempts = json["attempts"].as_array().unwrap();

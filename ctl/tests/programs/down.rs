@@ -401,8 +401,10 @@ fn help_explains_every_level() {
         explain <evpid>
             Say on one screen where an envelope is and why it is not moving: whether it
             or its agent is paused, whether it is held, when its next attempt is due,
-            how many failed and of what; and for mail to other hosts the relay with the
-            limit in force, and its routes with their penalties and when they end.
+            and the limits in force with their numbers; how many attempts failed, and
+            of the last ones when each began, which addresses it went between, with
+            which TLS, and what was said; and for mail to other hosts the relay, and
+            its routes with their penalties and when they end.
         undo
         undo last
             Bring back what was removed last: all of one `remove`, or of those within

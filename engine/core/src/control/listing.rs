@@ -82,7 +82,7 @@ mod tests {
     use crate::addr::{Address, Source};
     use crate::envelope::{Delivery, Dsn, Flags, Relay};
     use crate::id::{Epoch, MessageId};
-    use crate::queue::{CorruptMessage, Message, Paused, Scheduled, TrashState};
+    use crate::queue::{Blocks, CorruptMessage, Message, Paused, Scheduled, TrashState};
     use crate::time::Timestamp;
     use bytes::Bytes;
     use std::num::NonZeroU32;
@@ -172,6 +172,9 @@ mod tests {
         }
         fn paused(&self) -> Result<Paused, StoreError> {
             Ok(Paused::default())
+        }
+        fn blocks(&self) -> Result<Blocks, StoreError> {
+            Ok(Blocks::new())
         }
         fn corrupt(&self) -> Result<Vec<CorruptMessage>, StoreError> {
             Ok(Vec::new())
