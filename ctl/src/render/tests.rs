@@ -1290,8 +1290,8 @@ mod mta {
         }
         expect![[r#"
             id,domain,port,scheme,mx,backup,sourcetable,helotable,heloname,auth,pki,ca,tls,ciphers,protocols,dane,mta-sts,refcount,ntask,nconn,lastconn,until,wait,connectors
-            1,slow.example,,smtp,false,,,,,,,,,,,,2,1,1,1795335394,1795335405,connector,"[{""source"":null,""nconn"":1,""lastconn"":1795335394,""until"":1795335401,""flags"":[""WAIT"",""LIMIT_HOST""]}]"
-            2,127.0.0.20,2526,smtp,true,mx2.example.org,srcs,names,x.example.org,secrets:lbl,mx.example.org,private,tls no-verify,HIGH,tlsv1.3,required,2,50,0,,,MX connector ONHOLD,"[{""source"":""127.0.0.1"",""nconn"":0,""lastconn"":1795335263,""until"":null,""flags"":[""ERROR_ROUTE_NET""]},{""source"":""::1"",""nconn"":0,""lastconn"":null,""until"":null,""flags"":[""NEW""]}]"
+            1,slow.example,,smtp,false,,,,,,,,,,,,,2,1,1,1795335394,1795335405,connector,"[{""source"":null,""nconn"":1,""lastconn"":1795335394,""until"":1795335401,""flags"":[""WAIT"",""LIMIT_HOST""]}]"
+            2,127.0.0.20,2526,smtp,true,mx2.example.org,srcs,names,x.example.org,secrets:lbl,mx.example.org,private,tls no-verify,HIGH,tlsv1.3,required,none,2,50,0,,,MX connector ONHOLD,"[{""source"":""127.0.0.1"",""nconn"":0,""lastconn"":1795335263,""until"":null,""flags"":[""ERROR_ROUTE_NET""]},{""source"":""::1"",""nconn"":0,""lastconn"":null,""until"":null,""flags"":[""NEW""]}]"
             id,source,address,port,name,flags,nconn,penalty,until,error,tls
             5,,127.0.0.13,25,mx.ok.example,,1,0,,,TLSv1.3:TLS_AES_256_GCM_SHA384:256:valid
             1,::1,::1,25,mx.dead.example\^[[2J,N D,0,2,1795335459,connection refused,

@@ -233,7 +233,9 @@ fn a_policy_outlives_its_announcement_its_server_and_us() {
     let peer = secured(&world.authority, &world.authority.vouch("mx.test"));
     let (rig, daemon) = world.sent(&peer, "");
     assert!(peer.next().secured);
-    daemon.logged(":256:mta-sts delay=");
+    until("the message has left", || {
+        rig.queue().is_empty().then_some(())
+    });
     daemon.kill();
 
     let silent = Dns::start(0, Publish::Signed(Vec::new()), &[]);
@@ -264,7 +266,7 @@ fn what_is_not_a_policy_is_none() {
     let name = "mta-sts.far.test";
     for (name, answer, cause) in [
         (name, moved.to_owned(), "status 301"),
-        (name, page("text/plain", &long), "larger than the limit"),
+        (name, page("text/plain", &long), "larger than request limit"),
         (
             name,
             page("text/html", text),
