@@ -430,7 +430,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Serving<'_, S> {
         let (done, wait) = oneshot::channel();
         let parked = self.parked.take();
         let (engine, queue) = (self.shared.engine.clone(), self.shared.queue.clone());
-        let counting = Arc::clone(&self.shared);
+        let counting = Arc::clone(self.shared);
         let hand_in = move || {
             let incoming = scheduled.len();
             counting.counters.incoming(incoming);

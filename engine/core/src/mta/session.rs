@@ -211,7 +211,7 @@ impl Mta {
         }
         let (source, tls) = (session.source, session.tls.clone());
         let via = self.via(id, route, source, tls);
-        self.finish(now, Some(via), task, outcomes);
+        self.finish(now, Some(&via), task, outcomes);
     }
 
     /// A session is over.
@@ -246,7 +246,7 @@ impl Mta {
                 let ids = task.envelopes.iter().map(|e| (e.id, outcome.clone()));
                 let outcomes = ids.collect();
                 let via = self.via(id, route, session.source, session.tls);
-                self.finish(now, Some(via), task, outcomes);
+                self.finish(now, Some(&via), task, outcomes);
             }
             State::Resting => {
                 if let Some(failure) = failure.filter(is_trouble) {
@@ -279,7 +279,7 @@ impl Mta {
     pub(super) fn finish(
         &mut self,
         now: Now,
-        via: Option<Via>,
+        via: Option<&Via>,
         task: Task,
         outcomes: Vec<(EnvelopeId, Outcome)>,
     ) {
@@ -298,7 +298,7 @@ impl Mta {
             }
             self.actions.push_back(Action::Finished(Box::new(Finished {
                 envelope,
-                via: via.clone(),
+                via: via.cloned(),
                 outcome,
             })));
         }

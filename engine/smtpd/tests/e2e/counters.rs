@@ -31,7 +31,7 @@ fn counters_tell_of_a_known_mix_to_the_unit() {
     bad.answer(Stage::Rcpt, Answer::Reply("550 5.1.1 Nobody"));
     slow.answer(Stage::Rcpt, Answer::Reply("451 4.2.0 Later"));
     let rig = Rig::new(&format!(
-        "mta limit session-keepalive 1s\n\
+        "mta limit session-keepalive 1\n\
          table users {{ sender = \"@UID@:@GID@:@DIR@/home\" }}\n\
          listen on 127.0.0.1 port 0\n\
          action \"in\" maildir \"@DIR@/mail/%{{user.username}}\" userbase <users>\n\
