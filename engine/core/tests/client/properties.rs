@@ -306,6 +306,9 @@ impl Server {
                 let octets: usize = words.next().unwrap().parse().unwrap();
                 rest = &rest[octets..];
                 self.chunk(octets, words.next().is_some(), replies);
+            } else if line == "\r\n" {
+                // The end of a chunk that was not understood.
+                replies.extend(b"500 5.5.2 what?\r\n");
             } else {
                 self.command(line, replies);
             }
@@ -362,7 +365,8 @@ impl Server {
         }
         let code = if self.spoiled { 503 } else { self.code() };
         // Where the first one was not understood, nothing is spoiled.
-        self.spoiled |= code != 250 && (code, octets) != (502, 0);
+        let first = octets == "Subject:".len();
+        self.spoiled |= code != 250 && !(code == 502 && first);
         let count = if last && self.lmtp { self.accepted } else { 1 };
         (0..count).for_each(|_| reply(code, replies));
     }

@@ -3,7 +3,7 @@
 //! Promises: one outcome per recipient, decided by the reply that concerns it and never changed
 //! afterwards; content is sent only while a recipient is accepted. Replies are matched to commands
 //! in the order sent, whether pipelined (RFC 2920) or not. When content goes by BDAT is said at
-//! [`Attempt::uses_chunks`].
+//! [`Attempt::may_use_chunks`].
 
 use super::chunks::Chunks;
 use super::command;
@@ -35,6 +35,10 @@ pub(super) struct Attempt {
     unsent: VecDeque<Command>,
     awaited: VecDeque<Command>,
     content: Content,
+    /// Content goes by BDAT.
+    chunked: bool,
+    /// The first piece, read but not sent, or only its first octets; and whether it is the last.
+    held: Option<(Bytes, bool)>,
 }
 
 /// What is sent and answered.
@@ -45,8 +49,10 @@ enum Command {
     Data,
     /// The dot of a content that nobody wants.
     LoneDot,
-    /// A chunk without octets, in the place of DATA.
-    EmptyChunk,
+    /// The first chunk, of so many octets, in the place of DATA.
+    FirstChunk(usize),
+    /// The end of a line that a server took for a command, though it was that chunk.
+    LineEnd,
     /// A chunk that others follow.
     Chunk,
     /// The dot or the last chunk, which ends the content; answered once.
@@ -76,6 +82,8 @@ enum Content {
 enum Form {
     Dots(Pump),
     Chunks(Chunks),
+    /// That is decided by the first piece.
+    Undecided,
 }
 
 /// What the session must do next.
@@ -87,6 +95,8 @@ pub(super) enum Step {
     Commands(Bytes),
     /// Read this piece of the content.
     Content(MessageId, u32),
+    /// Go on with the piece that is [held](Attempt::take_held).
+    Held,
     /// The peer broke the protocol.
     Violation(&'static str),
     /// All is decided and nothing was sent.
@@ -117,6 +127,8 @@ impl Attempt {
             unsent: VecDeque::new(),
             awaited: VecDeque::new(),
             content: Content::Unasked,
+            chunked: false,
+            held: None,
         }
     }
 
@@ -139,28 +151,40 @@ impl Attempt {
         }
         self.unsent = commands;
         self.unsent.push_front(Command::Mail);
-        self.unsent.push_back(if self.uses_chunks() {
-            Command::EmptyChunk
-        } else {
-            Command::Data
-        });
+        if self.may_use_chunks() {
+            return self.read(0, Form::Undecided);
+        }
+        self.unsent.push_back(Command::Data);
         self.next()
     }
 
     /// Whether content goes by BDAT (RFC 3030) instead of DATA: wherever the server offers CHUNKING
-    /// and PIPELINING, and has not refused the command on this connection.
+    /// and PIPELINING, has not refused the command on this connection, and the content begins with
+    /// a header field, as mail does.
     ///
-    /// It is the safer way: a length says where content ends, so no server and no proxy in front of
-    /// it can take octets of a message for the end of it and for commands behind, and nothing is
-    /// altered, not even dots. It is as fast: what goes along with MAIL and RCPT in the place of
-    /// DATA is a chunk without octets, which is answered as DATA is; content follows when a
-    /// recipient was accepted, all of its chunks without waiting. That chunk is also why nothing of
-    /// a message can ever reach a server that offers CHUNKING and does not know BDAT, where it would
-    /// be read as commands: such a server says so (500 to 504) while it has nothing but that line,
-    /// and gets DATA from then on. Without PIPELINING the empty chunk would be a wait more than
-    /// DATA, so DATA it is.
-    fn uses_chunks(&self) -> bool {
+    /// It is the safer way: a length says where content ends, so that no server and no proxy in
+    /// front of it can take octets of a message for its end and for commands behind it, and nothing
+    /// is altered, not even dots. It is as fast: what goes along with MAIL and RCPT in the place of
+    /// DATA is a chunk with nothing but the name of the first field. The rest follows when a
+    /// recipient and that chunk were accepted, all of it without waiting.
+    ///
+    /// That first chunk is also why no message can ever be read as commands by a server that offers
+    /// CHUNKING and does not know BDAT, as behind some proxies: it says so (500 or 502) while it has
+    /// only that name, which is no command, and gets DATA from then on. An empty chunk would do, but
+    /// Postfix 3.7 refuses one (`551 5.7.1 Null BDAT request`). Without PIPELINING the first chunk
+    /// would be a wait more than DATA, so DATA it is.
+    fn may_use_chunks(&self) -> bool {
         self.extensions.chunking && self.extensions.pipelining
+    }
+
+    /// Decides how content goes, by its first piece, and sends the first commands.
+    fn open(&mut self, piece: (Bytes, bool)) -> Step {
+        let first = field_name(&piece.0).filter(|octets| *octets <= self.limits.chunk);
+        self.chunked = first.is_some();
+        let command = first.map_or(Command::Data, Command::FirstChunk);
+        self.unsent.push_back(command);
+        self.held = Some(piece);
+        self.next()
     }
 
     /// Why this message cannot go to this server at all.
@@ -195,11 +219,14 @@ impl Attempt {
             }
             Some(Command::Rcpt(index)) => self.rcpt_replied(index, reply),
             Some(Command::Data) => return self.data_replied(reply),
-            Some(Command::EmptyChunk | Command::Chunk) if reply.is_intermediate() => {
+            Some(Command::FirstChunk(_) | Command::Chunk) if reply.is_intermediate() => {
                 // Whether the server now reads content or commands is anybody's guess.
                 return Step::Violation("BDAT answered with a go-ahead");
             }
-            Some(Command::EmptyChunk) => return self.empty_chunk_replied(reply),
+            Some(Command::FirstChunk(octets)) => return self.first_chunk_replied(octets, reply),
+            Some(Command::LineEnd) if reply.code() / 100 != 5 => {
+                return Step::Violation("content was taken for a command");
+            }
             Some(Command::Chunk) if !reply.is_positive() => {
                 self.decide_open(&reply.outcome());
             }
@@ -211,7 +238,7 @@ impl Attempt {
                 let outcome = self.final_outcome(reply);
                 self.decide(index, outcome);
             }
-            Some(Command::Mail | Command::LoneDot | Command::Chunk) | None => {}
+            Some(Command::Mail | Command::LoneDot | Command::Chunk | Command::LineEnd) | None => {}
         }
         self.next()
     }
@@ -262,27 +289,40 @@ impl Attempt {
         self.read(0, Form::Dots(Pump::default()))
     }
 
-    fn empty_chunk_replied(&mut self, reply: &ServerReply) -> Step {
+    fn first_chunk_replied(&mut self, octets: usize, reply: &ServerReply) -> Step {
         if self.accepted.is_empty() {
             return self.next();
         }
         if reply.is_positive() {
-            return self.read(0, Form::Chunks(Chunks::default()));
+            if let Some((bytes, _)) = &mut self.held {
+                *bytes = bytes.slice(octets.min(bytes.len())..);
+            }
+            return self.read(0, Form::Chunks(Chunks::within_line()));
         }
-        if matches!(reply.code(), 500..=504) {
-            // It offers what it does not know, or does not take it like this.
+        if matches!(reply.code(), 500 | 502) {
+            // It offers what it does not know, and has the name of a field in its line.
             self.extensions.chunking = false;
-            self.unsent.push_back(Command::Data);
+            self.chunked = false;
+            self.unsent.extend([Command::LineEnd, Command::Data]);
         } else {
             self.decide_open(&reply.outcome());
         }
         self.next()
     }
 
-    /// Asks for a piece of content.
+    /// Asks for a piece of content, unless it is here.
     fn read(&mut self, index: u32, form: Form) -> Step {
         self.content = Content::Reading { index, form };
-        Step::Content(self.transaction.message, index)
+        if self.held.is_some() {
+            Step::Held
+        } else {
+            Step::Content(self.transaction.message, index)
+        }
+    }
+
+    /// The piece that was read before its time.
+    pub(super) fn take_held(&mut self) -> Option<(Bytes, bool)> {
+        self.held.take()
     }
 
     /// What the reply to the final dot means (rule D2).
@@ -299,8 +339,8 @@ impl Attempt {
 
     /// Sends the next commands, or ends the transaction when none is left.
     fn next(&mut self) -> Step {
-        if let Content::Held { index, chunks } = &mut self.content {
-            let (index, chunks) = (*index, std::mem::take(chunks));
+        if let Content::Held { index, chunks } = &self.content {
+            let (index, chunks) = (*index, *chunks);
             if !self.is_wanted() {
                 self.content = Content::Unasked;
             } else if self.awaited.len() < self.limits.chunks_unanswered {
@@ -314,7 +354,7 @@ impl Attempt {
         }
         let content_next = matches!(
             self.unsent.front(),
-            Some(Command::Data | Command::EmptyChunk)
+            Some(Command::Data | Command::FirstChunk(_))
         );
         if content_next && self.accepted.is_empty() {
             self.unsent.clear();
@@ -330,7 +370,7 @@ impl Attempt {
         match self.content {
             _ if !commands.is_empty() => Step::Commands(commands.into()),
             // RFC 3030 section 2: where a chunk was refused, only RSET makes a new beginning.
-            Content::Sent if self.uses_chunks() && !self.all_have_it() => Step::Refused,
+            Content::Sent if self.chunked && !self.all_have_it() => Step::Refused,
             Content::Sent => Step::Sent,
             _ => Step::Refused,
         }
@@ -345,7 +385,15 @@ impl Attempt {
                 }
             }
             Command::Data => out.extend_from_slice(b"DATA\r\n"),
-            Command::EmptyChunk => out.extend_from_slice(b"BDAT 0\r\n"),
+            Command::FirstChunk(octets) => {
+                let name = self
+                    .held
+                    .as_ref()
+                    .and_then(|(bytes, _)| bytes.get(..octets));
+                out.extend_from_slice(format!("BDAT {octets}\r\n").as_bytes());
+                out.extend_from_slice(name.unwrap_or_default());
+            }
+            Command::LineEnd => out.extend_from_slice(b"\r\n"),
             // Written along with what they follow.
             Command::LoneDot | Command::Chunk | Command::End | Command::EndFor(_) => {}
         }
@@ -362,6 +410,10 @@ impl Attempt {
         match std::mem::replace(&mut self.content, Content::Unasked) {
             // A chunk before this piece was refused while it was being read.
             Content::Reading { .. } if !wanted => {}
+            Content::Reading {
+                form: Form::Undecided,
+                ..
+            } => return Ok((pieces, self.open((bytes, last)))),
             Content::Reading { index, form } => {
                 self.write_content(index, form, (bytes, last), &mut pieces)?;
             }
@@ -389,6 +441,7 @@ impl Attempt {
                 let form = Form::Dots(pump);
                 self.content = Content::Reading { index, form };
             }
+            Form::Undecided => {}
             Form::Chunks(mut chunks) => {
                 chunks.piece(&bytes, last, self.limits.chunk, out)?;
                 let more = out.len().saturating_sub(usize::from(last));
@@ -453,10 +506,8 @@ impl Attempt {
             Command::Mail => "the reply to MAIL",
             Command::Rcpt(_) => "the reply to RCPT",
             Command::Data => "the reply to DATA",
-            Command::EmptyChunk | Command::Chunk => "the reply to BDAT",
-            Command::End | Command::EndFor(_) if self.uses_chunks() => {
-                "the reply to the last chunk"
-            }
+            Command::FirstChunk(_) | Command::LineEnd | Command::Chunk => "the reply to BDAT",
+            Command::End | Command::EndFor(_) if self.chunked => "the reply to the last chunk",
             Command::LoneDot | Command::End | Command::EndFor(_) => "the reply to the final dot",
         })
     }
@@ -471,6 +522,17 @@ impl Attempt {
             }
         );
         chunks && self.is_wanted()
+    }
+
+    /// Whether the piece that is asked for decides what form content has.
+    pub(super) fn is_undecided(&self) -> bool {
+        matches!(
+            &self.content,
+            Content::Reading {
+                form: Form::Undecided,
+                ..
+            }
+        )
     }
 
     /// Whether the server still counts as one that knows BDAT, if it has offered CHUNKING.
@@ -510,6 +572,14 @@ impl Attempt {
             .map(|(recipient, outcome)| (recipient.envelope, outcome.unwrap_or_else(undecided)))
             .collect()
     }
+}
+
+/// How long the name of the header field is with which content begins, the colon included.
+fn field_name(content: &[u8]) -> Option<usize> {
+    let end = content
+        .iter()
+        .position(|octet| !octet.is_ascii_graphic() || *octet == b':')?;
+    (end > 0 && content.get(end) == Some(&b':')).then_some(end.saturating_add(1))
 }
 
 /// RFC 6531: an address beyond ASCII needs SMTPUTF8, which we do not speak.

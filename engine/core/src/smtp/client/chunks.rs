@@ -9,20 +9,18 @@ use super::pump::{Unclean, scan};
 use bytes::Bytes;
 
 /// Where the writing is in the content.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 pub(super) struct Chunks {
     /// The last octet taken. A CR is held back until its LF is here.
     previous: u8,
 }
 
-impl Default for Chunks {
-    /// At the start of a line.
-    fn default() -> Self {
-        Self { previous: b'\n' }
-    }
-}
-
 impl Chunks {
+    /// Behind octets of a line.
+    pub(super) fn within_line() -> Self {
+        Self { previous: b':' }
+    }
+
     /// Appends the chunks of a piece, at least one if it is the last, of up to `most` octets each.
     pub(super) fn piece(
         &mut self,
@@ -113,7 +111,7 @@ mod tests {
                 let text = String::from_utf8(content).unwrap().replace('\r', "");
                 content = text.replace('\n', "\r\n").into_bytes();
             }
-            let (mut chunks, mut out) = (Chunks::default(), Vec::new());
+            let (mut chunks, mut out) = (Chunks::within_line(), Vec::new());
             let mut rest = &content[..];
             let mut result = Ok(());
             for cut in cuts {

@@ -348,6 +348,12 @@ impl Client {
             Step::Content(message, index) => {
                 self.actions.push_back(Action::ReadBody(message, index));
             }
+            Step::Held => {
+                if let Some((bytes, last)) = attempt.take_held() {
+                    self.body(now, bytes, last);
+                }
+                return;
+            }
             Step::Violation(what) => return self.lose(Status::transient(5, 0), what),
             Step::Unused => {
                 self.finish();
@@ -414,7 +420,7 @@ impl Client {
             return self.lose(Status::transient(5, 0), UNEXPECTED);
         }
         let chunks = attempt.writes_chunks();
-        if !chunks {
+        if !chunks && !attempt.is_undecided() {
             self.transcript.content(bytes.len());
         }
         match attempt.content(bytes, last) {
@@ -547,7 +553,12 @@ impl Client {
 
     fn send(&mut self, bytes: Bytes) {
         for line in bytes.split_inclusive(|octet| *octet == b'\n') {
-            self.transcript.client(line.trim_ascii_end());
+            if line.ends_with(b"\n") {
+                self.transcript.client(line.trim_ascii_end());
+            } else {
+                // What follows on the last command is content.
+                self.transcript.content(line.len());
+            }
         }
         self.actions.push_back(Action::Send(bytes));
     }
