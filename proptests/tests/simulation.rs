@@ -5,7 +5,7 @@
 use redspool_proptests::sim::{Bug, Found, Plan, Report, run};
 use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Worlds of an ordinary run.
 const SEEDS: Range<u64> = 0..24;
@@ -45,6 +45,22 @@ fn every_world_keeps_the_promises() {
             worker.join().expect("a promise was broken, see above");
         }
     });
+}
+
+/// One world of thousands of destinations.
+#[test]
+fn a_large_world_keeps_the_promises() {
+    let plan = Plan::large();
+    let (destinations, messages) = plan.size();
+    let began = Instant::now();
+    let report = lived(1, &plan);
+    let (hours, seconds) = (report.time.as_secs() / 3600, began.elapsed().as_secs());
+    eprintln!(
+        "{destinations} destinations, {messages} messages, {hours} virtual hours in {seconds} s: {report}"
+    );
+    for place in [50_000, 99_000, 99_900] {
+        eprintln!("{place} of 100000 waited {:?} at most", report.delay(place));
+    }
 }
 
 #[test]

@@ -270,6 +270,12 @@ pub struct MtaLimits {
     pub reply_line: usize,
     /// Lines of one reply.
     pub reply_lines: usize,
+    /// Octets of one chunk of content (RFC 3030): a piece as the store keeps it.
+    pub chunk: usize,
+    /// Chunks sent before the reply to the first of them is here. So many replies fit into any
+    /// socket's buffer, so that a server that writes them never waits for us, who write (RFC 2920
+    /// section 3.1), and a refusal is heard soon.
+    pub chunks_unanswered: usize,
     /// First wait after a host that could not be reached; grows with the square of failures.
     pub route_penalty: Duration,
     /// Longest such wait.
@@ -424,6 +430,8 @@ impl Default for MtaLimits {
             quit_timeout: Duration::from_secs(5),
             reply_line: 2048,
             reply_lines: 128,
+            chunk: 64 << 10,
+            chunks_unanswered: 16,
             route_penalty: Duration::from_secs(15),
             route_penalty_max: Duration::from_hours(1),
             route_memory: Duration::from_hours(1),

@@ -1,7 +1,7 @@
 //! Simulated hosts: servers that speak SMTP or LMTP octet by octet, each with a temper of its own.
 //!
 //! What: [`Host`] is a machine on the network, [`Peer`] its end of one connection.
-//! Promises: what a host has taken is told at the moment of the final dot, with a digest of the
+//! Promises: what a host has taken is told at the moment of the final dot or chunk, with a digest of the
 //! content; the recipients a reply confirms come along with that reply.
 
 use bytes::Bytes;
@@ -48,6 +48,17 @@ pub enum Temper {
     Void,
 }
 
+/// What a host makes of BDAT.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Chunks {
+    /// It does not offer it.
+    No,
+    /// It takes it, but no empty chunk that is not the last.
+    Yes,
+    /// It offers it, and takes everything for commands.
+    Pretended,
+}
+
 /// A machine on the network.
 #[derive(Debug)]
 pub(super) struct Host {
@@ -55,6 +66,8 @@ pub(super) struct Host {
     pub(super) lmtp: bool,
     /// Whether it offers DSN (RFC 3461).
     pub(super) dsn: bool,
+    /// Whether it offers CHUNKING (RFC 3030), and knows it.
+    pub(super) chunks: Chunks,
     temper: Temper,
     /// When its temper changes, if ever, and to which.
     turns: Option<(Duration, Temper)>,
@@ -72,6 +85,7 @@ impl Host {
             address,
             lmtp: false,
             dsn: false,
+            chunks: Chunks::No,
             temper,
             turns,
             open: 0,
@@ -109,6 +123,7 @@ pub(super) enum Say {
 enum Mode {
     Commands,
     Content,
+    Chunk { left: usize, last: bool },
     Closed,
 }
 
@@ -118,8 +133,11 @@ pub(super) struct Peer {
     temper: Temper,
     lmtp: bool,
     dsn: bool,
+    chunks: Chunks,
     mode: Mode,
     input: Vec<u8>,
+    /// Content of chunks so far.
+    chunked: Vec<u8>,
     mail: bool,
     rcpts: Vec<Box<str>>,
     rng: Rng,
@@ -140,8 +158,10 @@ impl Peer {
             temper: host.temper(now),
             lmtp: host.lmtp,
             dsn: host.dsn,
+            chunks: host.chunks,
             mode: Mode::Commands,
             input: Vec::new(),
+            chunked: Vec::new(),
             mail: false,
             rcpts: Vec::new(),
             rng: Rng::new(seed),
@@ -187,7 +207,15 @@ impl Peer {
                     let content: Vec<u8> = self.input.drain(..end).collect();
                     self.input.drain(..3);
                     self.mode = Mode::Commands;
-                    self.dot(&content, &mut said);
+                    self.ended(&unstuffed(&content), &mut said);
+                }
+                Mode::Chunk { left, last } => {
+                    if self.input.len() < left {
+                        return said;
+                    }
+                    self.mode = Mode::Commands;
+                    let octets: Vec<u8> = self.input.drain(..left).collect();
+                    self.chunk(&octets, last, &mut said);
                 }
                 Mode::Closed => return said,
             }
@@ -208,6 +236,7 @@ impl Peer {
             "MAIL" => {
                 self.mail = true;
                 self.rcpts.clear();
+                self.chunked.clear();
                 self.say(250, "sender is fine", &[], said);
             }
             "RCPT" => {
@@ -223,7 +252,14 @@ impl Peer {
                 self.mode = Mode::Content;
                 self.say(354, "go ahead", &[], said);
             }
+            "BDAT" if self.chunks == Chunks::Yes => {
+                let mut words = line.split(' ').skip(1);
+                let left = words.next().and_then(|word| word.parse().ok());
+                let (left, last) = (left.unwrap_or(0), words.next().is_some());
+                self.mode = Mode::Chunk { left, last };
+            }
             "RSET" => {
+                self.chunked.clear();
                 self.mail = false;
                 self.rcpts.clear();
                 self.say(250, "forgotten", &[], said);
@@ -256,7 +292,26 @@ impl Peer {
         })
     }
 
-    fn dot(&mut self, content: &[u8], said: &mut Vec<Say>) {
+    /// A chunk is here.
+    fn chunk(&mut self, octets: &[u8], last: bool, said: &mut Vec<Say>) {
+        if self.rcpts.is_empty() {
+            return self.say(503, "RCPT first", &[], said);
+        }
+        if octets.is_empty() && !last {
+            self.rcpts.clear();
+            return self.say(551, "null BDAT request", &[], said);
+        }
+        self.chunked.extend_from_slice(octets);
+        if last {
+            let content = std::mem::take(&mut self.chunked);
+            self.ended(&content, said);
+        } else {
+            self.say(250, "chunk is fine", &[], said);
+        }
+    }
+
+    /// The content is here.
+    fn ended(&mut self, content: &[u8], said: &mut Vec<Say>) {
         let rcpts = std::mem::take(&mut self.rcpts);
         self.mail = false;
         let luck = self.rng.below(6);
@@ -272,7 +327,7 @@ impl Peer {
             _ => {}
         }
         said.push(Say::Take {
-            content: digest(&unstuffed(content)),
+            content: digest(content),
             rcpts: rcpts.clone(),
         });
         match self.temper {
@@ -295,8 +350,13 @@ impl Peer {
 
     fn hello(&mut self, said: &mut Vec<Say>) {
         let dsn = if self.dsn { "250-DSN\r\n" } else { "" };
-        let text =
-            format!("250-peer.test\r\n250-PIPELINING\r\n{dsn}250-SIZE 0\r\n250 8BITMIME\r\n");
+        let chunking = match self.chunks {
+            Chunks::No => "",
+            Chunks::Yes | Chunks::Pretended => "250-CHUNKING\r\n",
+        };
+        let text = format!(
+            "250-peer.test\r\n250-PIPELINING\r\n{chunking}{dsn}250-SIZE 0\r\n250 8BITMIME\r\n"
+        );
         self.put(text.into_bytes(), &[], said);
     }
 

@@ -4,7 +4,7 @@
 //! else there is, so that two worlds can be compared.
 
 use super::bug::Bug;
-use super::peer::{Host, Temper};
+use super::peer::{Chunks, Host, Temper};
 use super::zone::{Exchangers, Zone};
 use redspool_core::envelope::{Delivery, Mda, Method, Notify, Relay, RelayHost, Scheme};
 use redspool_core::limits::{Limits, MtaLimits};
@@ -64,6 +64,12 @@ pub const ALL: &[Temper] = &[
 pub const DEAD: &[Temper] = &[Temper::Mute, Temper::Closed, Temper::Void];
 
 impl Plan {
+    /// Domains, and messages from clients.
+    pub fn size(&self) -> (usize, usize) {
+        let messages = self.mail + self.trouble + self.flood + self.mixed;
+        (self.healthy + self.troubled + 1, messages)
+    }
+
     /// A world of everything, for this seed: four days in which mail comes and things go wrong,
     /// and as long as it takes until all is done. In every second world the limits are tight.
     pub fn week(seed: u64) -> Self {
@@ -85,6 +91,20 @@ impl Plan {
             commands: 200,
             limits,
             bug: None,
+        }
+    }
+
+    /// The same at size: five thousand destinations, a week of faults, and mail to match.
+    pub fn large() -> Self {
+        Self {
+            healthy: 3500,
+            troubled: 1500,
+            mail: 12_000,
+            trouble: 4000,
+            flood: 2000,
+            mixed: 1000,
+            faults: Duration::from_hours(168),
+            ..Self::week(0)
         }
     }
 
@@ -277,6 +297,11 @@ impl Scene {
         let address = IpAddr::V4(Ipv4Addr::from_bits(0x0a00_0001 + number));
         let mut host = Host::new(address, temper, turns);
         host.dsn = number % 3 == 1;
+        host.chunks = match number % 7 {
+            0 | 2 | 4 => Chunks::Yes,
+            5 => Chunks::Pretended,
+            _ => Chunks::No,
+        };
         self.hosts.push(host);
         self.hosts.len() - 1
     }

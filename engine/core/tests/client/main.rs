@@ -310,6 +310,8 @@ fn set(limits: &mut MtaLimits, name: &str, value: usize) {
         "tries_per_session" => limits.tries_per_session = value,
         "reply_line" => limits.reply_line = value,
         "reply_lines" => limits.reply_lines = value,
+        "chunk" => limits.chunk = value,
+        "chunks_unanswered" => limits.chunks_unanswered = value,
         _ => panic!("{name}"),
     }
 }

@@ -46,6 +46,8 @@ fn input() -> impl Strategy<Value = Vec<u8>> {
         "250-mx",
         "250 PIPELINING",
         "250-PIPELINING",
+        "250-CHUNKING",
+        "502 what",
         "354 go",
         "421 bye",
         "450 no",
@@ -96,6 +98,10 @@ fn policy() -> impl Strategy<Value = TlsPolicy> {
         TlsPolicy::Required { verify: true },
         TlsPolicy::Immediate { verify: false },
     ])
+}
+
+fn offers() -> impl Strategy<Value = Offers> {
+    select(vec![Offers::Nothing, Offers::Pipelining, Offers::Chunking])
 }
 
 proptest! {
@@ -170,7 +176,7 @@ proptest! {
     fn the_cut_of_replies_makes_no_difference(
         lmtp in any::<bool>(),
         codes in vec(select(vec![250, 250, 250, 250, 354, 450, 550]), 64),
-        offers in any::<bool>(),
+        offers in offers(),
         cuts in vec(1..20usize, 1..40),
     ) {
         let whole = Server::new(codes.clone(), offers, vec![usize::MAX]).serve(client(lmtp));
@@ -182,8 +188,8 @@ proptest! {
     #[test]
     fn success_is_what_the_server_has_confirmed(
         lmtp in any::<bool>(),
-        codes in vec(select(vec![250, 250, 250, 354, 450, 550]), 64),
-        offers in any::<bool>(),
+        codes in vec(select(vec![250, 250, 250, 354, 450, 502, 550]), 64),
+        offers in offers(),
     ) {
         let mut server = Server::new(codes, offers, vec![usize::MAX]);
         let (actions, _) = server.serve(client(lmtp));
@@ -197,30 +203,42 @@ proptest! {
     }
 }
 
+/// What a server offers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Offers {
+    Nothing,
+    Pipelining,
+    /// PIPELINING, too.
+    Chunking,
+}
+
 /// A server in step with the session: one reply per command, with codes given in advance.
 struct Server {
     codes: Vec<u16>,
-    pipelining: bool,
+    offers: Offers,
     cuts: Vec<usize>,
     lmtp: bool,
     /// Recipients taken in this transaction.
     accepted: usize,
     in_mail: bool,
     in_data: bool,
+    /// A chunk was refused.
+    spoiled: bool,
     /// Recipients whose message was confirmed.
     confirmed: usize,
 }
 
 impl Server {
-    fn new(codes: Vec<u16>, pipelining: bool, cuts: Vec<usize>) -> Self {
+    fn new(codes: Vec<u16>, offers: Offers, cuts: Vec<usize>) -> Self {
         Self {
             codes,
-            pipelining,
+            offers,
             cuts,
             lmtp: false,
             accepted: 0,
             in_mail: false,
             in_data: false,
+            spoiled: false,
             confirmed: 0,
         }
     }
@@ -249,9 +267,10 @@ impl Server {
                         self.commands(bytes, &mut replies);
                         continue;
                     }
-                    Action::ReadBody(..) => {
+                    Action::ReadBody(_, index) => {
                         let bytes = Bytes::from_static(b"Subject: x\r\n");
-                        client.handle(now, Event::Body { bytes, last: true });
+                        let last = *index == 1;
+                        client.handle(now, Event::Body { bytes, last });
                     }
                     Action::Ready => {
                         let transaction = transaction("s@example.org", &RECIPIENTS);
@@ -272,54 +291,101 @@ impl Server {
     }
 
     fn commands(&mut self, bytes: &[u8], replies: &mut Vec<u8>) {
-        for line in str::from_utf8(bytes).unwrap().split_inclusive("\r\n") {
+        let mut rest = str::from_utf8(bytes).unwrap();
+        while let Some(end) = rest.find("\r\n") {
+            let (line, behind) = rest.split_at(end + 2);
+            rest = behind;
             if self.in_data {
                 if line == ".\r\n" {
-                    self.dot(replies);
+                    self.in_data = false;
+                    self.in_mail = false;
+                    self.ended(replies);
                 }
-                continue;
+            } else if let Some(words) = line.strip_prefix("BDAT ") {
+                let mut words = words.split_whitespace();
+                let octets: usize = words.next().unwrap().parse().unwrap();
+                rest = &rest[octets..];
+                self.chunk(octets, words.next().is_some(), replies);
+            } else if line == "\r\n" {
+                // The end of a chunk that was not understood.
+                replies.extend(b"500 5.5.2 what?\r\n");
+            } else {
+                self.command(line, replies);
             }
-            let code = self.code();
-            self.lmtp |= line.starts_with("LHLO");
-            match &line[..4] {
-                "EHLO" | "LHLO" if self.pipelining => {
-                    replies.extend(b"250-mx\r\n250 PIPELINING\r\n");
-                }
-                "EHLO" | "LHLO" | "HELO" | "RSET" => replies.extend(b"250 mx\r\n"),
-                "QUIT" => replies.extend(b"221 bye\r\n"),
-                "MAIL" => {
-                    self.accepted = 0;
-                    self.in_mail = code == 250;
-                    reply(code, replies);
-                }
-                "RCPT" if self.in_mail => {
-                    self.accepted += usize::from(code == 250);
-                    reply(code, replies);
-                }
-                "DATA" if self.in_mail => {
-                    // 354 without a recipient happens too.
-                    let code = if code == 250 { 354 } else { code };
-                    self.in_data = code == 354;
-                    reply(code, replies);
-                }
-                _ => replies.extend(b"503 5.5.1 need MAIL\r\n"),
+        }
+        assert_eq!(rest, "", "what is this?");
+    }
+
+    fn command(&mut self, line: &str, replies: &mut Vec<u8>) {
+        let code = self.code();
+        self.lmtp |= line.starts_with("LHLO");
+        match &line[..4] {
+            "EHLO" | "LHLO" => replies.extend(match self.offers {
+                Offers::Nothing => &b"250 mx\r\n"[..],
+                Offers::Pipelining => b"250-mx\r\n250 PIPELINING\r\n",
+                Offers::Chunking => b"250-mx\r\n250-CHUNKING\r\n250 PIPELINING\r\n",
+            }),
+            "HELO" => replies.extend(b"250 mx\r\n"),
+            "RSET" => {
+                self.in_mail = false;
+                replies.extend(b"250 mx\r\n");
             }
+            "QUIT" => replies.extend(b"221 bye\r\n"),
+            "MAIL" if !self.in_mail => {
+                self.accepted = 0;
+                self.spoiled = false;
+                self.in_mail = code == 250;
+                reply(code, replies);
+            }
+            "RCPT" if self.in_mail => {
+                self.accepted += usize::from(code == 250);
+                reply(code, replies);
+            }
+            "DATA" if self.in_mail => {
+                // 354 without a recipient happens too.
+                let code = if code == 250 { 354 } else { code };
+                self.in_data = code == 354;
+                self.in_mail = self.in_data;
+                reply(code, replies);
+            }
+            _ => replies.extend(b"503 5.5.1 need MAIL\r\n"),
         }
     }
 
-    fn dot(&mut self, replies: &mut Vec<u8>) {
-        self.in_data = false;
-        self.in_mail = false;
+    /// A chunk was read.
+    fn chunk(&mut self, octets: usize, last: bool, replies: &mut Vec<u8>) {
+        if !self.in_mail || self.accepted == 0 {
+            return replies.extend(b"503 5.5.1 need RCPT\r\n");
+        }
+        if last && !self.spoiled {
+            // RFC 3030 section 2: after a refusal, nothing but RSET.
+            self.in_mail = !self.ended(replies);
+            self.spoiled = self.in_mail;
+            return;
+        }
+        let code = if self.spoiled { 503 } else { self.code() };
+        // Where the first one was not understood, nothing is spoiled.
+        let first = octets == "Subject:".len();
+        self.spoiled |= code != 250 && !(code == 502 && first);
+        let count = if last && self.lmtp { self.accepted } else { 1 };
+        (0..count).for_each(|_| reply(code, replies));
+    }
+
+    /// The content has ended. Gives whether all is well.
+    fn ended(&mut self, replies: &mut Vec<u8>) -> bool {
         let (count, each) = if self.lmtp && self.accepted > 0 {
             (self.accepted, 1)
         } else {
             (1, self.accepted)
         };
+        let mut success = true;
         for _ in 0..count {
             let code = self.code();
+            success &= code == 250;
             self.confirmed += if code == 250 { each } else { 0 };
             reply(code, replies);
         }
+        success
     }
 
     fn code(&mut self) -> u16 {

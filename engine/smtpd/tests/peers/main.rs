@@ -1,4 +1,4 @@
-//! smtpd beside programs of other projects: Postfix's load tools, Exim, OpenSMTPD, swaks, an LMTP
+//! smtpd beside programs of other projects: Postfix and its load tools, Exim, OpenSMTPD, swaks, an LMTP
 //! server in Python, and a DNS server.
 //!
 //! A tool that is missing fails the test when the environment has `CI`; elsewhere the test is left

@@ -1,18 +1,27 @@
 //! A server that takes mail with TLS and AUTH only, with Python's TLS, which is OpenSSL's.
 
 use super::lmtp::{PYTHON, has_aiosmtpd};
+use super::transfer::{awkward, large, send};
 use super::{drained, free_address, listening};
-use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
+use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
 use redspool_tools::rig::{Dialog, Mailbox, Peer, Rig, until};
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::Command;
 
-/// Keeps mail in a Maildir. Takes one user, by the mechanism it is told.
+/// Keeps mail in a Maildir, octet by octet. Takes one user, by the mechanism it is told.
 const SERVER: &str = "
-import sys, asyncio, ssl
+import sys, asyncio, os, ssl
 from aiosmtpd.smtp import SMTP, AuthResult
-from aiosmtpd.handlers import Mailbox
+class Keeper:
+    kept = 0
+    async def handle_DATA(self, server, session, envelope):
+        self.kept += 1
+        path = f'kept/tmp/{self.kept}'
+        with open(path, 'wb') as file: file.write(envelope.content)
+        os.rename(path, f'kept/new/{self.kept}')
+        return '250 2.0.0 kept'
 host, port, mechanism = sys.argv[1:4]
 context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
 context.load_cert_chain('server.crt', 'server.key')
@@ -25,24 +34,30 @@ def serve():
                 authenticator=judge, auth_required=True, auth_exclude_mechanism=[other])
 loop = asyncio.new_event_loop()
 asyncio.set_event_loop(loop)
-handler = Mailbox('kept')
+handler = Keeper()
 loop.run_until_complete(loop.create_server(serve, host, int(port)))
 loop.run_forever()
 ";
 
-/// Writes an authority, and a certificate it has made for the loopback address.
+/// Writes an authority, and a certificate it has made for the loopback address and peer.example.
 pub(super) fn certify(directory: &Path) {
     let mut params = CertificateParams::new(Vec::new()).unwrap();
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    // OpenSSL takes a certificate whose issuer has its own name for self-signed.
+    let name = &mut params.distinguished_name;
+    name.push(DnType::CommonName, "the authority");
     let key = KeyPair::generate().unwrap();
     let authority = params.self_signed(&key).unwrap();
     fs::write(directory.join("ca.pem"), authority.pem()).unwrap();
     let issuer = Issuer::new(params, key);
     let key = KeyPair::generate().unwrap();
-    let params = CertificateParams::new(vec!["127.0.0.1".to_owned()]).unwrap();
+    let names = ["127.0.0.1", "peer.example"].map(str::to_owned);
+    let params = CertificateParams::new(names).unwrap();
     let certificate = params.signed_by(&key, &issuer).unwrap();
     fs::write(directory.join("server.crt"), certificate.pem()).unwrap();
-    fs::write(directory.join("server.key"), key.serialize_pem()).unwrap();
+    let path = directory.join("server.key");
+    fs::write(&path, key.serialize_pem()).unwrap();
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
 }
 
 fn relay_with(mechanism: &str, secret: &str) -> Option<(Rig, Peer)> {
@@ -74,13 +89,14 @@ fn mail_goes_to_a_server_that_insists_on_tls_and_auth() {
         };
         let kept = Mailbox::new(&rig.path().join("kept"));
         let daemon = rig.start();
-        let mut dialog = Dialog::hello(daemon.address()).unwrap();
-        let content = b"Subject: secured\r\n\r\n.\r\n..text\r\n";
-        let reply = dialog.submit("a@us.example", &["b@far.example"], content);
-        assert_eq!(reply.unwrap().code, 250);
-        let message = kept.one();
-        assert!(message.contains("Subject: secured"), "{message}");
+        for (count, content) in (1..).zip([awkward(), large(300_000)]) {
+            send(daemon.address(), &["b@far.example"], &content);
+            let messages = kept.wait(count);
+            let longest = messages.iter().max_by_key(|message| message.len());
+            assert!(longest.unwrap().ends_with(&content));
+        }
         drained(&rig);
+        daemon.logged("mta tls ciphers=TLSv1.3:TLS_");
         daemon.logged("mta cert-check result=\"valid\"");
     }
 }

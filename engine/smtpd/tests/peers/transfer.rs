@@ -1,6 +1,7 @@
-//! Mail to and from Exim and OpenSMTPD, in clear text and with TLS: the content is the same.
+//! Mail to and from Postfix, Exim and OpenSMTPD, in clear text and with TLS: the content is the same.
 
-use super::servers::Server;
+use super::secured::certify;
+use super::servers::{Next, Server};
 use super::{drained, mailbox};
 use redspool_tools::rig::{Daemon, Dialog, Rig, Sink, until};
 use std::fmt::Write as _;
@@ -45,7 +46,7 @@ fn relaying(server: &Server) -> (Rig, Daemon) {
 }
 
 /// What is easily altered on the way: octets above 127, dots, blanks, the longest lawful line.
-fn awkward() -> Vec<u8> {
+pub(super) fn awkward() -> Vec<u8> {
     let mut content = b"From: a@us.example\r\nDate: Sun, 29 Nov 2026 12:00:00 +0000\r\n\
         Message-ID: <1@us.example>\r\nSubject: awkward\r\n\r\n"
         .to_vec();
@@ -60,7 +61,7 @@ fn awkward() -> Vec<u8> {
 }
 
 /// Awkward content that is repeated until it is this long.
-fn large(octets: usize) -> Vec<u8> {
+pub(super) fn large(octets: usize) -> Vec<u8> {
     let mut content = awkward();
     while content.len() < octets {
         let number = content.len();
@@ -76,7 +77,7 @@ fn unix(content: &[u8]) -> Vec<u8> {
     pairs.collect::<Vec<_>>().concat()
 }
 
-fn send(server: SocketAddr, rcpts: &[&str], content: &[u8]) {
+pub(super) fn send(server: SocketAddr, rcpts: &[&str], content: &[u8]) {
     let mut dialog = Dialog::hello(server).unwrap();
     let reply = dialog.submit("alice@local.example", rcpts, content);
     let reply = reply.unwrap();
@@ -84,7 +85,7 @@ fn send(server: SocketAddr, rcpts: &[&str], content: &[u8]) {
 }
 
 /// Panics unless this ends in the content, headers of the way before it.
-fn same(message: &[u8], content: &[u8]) {
+pub(super) fn same(message: &[u8], content: &[u8]) {
     let (message, content) = (unix(message), unix(content));
     assert!(
         message.ends_with(&content),
@@ -122,7 +123,9 @@ fn unaltered(server: &Server, ways: &[&str]) {
         assert_eq!(secured, !head.contains("clear@clear.example"), "{head}");
     }
     if ways.len() > 1 {
+        daemon.logged("mta tls ciphers=TLSv1.3:TLS_");
         daemon.logged("mta cert-check result=\"valid\"");
+        daemon.logged("tls=TLSv1.3:TLS_");
     }
 }
 
@@ -147,7 +150,52 @@ fn several_recipients_one_refused(server: &Server) {
 fn content_reaches_exim_unaltered() {
     if let Some(server) = Server::exim(None) {
         unaltered(&server, &WAYS);
+        // It marks what has come by BDAT.
+        server.logged(&[" <= ", " K "], 2 * WAYS.len());
     }
+}
+
+#[test]
+fn content_reaches_postfix_unaltered() {
+    if let Some(server) = Server::postfix(None) {
+        unaltered(&server, &WAYS);
+        server.logged(&["disconnect from", " bdat="], 1);
+    }
+}
+
+#[test]
+fn content_reaches_postfix_with_tls_and_a_password_unaltered() {
+    let Some(server) = Server::postfix(None) else {
+        return;
+    };
+    let relaying = |password: &str| {
+        let rig = Rig::new(&format!(
+            "ca private cert \"{}\"\n\
+             table secrets {{ lbl = \"me@peer.example:{password}\" }}\n\
+             listen on 127.0.0.1 port 0\n\
+             action \"out\" relay host smtp+tls://lbl@{} ca private auth <secrets>\n\
+             match from any for any action \"out\"\n",
+            server.authority().display(),
+            server.third,
+        ));
+        let daemon = rig.start();
+        (rig, daemon)
+    };
+    let (rig, daemon) = relaying("correct horse");
+    let content = large(300_000);
+    send(daemon.address(), &["r@far.example"], &content);
+    drained(&rig);
+    let [message] = &server.kept.wait(1)[..] else {
+        panic!("one message was expected");
+    };
+    same(message, &content);
+    server.logged(&["client=", "sasl_username=me@peer.example"], 1);
+    let (rig, daemon) = relaying("wrong horse");
+    send(daemon.address(), &["r@far.example"], &content);
+    until("the attempt fails", || {
+        let queue = rig.queue();
+        queue.first()?.contains("|535 5.7.8 ").then_some(())
+    });
 }
 
 #[test]
@@ -158,8 +206,49 @@ fn content_reaches_opensmtpd_unaltered() {
 }
 
 #[test]
+fn failing_handshakes_of_opensmtpd_delay_mail_only_where_tls_is_needed() {
+    let Some(server) = Server::opensmtpd(None) else {
+        return;
+    };
+    let second = server.second;
+    let rig = Rig::new(&format!(
+        "ca private cert \"{}\"\n\
+         listen on 127.0.0.1 port 0\n\
+         action \"maybe\" relay host smtp://{second}\n\
+         action \"needed\" relay host smtp+tls://{second} ca private\n\
+         match from any for domain \"needed.example\" action \"needed\"\n\
+         match from any for any action \"maybe\"\n",
+        server.authority().display()
+    ));
+    let daemon = rig.start();
+    send(daemon.address(), &["r@far.example"], &awkward());
+    let [message] = &server.kept.wait(1)[..] else {
+        panic!("one message was expected");
+    };
+    same(message, &awkward());
+    daemon.logged("mta tls failed reason=");
+    drained(&rig);
+    send(daemon.address(), &["r@needed.example"], &awkward());
+    until("the attempt fails", || {
+        let queue = rig.queue();
+        queue
+            .first()?
+            .contains("TLS handshake failed")
+            .then_some(())
+    });
+    assert_eq!(server.kept.messages().len(), 1);
+}
+
+#[test]
 fn exim_refuses_one_recipient_of_several() {
     if let Some(server) = Server::exim(None) {
+        several_recipients_one_refused(&server);
+    }
+}
+
+#[test]
+fn postfix_refuses_one_recipient_of_several() {
+    if let Some(server) = Server::postfix(None) {
         several_recipients_one_refused(&server);
     }
 }
@@ -196,16 +285,28 @@ fn mail_that_exim_puts_off_is_delivered_later() {
 }
 
 /// Mail that another server relays to us, and we to a sink.
-fn unaltered_on_the_way_here(start: fn(Option<SocketAddr>) -> Option<Server>) {
+fn unaltered_on_the_way_here(start: fn(Option<&Next>) -> Option<Server>, tls: bool) {
     let sink = Sink::start();
+    let listen = if tls {
+        "tls-require pki peer.example"
+    } else {
+        ""
+    };
     let rig = Rig::new(&format!(
-        "listen on 127.0.0.1 port 0\n\
+        "pki peer.example cert \"@DIR@/server.crt\" key \"@DIR@/server.key\"\n\
+         listen on 127.0.0.1 port 0 {listen}\n\
          action \"out\" relay host {}\n\
          match from any for any action \"out\"\n",
         sink.url()
     ));
+    certify(rig.path());
     let daemon = rig.start();
-    let Some(server) = start(Some(daemon.address())) else {
+    let authority = rig.path().join("ca.pem");
+    let next = Next {
+        address: daemon.address(),
+        authority: tls.then_some(&authority),
+    };
+    let Some(server) = start(Some(&next)) else {
         return;
     };
     for content in [awkward(), large(300_000)] {
@@ -214,15 +315,33 @@ fn unaltered_on_the_way_here(start: fn(Option<SocketAddr>) -> Option<Server>) {
         assert_eq!(delivery.rcpts, ["r@next.example"]);
         assert!(delivery.content.ends_with(&content));
     }
+    if tls {
+        daemon.logged("smtp tls ciphers=TLSv1.3:TLS_");
+    }
     drained(&rig);
 }
 
 #[test]
 fn content_comes_from_exim_unaltered() {
-    unaltered_on_the_way_here(Server::exim);
+    unaltered_on_the_way_here(Server::exim, false);
 }
 
 #[test]
 fn content_comes_from_opensmtpd_unaltered() {
-    unaltered_on_the_way_here(Server::opensmtpd);
+    unaltered_on_the_way_here(Server::opensmtpd, false);
+}
+
+#[test]
+fn content_comes_from_opensmtpd_with_tls_unaltered() {
+    unaltered_on_the_way_here(Server::opensmtpd, true);
+}
+
+#[test]
+fn content_comes_from_postfix_unaltered() {
+    unaltered_on_the_way_here(Server::postfix, false);
+}
+
+#[test]
+fn content_comes_from_postfix_with_tls_unaltered() {
+    unaltered_on_the_way_here(Server::postfix, true);
 }

@@ -4,8 +4,8 @@
 
 use super::reply::ServerReply;
 use smtp_proto::{
-    AUTH_LOGIN, AUTH_PLAIN, EXT_8BIT_MIME, EXT_DSN, EXT_PIPELINING, EXT_SIZE, EXT_START_TLS,
-    EhloResponse,
+    AUTH_LOGIN, AUTH_PLAIN, EXT_8BIT_MIME, EXT_CHUNKING, EXT_DSN, EXT_PIPELINING, EXT_SIZE,
+    EXT_START_TLS, EhloResponse,
 };
 
 /// The extensions we use.
@@ -15,6 +15,8 @@ pub(super) struct Extensions {
     pub(super) pipelining: bool,
     /// Content above 127 is taken (RFC 6152).
     pub(super) eight_bit: bool,
+    /// Content may come in chunks (RFC 3030).
+    pub(super) chunking: bool,
     /// Notification parameters are understood (RFC 3461).
     pub(super) dsn: bool,
     /// SIZE is understood (RFC 1870); the largest message taken, or the largest number if the
@@ -48,6 +50,7 @@ impl Extensions {
         };
         self.pipelining |= response.has_capability(EXT_PIPELINING);
         self.eight_bit |= response.has_capability(EXT_8BIT_MIME);
+        self.chunking |= response.has_capability(EXT_CHUNKING);
         self.dsn |= response.has_capability(EXT_DSN);
         self.start_tls |= response.has_capability(EXT_START_TLS);
         self.auth_plain |= response.auth_mechanisms & AUTH_PLAIN != 0;
@@ -89,6 +92,13 @@ mod tests {
             "8bitmime",
             &Extensions {
                 eight_bit: true,
+                ..none()
+            },
+        );
+        check(
+            "Chunking",
+            &Extensions {
+                chunking: true,
                 ..none()
             },
         );

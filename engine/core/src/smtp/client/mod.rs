@@ -1,7 +1,7 @@
 //! An outgoing SMTP or LMTP session: one connection, many transactions.
 //!
 //! Promises: every assigned transaction comes back as exactly one outcome per recipient; only a
-//! 2xx reply to the final dot is success; the connection ends with exactly one `Close`; no line
+//! 2xx reply to the final dot, or to the last chunk, is success; the connection ends with exactly one `Close`; no line
 //! break of a peer or of an address ever ends up in a command.
 //! Absent on purpose: sockets, DNS, the store, the choice of what to send next, the handshake of
 //! TLS and what certificates prove.
@@ -9,6 +9,7 @@
 
 mod attempt;
 mod auth;
+mod chunks;
 mod command;
 mod extensions;
 mod opening;
@@ -262,7 +263,7 @@ impl Client {
                 if attempt.is_turned_away(reply) {
                     self.actions.push_back(Action::Troubled(reply.failure()));
                 }
-                let step = attempt.replied(reply, &self.params.limits);
+                let step = attempt.replied(reply);
                 self.advance(now, step);
             }
             State::Resetting if reply.is_positive() => self.idle(now),
@@ -309,24 +310,29 @@ impl Client {
     fn assigned(&mut self, now: Now, transaction: Transaction) {
         if !matches!(self.state, State::Ready) {
             let failure = self.failure(Status::transient(3, 0), "session takes no message now");
-            let mut attempt = Attempt::new(transaction, &self.extensions, self.params.lmtp, 0);
+            let mut attempt = self.attempt(transaction);
             attempt.decide_open(&Outcome::TempFail(failure));
             return self
                 .actions
                 .push_back(Action::Attempted(attempt.into_outcomes()));
         }
-        let mut attempt = Attempt::new(
-            transaction,
-            &self.extensions,
-            self.params.lmtp,
-            self.refused,
-        );
+        let mut attempt = self.attempt(transaction);
         let step = attempt.begin();
         self.state = State::Transaction(Box::new(attempt));
         if self.replies.is_begun() {
             return self.lose(Status::transient(5, 0), UNEXPECTED);
         }
         self.advance(now, step);
+    }
+
+    fn attempt(&self, transaction: Transaction) -> Attempt {
+        Attempt::new(
+            transaction,
+            &self.extensions,
+            self.params.lmtp,
+            self.refused,
+            Arc::clone(&self.params.limits),
+        )
     }
 
     /// Does what the transaction at hand needs next.
@@ -341,6 +347,12 @@ impl Client {
             Step::Commands(commands) => self.send(commands),
             Step::Content(message, index) => {
                 self.actions.push_back(Action::ReadBody(message, index));
+            }
+            Step::Held => {
+                if let Some((bytes, last)) = attempt.take_held() {
+                    self.body(now, bytes, last);
+                }
+                return;
             }
             Step::Violation(what) => return self.lose(Status::transient(5, 0), what),
             Step::Unused => {
@@ -377,6 +389,7 @@ impl Client {
     /// Hands the outcomes of the transaction at hand out.
     fn finish(&mut self) {
         if let State::Transaction(attempt) = std::mem::replace(&mut self.state, State::Ready) {
+            self.extensions.chunking = attempt.knows_chunks();
             self.actions
                 .push_back(Action::Attempted(attempt.into_outcomes()));
         }
@@ -403,13 +416,21 @@ impl Client {
         if !attempt.is_reading() {
             return;
         }
-        if self.replies.is_begun() {
+        if attempt.outstanding() == 0 && self.replies.is_begun() {
             return self.lose(Status::transient(5, 0), UNEXPECTED);
         }
-        self.transcript.content(bytes.len());
+        let chunks = attempt.writes_chunks();
+        if !chunks && !attempt.is_undecided() {
+            self.transcript.content(bytes.len());
+        }
         match attempt.content(bytes, last) {
             Ok((pieces, step)) => {
-                self.actions.extend(pieces.into_iter().map(Action::Send));
+                for piece in pieces {
+                    if chunks {
+                        self.note_chunk(&piece);
+                    }
+                    self.actions.push_back(Action::Send(piece));
+                }
                 self.advance(now, step);
             }
             Err(unclean) => {
@@ -420,11 +441,20 @@ impl Client {
         }
     }
 
+    fn note_chunk(&mut self, chunk: &[u8]) {
+        let mut parts = chunk.splitn(2, |octet| *octet == b'\n');
+        let (command, content) = (parts.next(), parts.next());
+        self.transcript
+            .client(command.unwrap_or_default().trim_ascii_end());
+        self.transcript.content(content.map_or(0, <[u8]>::len));
+    }
+
     fn body_failed(&mut self, failure: Failure) {
         if let State::Transaction(attempt) = &self.state
             && attempt.is_reading()
         {
-            // There is no way to take DATA back but to leave before the final dot.
+            // There is no way to take DATA back but to leave before the final dot; after chunks it
+            // is the simplest one.
             self.abandon(failure);
         }
     }
@@ -523,7 +553,12 @@ impl Client {
 
     fn send(&mut self, bytes: Bytes) {
         for line in bytes.split_inclusive(|octet| *octet == b'\n') {
-            self.transcript.client(line.trim_ascii_end());
+            if line.ends_with(b"\n") {
+                self.transcript.client(line.trim_ascii_end());
+            } else {
+                // What follows on the last command is content.
+                self.transcript.content(line.len());
+            }
         }
         self.actions.push_back(Action::Send(bytes));
     }

@@ -38,7 +38,7 @@ impl Pump {
         let Some(&last) = bytes.last() else {
             return Ok(());
         };
-        let stuffed = self.scan(&bytes)?;
+        let stuffed = scan(self.previous, &bytes)?;
         if self.previous == b'\r' {
             out.push(Bytes::from_static(b"\r"));
         }
@@ -71,32 +71,32 @@ impl Pump {
         out.push(last.into());
         Ok(())
     }
+}
 
-    /// Whether any line begins with a dot. Written without an early exit, so that it compiles to
-    /// vector instructions: this runs over every octet sent.
-    fn scan(&self, bytes: &[u8]) -> Result<bool, Unclean> {
-        let pair = |before: u8, after: u8| {
-            (
-                (before == b'\r') != (after == b'\n'),
-                before == b'\n' && after == b'.',
-            )
-        };
-        let (first, rest) = bytes.split_first().ok_or(Unclean)?;
-        // The LF before the content stands for the line break that ended DATA.
-        let at_start = if self.previous == b'\n' {
-            (*first == b'\n', *first == b'.')
-        } else {
-            pair(self.previous, *first)
-        };
-        let (unclean, stuffed) = bytes
-            .iter()
-            .zip(rest)
-            .fold(at_start, |seen, (before, after)| {
-                let found = pair(*before, *after);
-                (seen.0 | found.0, seen.1 | found.1)
-            });
-        if unclean { Err(Unclean) } else { Ok(stuffed) }
-    }
+/// Whether any line begins with a dot, `previous` being the octet before. Written without an early
+/// exit, so that it compiles to vector instructions: this runs over every octet sent.
+pub(super) fn scan(previous: u8, bytes: &[u8]) -> Result<bool, Unclean> {
+    let pair = |before: u8, after: u8| {
+        (
+            (before == b'\r') != (after == b'\n'),
+            before == b'\n' && after == b'.',
+        )
+    };
+    let (first, rest) = bytes.split_first().ok_or(Unclean)?;
+    // The LF before the content stands for the line break of the command before it.
+    let at_start = if previous == b'\n' {
+        (*first == b'\n', *first == b'.')
+    } else {
+        pair(previous, *first)
+    };
+    let (unclean, stuffed) = bytes
+        .iter()
+        .zip(rest)
+        .fold(at_start, |seen, (before, after)| {
+            let found = pair(*before, *after);
+            (seen.0 | found.0, seen.1 | found.1)
+        });
+    if unclean { Err(Unclean) } else { Ok(stuffed) }
 }
 
 /// A copy of `bytes` with a dot more at the start of each line that begins with one.
