@@ -237,9 +237,9 @@ mod tests {
         }
     }
 
-    fn policy(mode: &str) -> Result<Arc<Policy>, Box<str>> {
+    fn policy(mode: &str) -> Arc<Policy> {
         let text = format!("version: STSv1\nmode: {mode}\nmx: mx.far.test\nmax_age: {DAY}\n");
-        Ok(Arc::new(Policy::parse(&text, 1).unwrap()))
+        Arc::new(Policy::parse(&text, 1).unwrap())
     }
 
     fn step<'i>(cache: &mut Cache, seconds: u64, announced: Result<&'i str, &str>) -> Step<'i> {
@@ -249,7 +249,13 @@ mod tests {
     fn kept(seconds: u64) -> Cache {
         let mut cache = Cache::default();
         assert_eq!(step(&mut cache, seconds, Ok("1")), Step::Fetch("1"));
-        let found = cache.fetched(at(seconds), "far.test", "1", policy("enforce"), &limits());
+        let found = cache.fetched(
+            at(seconds),
+            "far.test",
+            "1",
+            Ok(policy("enforce")),
+            &limits(),
+        );
         assert!(matches!(found, Found::Policy(_)));
         cache
     }
@@ -282,7 +288,7 @@ mod tests {
         let mut cache = kept(0);
         assert_eq!(step(&mut cache, 1, Ok("2")), Step::Fetch("2"));
         assert_eq!(step(&mut cache, DAY / 2, Ok("1")), Step::Fetch("1"));
-        cache.fetched(at(1), "far.test", "2", policy("none"), &limits());
+        cache.fetched(at(1), "far.test", "2", Ok(policy("none")), &limits());
         assert_eq!(mode(step(&mut cache, 2, Ok("2"))), Some(Mode::None));
     }
 
@@ -322,10 +328,10 @@ mod tests {
     fn those_leave_that_were_not_used_for_longest() {
         let mut cache = kept(0);
         for (seconds, domain) in [(1, "one.test"), (2, "two.test")] {
-            cache.fetched(at(seconds), domain, "1", policy("enforce"), &limits());
+            cache.fetched(at(seconds), domain, "1", Ok(policy("enforce")), &limits());
         }
         assert_eq!(mode(step(&mut cache, 3, Ok("1"))), Some(Mode::Enforce));
-        cache.fetched(at(4), "three.test", "1", policy("enforce"), &limits());
+        cache.fetched(at(4), "three.test", "1", Ok(policy("enforce")), &limits());
         assert_eq!(mode(step(&mut cache, 5, Ok("1"))), Some(Mode::Enforce));
         let gone = cache.step(at(5), "one.test", Ok("1"), &limits());
         assert_eq!(gone, Step::Fetch("1"));
