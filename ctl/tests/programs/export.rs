@@ -151,6 +151,7 @@ fn tame(mut envelope: Envelope) -> Envelope {
         &mut envelope.helo,
         &mut envelope.hostname,
         &mut envelope.username,
+        &mut envelope.remote,
     ] {
         plain(text);
     }

@@ -304,6 +304,14 @@ pub struct Delays {
 }
 
 impl MtaLimits {
+    /// How long a route is disabled after its `n`th failure in a row.
+    pub fn penalty(&self, n: u32) -> Duration {
+        let square = n.saturating_mul(n);
+        self.route_penalty
+            .saturating_mul(square)
+            .min(self.route_penalty_max)
+    }
+
     /// The waits between connections. Those that are not set are the reference's for hosts of
     /// strangers, found `by_mx`; a smart host is the administrator's own and needs none.
     pub fn delays(&self, by_mx: bool) -> Delays {

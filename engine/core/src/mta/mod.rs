@@ -9,6 +9,7 @@
 //! Fails: never. A relay without a usable host answers with a temporary outcome and the cause of
 //! the last connection that failed.
 
+mod barred;
 mod connector;
 mod domain;
 mod drain;
@@ -22,6 +23,7 @@ mod route;
 mod session;
 mod task;
 
+use barred::Barred;
 pub use connector::{Flag, Sources};
 pub use full::Full;
 pub use hoststat::HostStat;
@@ -228,6 +230,8 @@ struct RelayState {
     connectors: BTreeMap<Option<IpAddr>, Connector>,
     /// When it may go on, if it waits for a delay, or for a route to come back.
     until: Option<Instant>,
+    /// Hosts that it does not use for a while.
+    barred: Barred,
 }
 
 impl RelayState {

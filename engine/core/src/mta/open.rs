@@ -156,6 +156,7 @@ impl Mta {
                 delays,
                 again: relay.tasks.has_failed(),
                 no_probes: probes >= probes_most(limits),
+                barred: &relay.barred,
             };
             let blocked = is_blocked(&self.blocked, source, &relay.key.domain.name);
             let choice = if blocked {
@@ -205,6 +206,7 @@ impl Mta {
             delays: limits.delays(relay.key.domain.lookup == Lookup::Mx),
             again: relay.tasks.has_failed(),
             no_probes: false,
+            barred: &relay.barred,
         };
         let probe = self.routes.is_probe(&ask, mx);
         let route = self.routes.opened(&ask, mx);
@@ -320,7 +322,7 @@ impl Mta {
         let port = relay.port();
         let sources = relay.connectors.keys();
         let back = sources.filter_map(|source| self.routes.back(list, *source, port));
-        delayed.max(back.min())
+        delayed.max(back.min()).max(relay.barred.until())
     }
 
     fn longest_source_delay(&self) -> std::time::Duration {

@@ -1,5 +1,6 @@
 //! Questions to the DNS, and domains that come and go with their relays.
 
+use super::barred::Barred;
 use super::connector::sources;
 use super::domain::{Answer, Domain, DomainKey, addresses};
 use super::task::Tasks;
@@ -74,6 +75,7 @@ impl Mta {
             turn: 0,
             connectors: BTreeMap::new(),
             until: None,
+            barred: Barred::default(),
         };
         self.relays.insert(id, relay);
         id

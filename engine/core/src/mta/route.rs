@@ -6,6 +6,7 @@
 //! time. No limit on connections or on the time between them is passed over. Such first connections,
 //! where a failure is to be expected, are probes: they share a part of a source's places.
 
+use super::barred::Barred;
 use super::domain::Mx;
 use super::{Flag, Gate, HostRow};
 use crate::limits::{Delays, MtaLimits};
@@ -104,6 +105,8 @@ pub(super) struct Ask<'a> {
     pub(super) again: bool,
     /// Whether the source has as many probes as it may.
     pub(super) no_probes: bool,
+    /// Hosts that are out of the question for this relay.
+    pub(super) barred: &'a Barred,
 }
 
 /// Which route to take.
@@ -172,6 +175,7 @@ impl Routes {
     /// route is being proved.
     pub(super) fn choose(&self, addresses: &[Mx], ask: &Ask<'_>) -> Choice {
         let (mut waits, mut mismatch, mut disabled) = (Waits::default(), false, false);
+        let mut barred = None;
         for level in addresses.chunk_by(|a, b| a.preference == b.preference) {
             let (mut best, mut soon): (Option<(usize, &Mx)>, _) = (None, false);
             for mx in level {
@@ -181,6 +185,8 @@ impl Routes {
                 let route = self.ways.get(&key);
                 if !ask.suits(mx.address) {
                     mismatch = true;
+                } else if let Some(failure) = ask.barred.why(ask.now, mx.address) {
+                    barred = Some(failure);
                 } else if route.is_some_and(|route| route.disabled.is_some()) {
                     disabled = true;
                 } else {
@@ -211,10 +217,11 @@ impl Routes {
                 break;
             }
         }
-        if waits.is_empty() {
-            self.down(addresses, ask, disabled, mismatch)
-        } else {
-            Choice::Wait(waits)
+        match barred {
+            _ if !waits.is_empty() => Choice::Wait(waits),
+            // It says more than what is wrong with the others.
+            Some(failure) => Choice::Down(Flag::ErrorRouteSmtp, failure.clone()),
+            None => self.down(addresses, ask, disabled, mismatch),
         }
     }
 
@@ -370,7 +377,7 @@ impl Routes {
             return route.timer;
         }
         route.penalty = route.penalty.saturating_add(1);
-        let until = now.checked_add(jitter(penalty(route.penalty, limits), rng))?;
+        let until = now.checked_add(jitter(limits.penalty(route.penalty), rng))?;
         route.disabled = Some(until);
         route.timer = Some(until);
         route.timer
@@ -419,7 +426,7 @@ impl Routes {
         route.timer = if route.penalty == 0 {
             route.keep.filter(|keep| at < *keep && route.sessions == 0)
         } else {
-            at.checked_add(penalty(route.penalty, limits).max(limits.route_memory))
+            at.checked_add(limits.penalty(route.penalty).max(limits.route_memory))
         };
         let next = route.timer;
         self.drop_if_unused(key);
@@ -609,15 +616,6 @@ fn host_entry<'h>(hosts: &'h mut BTreeMap<IpAddr, Host>, mx: &Mx) -> &'h mut Hos
 /// The failure of a connection we know nothing else about.
 pub(super) fn network_error() -> Failure {
     Failure::new(Status::transient(4, 1), "Network error on destination MXs")
-}
-
-/// How long a route is disabled after its `n`th failure in a row.
-fn penalty(n: u32, limits: &MtaLimits) -> Duration {
-    let square = n.saturating_mul(n);
-    limits
-        .route_penalty
-        .saturating_mul(square)
-        .min(limits.route_penalty_max)
 }
 
 /// Up to a tenth more, so that what failed together does not come back together.

@@ -1,5 +1,6 @@
 //! Outgoing sessions: what each is doing, and what their events mean.
 
+use super::barred::is_unproven;
 use super::route::{RouteKey, Trouble, network_error};
 use super::task::Task;
 use super::{Action, Finished, Gate, Lookup, Mta, RelayId, SessionId, Timer, Via};
@@ -91,6 +92,7 @@ impl Mta {
             State::Connecting => {
                 relay.connecting -= 1;
                 relay.probing = false;
+                relay.barred.clear(session.route.target.ip());
                 true
             }
             State::Resting => {
@@ -144,6 +146,20 @@ impl Mta {
         session.worn = true;
         let route = session.route;
         self.penalise(now, route, Trouble::Smtp, failure);
+    }
+
+    /// A host did not prove what a relay asks for: that relay lets it be.
+    fn bar(&mut self, now: Now, id: RelayId, route: RouteKey, failure: Failure) {
+        let Some(relay) = self.relays.get_mut(&id) else {
+            return;
+        };
+        let exchangers = self.domains.get(&relay.key.domain);
+        let exchangers = exchangers.map_or(&[][..], |domain| domain.exchangers());
+        let exchangers = exchangers.iter().map(|mx| mx.address);
+        let (host, limits) = (route.target.ip(), &self.limits.mta);
+        relay
+            .barred
+            .bar(now.mono, host, failure, exchangers, limits);
     }
 
     fn penalise(&mut self, now: Now, route: RouteKey, kind: Trouble, failure: Failure) {
@@ -231,7 +247,11 @@ impl Mta {
         match session.state {
             State::Connecting => {
                 let failure = failure.unwrap_or_else(network_error);
-                self.penalise(now, route, Trouble::Net, failure);
+                if is_unproven(&failure) {
+                    self.bar(now, relay_id, route, failure);
+                } else {
+                    self.penalise(now, route, Trouble::Net, failure);
+                }
             }
             State::Sending(task) => {
                 self.counts.running -= 1;

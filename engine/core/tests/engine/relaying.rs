@@ -322,6 +322,39 @@ fn a_dead_destination_delays_nobody_else() {
 }
 
 #[test]
+fn what_one_domain_asks_of_a_host_in_vain_does_not_take_it_from_others() {
+    let mut world = World::new(1, Limits::default());
+    for domain in ["strict.example", "other.example"] {
+        let exchangers = vec![(10, address(1)), (20, address(2))];
+        world.domains.insert(domain.into(), Ok(exchangers));
+    }
+    world.unproven.insert("strict.example".into());
+    let strict: Vec<_> = (0..60)
+        .map(|n| {
+            let id = world.send(relay(), &format!("u{n}@strict.example"));
+            world.run(Duration::from_secs(1));
+            id
+        })
+        .collect();
+    for id in &strict {
+        assert_eq!(&*world.store[id].errorline, "not among the exchangers");
+    }
+    assert!(world.engine.routes().all(|route| route.penalty == 0));
+    // Each at once and after 15 seconds.
+    let tried = connects_to(&world, 1).len() + connects_to(&world, 2).len();
+    assert!((3..=4).contains(&tried), "{tried} connections");
+    let other = world.send(relay(), "u@other.example");
+    world.run(Duration::from_secs(10));
+    assert_eq!(world.diary.delivered, [other]);
+
+    world.unproven.clear();
+    // The first that arrives brings the others along.
+    world.check_due = false;
+    world.run_out(HOUR);
+    assert_eq!(world.diary.delivered.len(), 1 + strict.len());
+}
+
+#[test]
 fn deferred_mail_is_tried_when_its_domain_answers_again() {
     let mut world = World::new(1, Limits::default());
     world.check_due = false;

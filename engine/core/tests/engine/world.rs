@@ -107,6 +107,8 @@ pub(crate) struct World {
     pub(crate) domains: BTreeMap<String, Result<Vec<(u16, IpAddr)>, Unresolved>>,
     /// Domains with exchangers of certain names.
     pub(crate) exchanges: BTreeMap<String, Vec<Exchange>>,
+    /// Domains that ask of their exchangers what those do not prove.
+    pub(crate) unproven: BTreeSet<String>,
     /// How local deliveries end.
     pub(crate) local: Outcome,
     pub(crate) store: BTreeMap<EnvelopeId, Envelope>,
@@ -143,6 +145,7 @@ impl World {
             rng: Rng::new(!seed),
             hosts: BTreeMap::new(),
             domains: BTreeMap::new(),
+            unproven: BTreeSet::new(),
             exchanges: BTreeMap::new(),
             local: delivered(),
             store: BTreeMap::new(),
@@ -593,6 +596,11 @@ impl World {
         };
         if dead {
             self.close(session, Some(failure("connection refused")));
+            return;
+        }
+        if self.unproven.contains(&*self.connections[&session].domain) {
+            let failure = Failure::new(Status::transient(7, 5), "not among the exchangers");
+            self.close(session, Some(failure));
             return;
         }
         self.connections.get_mut(&session).unwrap().ready = true;
