@@ -143,6 +143,7 @@ impl Mailbag {
                 size: self.size(),
                 ctime: CTIME,
                 eight_bit: false,
+                utf8: false,
             },
             body: Body::Whole(self.body.clone()),
             envelopes: mail

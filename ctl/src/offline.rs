@@ -282,6 +282,7 @@ mod tests {
                     size: 0,
                     ctime: Timestamp::from_secs(1_000),
                     eight_bit: false,
+                    utf8: false,
                 },
                 body: Body::Whole(Bytes::from(vec![b'x'; 100_000])),
                 envelopes: vec![envelope(id, 1), envelope(id, 2)],

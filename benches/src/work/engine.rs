@@ -178,6 +178,7 @@ impl<'e> World<'e> {
                         let content = Content {
                             size: 1000,
                             eight_bit: false,
+                            utf8: false,
                         };
                         Loaded::Envelope(Box::new((*envelope).clone()), content)
                     }

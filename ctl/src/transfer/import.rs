@@ -37,6 +37,7 @@ const GROUP_OCTETS: usize = 4 << 20;
 pub(super) struct Arrival {
     pub(super) ctime: Timestamp,
     pub(super) eight_bit: bool,
+    pub(super) utf8: bool,
     pub(super) content: Content,
     pub(super) envelopes: Vec<Envelope>,
 }
@@ -129,6 +130,7 @@ impl Intake<'_, '_> {
                     size: arrival.content.size,
                     ctime: arrival.ctime,
                     eight_bit: arrival.eight_bit,
+                    utf8: arrival.utf8,
                 },
                 body: Body::Pieces(arrival.content.pieces()),
                 envelopes: renamed.collect(),

@@ -67,6 +67,9 @@ pub(super) struct Line {
     message_size: u64,
     message_ctime: u64,
     message_eight_bit: bool,
+    /// Left out if false, as it was before there was such mail.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    message_utf8: bool,
     message_xxh3: String,
     dispatcher: String,
     tag: String,
@@ -219,6 +222,7 @@ impl Line {
             message_size: message.size,
             message_ctime: message.ctime.as_secs(),
             message_eight_bit: message.eight_bit,
+            message_utf8: message.utf8,
             message_xxh3: format!("{digest:016x}"),
             dispatcher: envelope.action.to_string(),
             tag: envelope.tag.to_string(),
@@ -290,6 +294,7 @@ impl Line {
             size: self.message_size,
             ctime: Timestamp::from_secs(self.message_ctime),
             eight_bit: self.message_eight_bit,
+            utf8: self.message_utf8,
         })
     }
 
@@ -579,14 +584,15 @@ mod tests {
         #[test]
         fn every_envelope_comes_back(
             envelope in mail::any_envelope(),
-            facts in any::<(u64, u64, bool, u64)>(),
+            facts in any::<(u64, u64, bool, bool, u64)>(),
         ) {
-            let (size, ctime, eight_bit, digest) = facts;
+            let (size, ctime, eight_bit, utf8, digest) = facts;
             let message = Message {
                 id: envelope.id.message(),
                 size,
                 ctime: Timestamp::from_secs(ctime),
                 eight_bit,
+                utf8,
             };
             let mut line = Vec::new();
             Line::new(&envelope, &message, digest).write(&mut line).unwrap();

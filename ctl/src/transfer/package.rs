@@ -133,6 +133,7 @@ fn hand_over(
         Ok(content) => intake.take(&Arrival {
             ctime: message.ctime,
             eight_bit: message.eight_bit,
+            utf8: message.utf8,
             content,
             envelopes,
         }),

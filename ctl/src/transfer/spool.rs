@@ -170,6 +170,8 @@ impl Spool<'_> {
             Ok(content) => Some(Arrival {
                 ctime,
                 eight_bit: content.eight_bit,
+                // OpenSMTPD takes no such mail.
+                utf8: false,
                 content,
                 envelopes,
             }),

@@ -261,7 +261,7 @@ fn what_goes_out_comes_back_the_same() {
             vec(mail::any_envelope(), 1..4),
             // Some larger than what fits the log itself.
             prop_oneof![0usize..200, Just(300_000)],
-            any::<(u32, bool)>(),
+            any::<(u32, bool, bool)>(),
         ),
         1..6,
     );
@@ -269,7 +269,7 @@ fn what_goes_out_comes_back_the_same() {
     let outcome = runner.run(&mail, |messages| {
         let (from, to, target) = (Place::new(), Place::new(), Elsewhere::new());
         let mut store = LogStore::open(from.path()).unwrap();
-        for (number, envelopes, length, (ctime, eight_bit)) in messages {
+        for (number, envelopes, length, (ctime, eight_bit, utf8)) in messages {
             let id = MessageId::new(number).unwrap_or(MessageId::MIN);
             let mut content = mail::content(id, length).to_vec();
             content.retain(|octet| !octet.is_ascii_control());
@@ -284,6 +284,7 @@ fn what_goes_out_comes_back_the_same() {
                     size: content.len() as u64,
                     ctime: Timestamp::from_secs(ctime.into()),
                     eight_bit,
+                    utf8,
                 },
                 body: Body::Whole(Bytes::from(content)),
                 envelopes: envelopes.collect(),

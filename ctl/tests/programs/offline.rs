@@ -47,6 +47,7 @@ fn submission(message: &str, recipients: u32) -> Transition {
             size: 0,
             ctime: Timestamp::from_secs(1_795_335_656),
             eight_bit: false,
+            utf8: false,
         },
         body: Body::Whole(Bytes::from_static(b"Subject: test\r\n\r\nhello\r\n")),
         envelopes: (1..=recipients).map(envelope).collect(),

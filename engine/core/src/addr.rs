@@ -5,7 +5,7 @@
 //! and is never read back. There is no way to make one that holds a control character.
 
 use email_address::{EmailAddress, Options};
-use std::fmt;
+use std::fmt::{self, Write as _};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::str::FromStr;
 
@@ -174,6 +174,20 @@ impl fmt::Debug for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "<{}>", self.text)
     }
+}
+
+/// A text with some characters as `\x{HEX}`: addresses beyond ASCII in ASCII (RFC 6533 section 3).
+pub(crate) fn embedded(text: &str, embed: impl Fn(char) -> bool) -> String {
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars() {
+        if embed(c) {
+            // Writing to a string cannot fail.
+            let _ = write!(out, "\\x{{{:X}}}", u32::from(c));
+        } else {
+            out.push(c);
+        }
+    }
+    out
 }
 
 /// Where a submission came from, as envelopes record it.

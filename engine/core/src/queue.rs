@@ -42,6 +42,10 @@ pub struct Message {
     pub ctime: Timestamp,
     /// Whether the content holds octets above 127 (BODY=8BITMIME, RFC 6152).
     pub eight_bit: bool,
+    /// Whether its header section needs SMTPUTF8 (RFC 6531): it came with that word, and holds
+    /// octets above 127. What addresses need is seen from the envelopes; header fields inside of
+    /// the body are not looked for.
+    pub utf8: bool,
 }
 
 /// Content on its way into the store.

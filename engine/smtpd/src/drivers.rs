@@ -144,6 +144,7 @@ fn load_one(reader: &dyn Reader, id: EnvelopeId) -> Result<Loaded, StoreError> {
     let content = Content {
         size: message.size,
         eight_bit: message.eight_bit,
+        utf8: message.utf8,
     };
     Ok(Loaded::Envelope(Box::new(envelope), content))
 }

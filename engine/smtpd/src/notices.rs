@@ -101,6 +101,7 @@ async fn submission(
         arrived: facts.map_or(first.ctime, |facts| facts.ctime),
         original: &original,
         complete: facts.is_none_or(|facts| facts.size == original.len() as u64),
+        utf8: facts.is_some_and(|facts| facts.utf8),
         now,
     };
     let content = bounce::notice(&report, &limits, &mut rng).unwrap_or_default();
@@ -110,6 +111,8 @@ async fn submission(
         size: content.len() as u64,
         ctime: now,
         eight_bit: !content.is_ascii(),
+        // Its header section holds no other address.
+        utf8: !first.sender.is_ascii(),
     };
     let envelope = |recipient: Recipient| Envelope {
         id: id.draw_envelope(&mut rng),

@@ -346,9 +346,15 @@ struct MessageValue {
     digest: U64,
     first: U64,
     live: U32,
-    eight_bit: u8,
+    /// [`EIGHT_BIT`] and [`UTF8`].
+    traits: u8,
     zero: [u8; 3],
 }
+
+/// Bits of what is to know about a content: octets above 127, and its need of SMTPUTF8. The first
+/// stood alone before there was the other.
+const EIGHT_BIT: u8 = 1;
+const UTF8: u8 = 2;
 
 /// Octets of a message's record.
 pub(crate) const MESSAGE: usize = HEAD + size_of::<MessageValue>();
@@ -361,7 +367,8 @@ impl Row {
             digest: self.digest.into(),
             first: self.first.into(),
             live: self.live.into(),
-            eight_bit: self.message.eight_bit.into(),
+            traits: u8::from(self.message.eight_bit) * EIGHT_BIT
+                | u8::from(self.message.utf8) * UTF8,
             zero: [0; 3],
         };
         seal(Kind::Message, row_key(self.message.id), value.as_bytes())
@@ -376,7 +383,8 @@ impl Row {
                 id,
                 size: value.size.get(),
                 ctime: Timestamp::from_secs(value.ctime.get()),
-                eight_bit: value.eight_bit != 0,
+                eight_bit: value.traits & EIGHT_BIT != 0,
+                utf8: value.traits & UTF8 != 0,
             },
             live: value.live.get(),
             digest: value.digest.get(),
@@ -537,6 +545,7 @@ mod tests {
                 size: 3,
                 ctime: Timestamp::from_secs(9),
                 eight_bit: true,
+                utf8: false,
             },
             live: 2,
             digest: XxHash3_64::oneshot(b"abc"),
@@ -558,6 +567,22 @@ mod tests {
             open(Kind::Envelope, row_key(id), &record).unwrap_err().0,
             "envelope record belongs elsewhere"
         );
+    }
+
+    #[test]
+    fn what_a_content_needs_is_a_bit_each() {
+        for (eight_bit, utf8, octet) in [
+            (false, false, 0),
+            (true, false, 1),
+            (false, true, 2),
+            (true, true, 3),
+        ] {
+            let mut row = row();
+            (row.message.eight_bit, row.message.utf8) = (eight_bit, utf8);
+            let record = row.seal();
+            assert_eq!(record.get(MESSAGE - 4), Some(&octet));
+            assert_eq!(Row::open(row.message.id, &record), Ok(row));
+        }
     }
 
     #[test]

@@ -23,6 +23,7 @@ impl World {
             arrived: facts.map_or(first.ctime, |facts| facts.ctime),
             original: &original,
             complete: true,
+            utf8: facts.is_some_and(|facts| facts.utf8),
             now: self.now().wall,
         };
         let content = bounce::notice(&report, &self.limits, &mut self.rng).unwrap_or_default();
@@ -78,6 +79,7 @@ impl World {
                 size: content.len() as u64,
                 ctime: self.now().wall,
                 eight_bit: !content.is_ascii(),
+                utf8: false,
             },
             body: Body::Whole(content.into()),
             envelopes,

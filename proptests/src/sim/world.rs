@@ -442,6 +442,7 @@ impl World {
                     let content = Content {
                         size: message.size,
                         eight_bit: message.eight_bit,
+                        utf8: message.utf8,
                     };
                     Loaded::Envelope(Box::new(envelope), content)
                 }

@@ -34,6 +34,8 @@ pub struct Report<'a> {
     pub original: &'a [u8],
     /// Whether `original` is all of the content.
     pub complete: bool,
+    /// Whether the header section of the message is one of RFC 6532, in UTF-8.
+    pub utf8: bool,
     /// The date of the notice.
     pub now: Timestamp,
 }
@@ -105,7 +107,7 @@ pub fn notice(report: &Report<'_>, limits: &Limits, rng: &mut Rng) -> Option<Vec
             MimePart::new("message/delivery-status", status.as_bytes()).transfer_encoding("7bit"),
             "Delivery report",
         ),
-        returned.part(),
+        returned.part(report.utf8),
     ];
     let id = format!("{:016x}.{}@{name}", rng.u64(), first.id.message());
     let subject = format!("Delivery status notification: {}", word(kind));
@@ -153,15 +155,26 @@ impl<'a> Returned<'a> {
         }
     }
 
-    fn part(&self) -> MimePart<'a> {
+    /// The part, of the types for header sections in UTF-8 if `utf8` (RFC 6532 section 3.7, RFC
+    /// 6533 section 6).
+    fn part(&self, utf8: bool) -> MimePart<'a> {
         match *self {
             Self::Message(octets) => {
                 let encoding = if octets.is_ascii() { "7bit" } else { "8bit" };
-                let part = MimePart::new("message/rfc822", octets).transfer_encoding(encoding);
+                let kind = if utf8 {
+                    "message/global"
+                } else {
+                    "message/rfc822"
+                };
+                let part = MimePart::new(kind, octets).transfer_encoding(encoding);
                 described(part, "Message")
             }
             Self::Headers(octets) => {
-                let kind = ContentType::new("text/rfc822-headers");
+                let kind = ContentType::new(if utf8 {
+                    "message/global-headers"
+                } else {
+                    "text/rfc822-headers"
+                });
                 described(text_part(kind, octets), "Message headers")
             }
         }

@@ -4,13 +4,12 @@
 //! as RFC 6533 wants it in addresses.
 
 use super::{Report, date, host_name, kind_of, word};
-use crate::addr::Address;
+use crate::addr::{Address, embedded};
 use crate::envelope::{Bounce, Envelope};
 use crate::reply::{Class, Status};
 use crate::time::Timestamp;
 use mail_builder::headers::Header;
 use mail_builder::headers::raw::Raw;
-use std::fmt::Write as _;
 
 /// The fields of the message, then those of each recipient.
 pub(super) fn write(report: &Report<'_>, kind: Bounce, name: &str) -> String {
@@ -85,21 +84,13 @@ fn status(kind: Bounce, status: Option<Status>) -> Status {
 }
 
 /// An address with its type. RFC 6533 section 3: beyond ASCII the type is `utf-8` and such
-/// characters are written as `\x{HEX}`.
+/// characters, and those with a meaning in xtext, are written as `\x{HEX}`.
 fn typed(address: &Address) -> String {
     if address.is_ascii() {
         return format!("rfc822; {}", address.as_str());
     }
-    let mut text = String::from("utf-8; ");
-    for c in address.as_str().chars() {
-        if c.is_ascii() && c != '\\' {
-            text.push(c);
-        } else {
-            // Writing to a string cannot fail.
-            let _ = write!(text, "\\x{{{:X}}}", u32::from(c));
-        }
-    }
-    text
+    let marked = |c: char| !c.is_ascii() || matches!(c, ' ' | '+' | '=' | '\\');
+    format!("utf-8; {}", embedded(address.as_str(), marked))
 }
 
 /// Whether a text begins like an SMTP reply.

@@ -57,6 +57,7 @@ fn report<'a>(envelopes: &'a [Envelope], original: &'a [u8]) -> Report<'a> {
         arrived: Timestamp::from_secs(1_795_336_321),
         original,
         complete: true,
+        utf8: false,
         now: Timestamp::from_secs(1_795_336_410),
     }
 }
@@ -543,6 +544,46 @@ fn a_copy_beyond_the_limit_becomes_headers() {
     check(&headers, true, "text/rfc822-headers", b"Subject: a\r\n");
     let long = [b"Subject: a\r\n\r\n".as_slice(), &[b'x'; 20], b"\ry\r\n"].concat();
     check(&long, true, "text/rfc822-headers", b"Subject: a\r\n");
+}
+
+#[test]
+fn a_header_section_in_utf8_returns_as_such() {
+    let mut failed = envelope(1, Bounce::Failed, "\u{fc}+x@example.net", "no");
+    let original = "Subject: gr\u{fc}n\r\n\r\nhi\r\n".as_bytes();
+    let mut check = |ret, kind: &str, copy: &[u8]| {
+        failed.dsn.ret = ret;
+        let envelopes = [failed.clone()];
+        let report = Report {
+            utf8: true,
+            ..report(&envelopes, original)
+        };
+        let notice = notice(&report, &Limits::default(), &mut Rng::new(1)).unwrap();
+        assert_sound(&notice);
+        let parts = parts(&notice);
+        let status = str::from_utf8(&parts[1].1).unwrap();
+        let rcpt = "Final-Recipient: utf-8; \\x{FC}\\x{2B}x@example.net\r\n";
+        assert!(status.contains(rcpt), "{status}");
+        let (last, octets) = parts.last().unwrap();
+        assert_eq!((last.as_str(), octets.as_slice()), (kind, copy));
+    };
+    let headers = "Subject: gr\u{fc}n\r\n".as_bytes();
+    check(None, "message/global-headers", headers);
+    check(Some(Ret::Full), "message/global", original);
+}
+
+#[test]
+fn a_notice_to_an_address_in_utf8_names_it_as_it_is() {
+    let mut failed = envelope(1, Bounce::Failed, "bob@example.net", "no");
+    for local in ["\u{e9}".into(), "\u{e9}".repeat(30)] {
+        let sender = format!("{local}@\u{fc}.example");
+        failed.sender = sender.parse().unwrap();
+        let notice = String::from_utf8(make(&[failed.clone()], ORIGINAL)).unwrap();
+        let unfolded = notice.replace("\r\n ", " ");
+        assert!(
+            unfolded.contains(&format!("To: <{sender}>\r\n")),
+            "{notice}"
+        );
+    }
 }
 
 #[test]

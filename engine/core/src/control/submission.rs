@@ -352,7 +352,7 @@ impl<'a> Dialog<'a> {
                     .clone_into(&mut self.hostname);
                 (Stage::Hello, format!("EHLO {}", self.hostname))
             }
-            Stage::Hello => (Stage::Mail, format!("MAIL FROM:<{}>", self.draft.sender)),
+            Stage::Hello => (Stage::Mail, self.mail()),
             Stage::Mail => self.rcpt(0),
             Stage::Rcpt(at) => self.rcpt(at.saturating_add(1)),
             Stage::Data => {
@@ -363,6 +363,15 @@ impl<'a> Dialog<'a> {
         };
         self.stage = stage;
         Step::Say(format!("{line}\r\n").into_bytes())
+    }
+
+    /// MAIL, with SMTPUTF8 (RFC 6531) if an address needs it. Programs that write header fields
+    /// in UTF-8 without such an address have always done so: their mail goes to all servers.
+    fn mail(&self) -> String {
+        let mut addresses = self.draft.rcpts.iter().chain([&self.draft.sender]);
+        let utf8 = addresses.any(|address| !address.is_ascii());
+        let parameter = if utf8 { " SMTPUTF8" } else { "" };
+        format!("MAIL FROM:<{}>{parameter}", self.draft.sender)
     }
 
     fn rcpt(&self, at: usize) -> (Stage, String) {
@@ -451,6 +460,25 @@ mod tests {
         for end in 0..file.len() {
             assert!(Draft::parse(&file[..end], &limits).is_err(), "{end}");
         }
+    }
+
+    #[test]
+    fn addresses_in_utf8_take_smtputf8() {
+        let mail = |raw: &str| {
+            let draft = compose(by_header(), raw).unwrap();
+            let mut dialog = Dialog::new(&draft);
+            dialog.replied(220, "mx ESMTP x");
+            match dialog.replied(250, "") {
+                Step::Say(line) => String::from_utf8(line).unwrap(),
+                step => panic!("{step:?}"),
+            }
+        };
+        let plain = "To: a@b\nSubject: gr\u{fc}n\n\nhi\n";
+        assert_eq!(mail(plain), "MAIL FROM:<joe>\r\n");
+        let rcpt = "To: a@b, \u{fc}@b\n\nhi\n";
+        assert_eq!(mail(rcpt), "MAIL FROM:<joe> SMTPUTF8\r\n");
+        let sender = "From: \u{fc}@b\nTo: a@b\n\nhi\n";
+        assert_eq!(mail(sender), "MAIL FROM:<\u{fc}@b> SMTPUTF8\r\n");
     }
 
     #[test]

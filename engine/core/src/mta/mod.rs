@@ -106,6 +106,8 @@ pub struct Content {
     pub size: u64,
     /// Whether there are octets above 127.
     pub eight_bit: bool,
+    /// Whether it needs SMTPUTF8 (RFC 6531).
+    pub utf8: bool,
 }
 
 /// Number of a relay in memory.

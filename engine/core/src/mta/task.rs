@@ -27,6 +27,7 @@ impl Task {
             message: first.id.message(),
             size: self.content.size,
             eight_bit: self.content.eight_bit,
+            utf8: self.content.utf8,
             sender: first.sender.clone(),
             ret: first.dsn.ret,
             envid: first.dsn.envid.clone(),

@@ -62,6 +62,8 @@ pub(super) struct Arrived {
     pub(super) size: u64,
     /// Whether there are octets above 127.
     pub(super) eight_bit: bool,
+    /// Whether there are any in the header section.
+    pub(super) utf8_header: bool,
     /// Whether the beginning is in the temporary file.
     pub(super) spooled: bool,
 }
@@ -146,6 +148,7 @@ impl Data {
             size: self.spooled.saturating_add(len(self.buffer.len())),
             rest: Bytes::from(self.buffer),
             eight_bit: self.stream.eight_bit,
+            utf8_header: self.header.is_eight_bit(),
             spooled: self.spooled > 0,
         })
     }

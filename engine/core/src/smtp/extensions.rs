@@ -3,12 +3,14 @@
 //! What: one table, from which the EHLO reply and the list of parameters that are understood
 //! both follow.
 //! Promises: a parameter is accepted only if its extension is offered, and only once; ENVID and
-//! ORCPT are kept as received and decode to text without CR, LF or NUL.
+//! ORCPT are kept as received, but for the 7-bit form of ORCPT (RFC 6533), and decode to text
+//! without CR, LF or NUL.
 //! Values are read by smtp-proto; its known traps are closed here: keywords it takes though we
 //! do not offer them, sizes of twenty digits and more, NEVER among other words.
 
 use super::sasl;
 use super::session::{Offer, Settings};
+use crate::addr;
 use crate::envelope::{Notify, Ret};
 use crate::limits::Limits;
 use crate::reply::{Reply, Status};
@@ -46,7 +48,7 @@ const fn plain(keyword: &'static str) -> Extension {
     }
 }
 
-const EXTENSIONS: [Extension; 8] = [
+const EXTENSIONS: [Extension; 9] = [
     plain("PIPELINING"),
     Extension {
         argument: |settings| Some(settings.limits.message_size.to_string().into()),
@@ -56,6 +58,10 @@ const EXTENSIONS: [Extension; 8] = [
     Extension {
         mail: &["BODY"],
         ..plain("8BITMIME")
+    },
+    Extension {
+        mail: &["SMTPUTF8"],
+        ..plain("SMTPUTF8")
     },
     plain("ENHANCEDSTATUSCODES"),
     Extension {
@@ -103,13 +109,15 @@ pub(super) struct MailParameters {
     pub(super) ret: Option<Ret>,
     /// As received, or empty.
     pub(super) envid: Box<str>,
+    /// Whether addresses and header fields may be in UTF-8 (RFC 6531).
+    pub(super) utf8: bool,
 }
 
 /// Parameters of RCPT.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct RcptParameters {
     pub(super) notify: Option<Notify>,
-    /// As received, or empty.
+    /// As received, in ASCII, or empty.
     pub(super) orcpt: Box<str>,
 }
 
@@ -119,7 +127,7 @@ pub(super) fn mail(text: &str, offer: &Offer<'_>) -> Result<MailParameters, Repl
         return Ok(MailParameters::default());
     }
     let known = |extension: &Extension| extension.mail;
-    let words = Words::new(text, offer, known)?;
+    let words = Words::new(text, offer, known, false)?;
     let limits = &offer.settings.limits;
     let envid = words.xtext("ENVID", limits.envid)?;
     // Who the message is from by the client's account: nobody here asks for it.
@@ -155,16 +163,17 @@ pub(super) fn mail(text: &str, offer: &Offer<'_>) -> Result<MailParameters, Repl
         size,
         ret,
         envid: envid.into(),
+        utf8: words.value("SMTPUTF8").is_some(),
     })
 }
 
-/// Reads what stands behind the path of RCPT.
-pub(super) fn rcpt(text: &str, offer: &Offer<'_>) -> Result<RcptParameters, Reply> {
+/// Reads what stands behind the path of RCPT; `utf8` if MAIL had SMTPUTF8.
+pub(super) fn rcpt(text: &str, offer: &Offer<'_>, utf8: bool) -> Result<RcptParameters, Reply> {
     if text.is_empty() {
         return Ok(RcptParameters::default());
     }
     let known = |extension: &Extension| extension.rcpt;
-    let words = Words::new(text, offer, known)?;
+    let words = Words::new(text, offer, known, utf8)?;
     let orcpt = words.orcpt(&offer.settings.limits)?;
     let line = words.line();
     let read = Rfc5321Parser::new(&mut line.as_bytes().iter())
@@ -185,7 +194,7 @@ pub(super) fn rcpt(text: &str, offer: &Offer<'_>) -> Result<RcptParameters, Repl
     }
     Ok(RcptParameters {
         notify: words.value("NOTIFY").map(|_| notify),
-        orcpt: orcpt.into(),
+        orcpt,
     })
 }
 
@@ -199,6 +208,7 @@ impl<'a> Words<'a> {
         text: &'a str,
         offer: &Offer<'_>,
         known: fn(&Extension) -> &'static [&'static str],
+        utf8: bool,
     ) -> Result<Self, Reply> {
         let mut words: Vec<(&str, &str)> = Vec::new();
         for word in text.split(' ').filter(|word| !word.is_empty()) {
@@ -211,11 +221,17 @@ impl<'a> Words<'a> {
             if !offered {
                 return Err(unsupported(keyword));
             }
-            // Every offered keyword needs a value, and the parser reads on behind an empty one.
+            // RFC 6531 section 3.4: SMTPUTF8 has no value. Every other keyword needs one, and the
+            // parser reads on behind an empty one.
+            let lawful = match keyword.to_ascii_uppercase().as_str() {
+                "SMTPUTF8" => !word.contains('='),
+                "ORCPT" if utf8 => !value.is_empty(),
+                _ => !value.is_empty() && value.is_ascii(),
+            };
             let again = words
                 .iter()
                 .any(|(earlier, _)| earlier.eq_ignore_ascii_case(keyword));
-            if again || value.is_empty() || !value.is_ascii() {
+            if again || !lawful {
                 return Err(invalid(keyword));
             }
             words.push((keyword, value));
@@ -239,24 +255,31 @@ impl<'a> Words<'a> {
         Ok(value)
     }
 
-    /// ORCPT, `type;xtext`, as received; empty if not given.
-    fn orcpt(&self, limits: &Limits) -> Result<&'a str, Reply> {
-        let Some(value) = self.value("ORCPT") else {
-            return Ok("");
+    /// ORCPT, `type;xtext`, as received; empty if not given. The type `utf-8` can have its address
+    /// in UTF-8 (RFC 6533 section 3, unitext), which becomes the 7-bit form that every server takes.
+    fn orcpt(&self, limits: &Limits) -> Result<Box<str>, Reply> {
+        let value = self.value("ORCPT").unwrap_or_default();
+        let ascii = match value.split_once(';') {
+            Some((kind, address)) if kind.eq_ignore_ascii_case("utf-8") => {
+                let address = addr::embedded(address, |c| !c.is_ascii() && !c.is_control());
+                format!("{kind};{address}")
+            }
+            _ => value.into(),
         };
-        if is_orcpt(value) && value.len() <= limits.orcpt {
-            Ok(value)
+        if (ascii.is_empty() || is_orcpt(&ascii)) && ascii.len() <= limits.orcpt {
+            Ok(ascii.into())
         } else {
             Err(invalid("ORCPT"))
         }
     }
 
     /// The parameters as the parser wants them. It knows no ORCPT but that of RFC 822 addresses,
-    /// and less of AUTH than it may hold; those that are here have been checked already.
+    /// and less of AUTH than it may hold; those that are here have been checked already, as has
+    /// SMTPUTF8.
     fn line(&self) -> String {
         let mut line = String::new();
         for (keyword, value) in &self.words {
-            let checked = ["ORCPT", "AUTH"];
+            let checked = ["ORCPT", "AUTH", "SMTPUTF8"];
             if !checked
                 .iter()
                 .any(|name| keyword.eq_ignore_ascii_case(name))

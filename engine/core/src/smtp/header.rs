@@ -1,6 +1,6 @@
 //! The header section of a message on its way in: loops, and completion for our own clients.
 //!
-//! What: counts `Received` fields; for local clients removes `Bcc` and adds `Date` and
+//! What: counts `Received` fields and looks for octets above 127; for local clients removes `Bcc` and adds `Date` and
 //! `Message-ID` where they are missing (RFC 6409 section 8), and insists on a well-formed header
 //! section.
 //! Promises: not one octet of a relayed message is changed; linear in the size of the header.
@@ -37,6 +37,8 @@ pub(super) struct Header {
     fields: usize,
     has_date: bool,
     has_message_id: bool,
+    /// Whether there are octets above 127 in what stays.
+    eight_bit: bool,
     /// Start of the `Bcc` field being read.
     bcc: Option<usize>,
     completion: Option<Completion>,
@@ -54,6 +56,7 @@ impl Header {
             fields: 0,
             has_date: false,
             has_message_id: false,
+            eight_bit: false,
             bcc: None,
             completion,
         }
@@ -72,6 +75,11 @@ impl Header {
     /// Whether more lines may belong to it.
     pub(super) fn is_open(&self) -> bool {
         self.open
+    }
+
+    /// Whether its lines so far hold octets above 127, which takes SMTPUTF8 (RFC 6532).
+    pub(super) fn is_eight_bit(&self) -> bool {
+        self.eight_bit
     }
 
     /// Reads the lines that are complete within the first `settled` octets of the buffer.
@@ -120,8 +128,11 @@ impl Header {
         limits: &Limits,
     ) -> Result<(), HeaderFlaw> {
         let line = buffer.get(self.line..next).unwrap_or_default();
+        let eight_bit = !line.is_ascii();
         match classify(line) {
-            Kind::Continuation if self.fields > 0 => {}
+            Kind::Continuation if self.fields > 0 => {
+                self.eight_bit |= eight_bit && self.bcc.is_none();
+            }
             Kind::Field(name) => {
                 self.fields += 1;
                 let is = |known: &str| name.eq_ignore_ascii_case(known.as_bytes());
@@ -134,6 +145,7 @@ impl Header {
                 }
                 let next = self.drop_bcc(buffer, next);
                 self.bcc = (bcc && self.completion.is_some()).then_some(self.line);
+                self.eight_bit |= eight_bit && self.bcc.is_none();
                 self.line = next;
                 self.searched = next;
                 return Ok(());

@@ -31,6 +31,8 @@ pub struct Transaction {
     pub size: u64,
     /// Whether the content holds octets above 127 (RFC 6152).
     pub eight_bit: bool,
+    /// Whether the content needs SMTPUTF8 (RFC 6531), whatever the addresses need.
+    pub utf8: bool,
     /// Return path.
     pub sender: Address,
     /// RET, passed on if the server offers DSN (RFC 3461).

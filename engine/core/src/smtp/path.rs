@@ -5,15 +5,6 @@
 
 use crate::addr::Address;
 
-/// Why a path is refused.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum PathError {
-    /// It is not a path.
-    Syntax,
-    /// It needs SMTPUTF8 (RFC 6531), which is not offered.
-    NotAscii,
-}
-
 /// Splits the argument of MAIL or RCPT, which starts with `keyword` (`FROM:`, `TO:`), into the
 /// path without its brackets and the parameters behind it.
 pub(super) fn cut<'a>(argument: &'a str, keyword: &str) -> Option<(&'a str, &'a str)> {
@@ -44,18 +35,15 @@ fn closing_bracket(text: &str) -> Option<usize> {
 }
 
 /// The address a path means: empty is null, a source route is dropped (RFC 5321 appendix C), and
-/// a local part alone, `postmaster` among them, gets the domain `name`.
-pub(super) fn address(path: &str, name: &str) -> Result<Address, PathError> {
-    if !path.is_ascii() {
-        return Err(PathError::NotAscii);
-    }
+/// a local part alone, `postmaster` among them, gets the domain `name`. `None` if it is no path.
+pub(super) fn address(path: &str, name: &str) -> Option<Address> {
     let mailbox = if path.starts_with('@') {
-        path.split_once(':').ok_or(PathError::Syntax)?.1
+        path.split_once(':')?.1
     } else {
         path
     };
     if path.is_empty() {
-        return Ok(Address::null());
+        return Some(Address::null());
     }
     // A path that holds nothing but a route must not become the null address.
     let address = if bare(mailbox) {
@@ -63,10 +51,7 @@ pub(super) fn address(path: &str, name: &str) -> Result<Address, PathError> {
     } else {
         mailbox.parse()
     };
-    match address {
-        Ok(address) if !address.is_null() => Ok(address),
-        _ => Err(PathError::Syntax),
-    }
+    address.ok().filter(|address| !address.is_null())
 }
 
 /// Whether a mailbox is a local part without a domain: no `@` outside of quotes.
@@ -102,16 +87,18 @@ mod tests {
             let address = address(path, "mx.example");
             assert_eq!(address.as_ref().map(Address::as_str), want, "{path}");
         };
-        check("", Ok(""));
-        check("a@b.example", Ok("a@b.example"));
-        check("Postmaster", Ok("Postmaster@mx.example"));
-        check("root", Ok("root@mx.example"));
-        check("\"a b\"", Ok("\"a b\"@mx.example"));
-        check("\"a@b\"", Ok("\"a@b\"@mx.example"));
-        check("\"a@b\"@c", Ok("\"a@b\"@c"));
-        check("@r.example,@s.example:a@b", Ok("a@b"));
-        check("a@[192.0.2.1]", Ok("a@[192.0.2.1]"));
-        check("a@[IPv6:2001:db8::1]", Ok("a@[IPv6:2001:db8::1]"));
+        check("", Some(""));
+        check("a@b.example", Some("a@b.example"));
+        check("Postmaster", Some("Postmaster@mx.example"));
+        check("root", Some("root@mx.example"));
+        check("\"a b\"", Some("\"a b\"@mx.example"));
+        check("\"a@b\"", Some("\"a@b\"@mx.example"));
+        check("\"a@b\"@c", Some("\"a@b\"@c"));
+        check("@r.example,@s.example:a@b", Some("a@b"));
+        check("a@[192.0.2.1]", Some("a@[192.0.2.1]"));
+        check("a@[IPv6:2001:db8::1]", Some("a@[IPv6:2001:db8::1]"));
+        check("\u{e9}@\u{fc}.example", Some("\u{e9}@\u{fc}.example"));
+        check("\u{e9}", Some("\u{e9}@mx.example"));
         for bad in [
             "@r.example:",
             "@r.example",
@@ -125,9 +112,9 @@ mod tests {
             "a@[300.0.2.1]",
             "a@[x]",
             "a@b/../c",
+            "\u{85}@b",
         ] {
-            check(bad, Err(&PathError::Syntax));
+            check(bad, None);
         }
-        check("\u{e9}@b", Err(&PathError::NotAscii));
     }
 }

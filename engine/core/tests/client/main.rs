@@ -59,6 +59,7 @@ fn transaction(sender: &str, recipients: &[&str]) -> Transaction {
         message: message(),
         size: 100,
         eight_bit: false,
+        utf8: false,
         sender: sender.parse().unwrap(),
         ret: None,
         envid: "".into(),
@@ -212,6 +213,7 @@ impl Player {
             match word.split_once('=').unwrap_or((word, "")) {
                 ("size", value) => transaction.size = value.parse().unwrap(),
                 ("8bit", _) => transaction.eight_bit = true,
+                ("utf8", _) => transaction.utf8 = true,
                 ("ret", "full") => transaction.ret = Some(Ret::Full),
                 ("ret", "headers") => transaction.ret = Some(Ret::Headers),
                 ("envid", value) => transaction.envid = value.into(),

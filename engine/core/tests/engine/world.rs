@@ -773,6 +773,7 @@ impl World {
 const CONTENT: Content = Content {
     size: 1000,
     eight_bit: false,
+    utf8: false,
 };
 
 #[expect(

@@ -12,7 +12,7 @@
 //! `mail` (after MAIL FROM:<a@example.org>, id 00000001), `rcpt` (after RCPT TO:<b@example.net>
 //! as well), `data` (after 354).
 //! Then: `disk full`, `reserve ID`, `expand <SENDER> <RCPT> -> DEST..`, `commit ID N octets N envelopes`, each with
-//! `-> REPLY` instead to refuse it; `rcpt ADDRESS`, any `expand` to itself; `spooled`, if the
+//! `-> REPLY` instead to refuse it (`utf8` behind a commit: the content needs SMTPUTF8); `rcpt ADDRESS`, any `expand` to itself; `spooled`, if the
 //! content was in a temporary file; `committed`, `discard ID`, `close REASON`, `gone`, `stop`,
 //! `starttls` (the handshake is asked for), `secured` (it is done), `authenticate USER PASSWORD`
 //! with `-> known`, `-> unknown`, `-> unknown +5s` (to be held back) or `-> REPLY`,
@@ -344,6 +344,9 @@ impl Player {
                 let (size, envelopes) = (taken.content.len(), taken.envelopes.len());
                 if size.to_string() != *octets || envelopes.to_string() != *count {
                     return Err(format!("{size} octets {envelopes} envelopes"));
+                }
+                if taken.message.utf8 != (words.last() == Some(&"utf8")) {
+                    return Err(format!("utf8 is {}", taken.message.utf8));
                 }
                 self.check(&taken)?;
                 if let Some(reply) = refused {

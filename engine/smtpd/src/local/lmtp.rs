@@ -52,6 +52,8 @@ pub fn deliver(
         message: id,
         size: message.size,
         eight_bit: message.eight_bit,
+        // What delivers locally is not told how the message came.
+        utf8: false,
         sender,
         ret: None,
         envid: "".into(),

@@ -25,3 +25,4 @@ mod tables;
 mod tls;
 mod traces;
 mod trash;
+mod utf8;

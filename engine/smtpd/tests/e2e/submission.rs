@@ -8,7 +8,8 @@ use std::process::Stdio;
 
 fn rig() -> Rig {
     Rig::new(
-        "table users { alice = \"@UID@:@GID@:@DIR@/home\", bob = \"@UID@:@GID@:@DIR@/home\" }\n\
+        "table users { alice = \"@UID@:@GID@:@DIR@/home\", bob = \"@UID@:@GID@:@DIR@/home\", \
+         \"\u{fc}\" = \"@UID@:@GID@:@DIR@/home\" }\n\
          listen on 127.0.0.1 port 0\n\
          action \"in\" maildir \"@DIR@/mail/%{user.username}\" userbase <users>\n\
          match from local for any action \"in\"\n",
@@ -66,6 +67,25 @@ fn parked_messages_enter_once_although_the_daemon_is_killed() {
     assert_eq!(rig.queue().len(), 8, "{:?}", rig.queue());
     let left = fs::read_dir(rig.spool().join("offline")).unwrap().count();
     assert_eq!(left, 0);
+}
+
+#[test]
+fn an_address_in_utf8_is_taken_at_once_and_parked() {
+    let rig = rig();
+    let rcpt = "\u{fc}@local.example";
+    let parked = sendmail(&rig, &[rcpt], "Subject: parked\n\nhi\n");
+    assert_eq!(parked.status, Some(75), "{parked:?}");
+    let user = mailbox(&rig, "\u{fc}");
+    let _daemon = rig.start();
+    let content = user.one();
+    assert!(content.contains("\nSubject: parked\n"), "{content}");
+    let sent = sendmail(&rig, &[rcpt], "Subject: gr\u{fc}n\n\nhi\n");
+    assert_eq!(sent.status, Some(0), "{sent:?}");
+    let both: Vec<_> = user.wait(2).into_iter().map(String::from_utf8).collect();
+    let arrived = both.iter().flatten().any(|content| {
+        content.contains("\nSubject: gr\u{fc}n\n") && content.contains(" with UTF8SMTPA id ")
+    });
+    assert!(arrived, "{both:?}");
 }
 
 #[test]

@@ -121,6 +121,7 @@ fn where_space_is_short_the_queue_goes_before_new_mail() {
                 size: 0,
                 ctime: Timestamp::EPOCH,
                 eight_bit: false,
+                utf8: false,
             },
             body: Body::Whole(Bytes::new()),
             envelopes: Vec::new(),

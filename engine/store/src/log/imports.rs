@@ -465,6 +465,7 @@ mod tests {
                     size: 4,
                     ctime: Timestamp::from_secs(1_000),
                     eight_bit: false,
+                    utf8: false,
                 },
                 body: Body::Whole(Bytes::from_static(b"a\r\n")),
                 envelopes: vec![envelope],

@@ -58,6 +58,7 @@ fn submit(number: u32, recipients: u32, octets: usize) -> Transition {
             size: octets as u64,
             ctime: Timestamp::from_secs(1_795_000_000),
             eight_bit: false,
+            utf8: false,
         },
         body: Body::Whole(Bytes::from(vec![b'x'; octets])),
         envelopes: (1..=recipients)

@@ -50,6 +50,7 @@ fn submit(number: u32, recipients: u32, body: &[u8]) -> Transition {
             size: 0,
             ctime: Timestamp::from_secs(1_000),
             eight_bit: false,
+            utf8: false,
         },
         body: Body::Whole(Bytes::copy_from_slice(body)),
         envelopes: (1..=recipients).map(|low| envelope(id, low)).collect(),

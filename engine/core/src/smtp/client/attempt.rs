@@ -139,8 +139,9 @@ impl Attempt {
         }
         let recipients = self.transaction.recipients.iter().zip(&mut self.outcomes);
         for (recipient, outcome) in recipients {
-            if outcome.is_none() && !recipient.dest.is_ascii() {
-                *outcome = Some(Outcome::PermFail(international()));
+            if outcome.is_none() && !recipient.dest.is_ascii() && !self.extensions.utf8 {
+                let text = "address is not ASCII and the server does not offer SMTPUTF8";
+                *outcome = Some(Outcome::PermFail(international(text)));
             }
         }
         let open = self.outcomes.iter().enumerate();
@@ -202,7 +203,26 @@ impl Attempt {
                 format!("message of {size} octets is larger than the server's limit of {most}");
             return Some(Failure::new(Status::permanent(3, 4), text));
         }
-        (!message.sender.is_ascii()).then(international)
+        if self.extensions.utf8 {
+            return None;
+        }
+        if !message.sender.is_ascii() {
+            let text = "sender address is not ASCII and the server does not offer SMTPUTF8";
+            return Some(international(text));
+        }
+        let text = "message has a header in UTF-8 and the server does not offer SMTPUTF8";
+        message.utf8.then(|| international(text))
+    }
+
+    /// Whether MAIL needs SMTPUTF8 (RFC 6531 section 3.4): only where something is not ASCII, so
+    /// that no other mail depends on it further on.
+    fn needs_utf8(&self) -> bool {
+        let message = &self.transaction;
+        let rcpts = message.recipients.iter().zip(&self.outcomes);
+        let mut open = rcpts.filter(|(_, outcome)| outcome.is_none());
+        message.utf8
+            || !message.sender.is_ascii()
+            || open.any(|(recipient, _)| !recipient.dest.is_ascii())
     }
 
     /// Whether this reply to the oldest command that has none refuses MAIL for now.
@@ -378,7 +398,9 @@ impl Attempt {
 
     fn write(&self, command: Command, out: &mut Vec<u8>) {
         match command {
-            Command::Mail => command::mail(&self.transaction, &self.extensions, out),
+            Command::Mail => {
+                command::mail(&self.transaction, self.needs_utf8(), &self.extensions, out);
+            }
             Command::Rcpt(index) => {
                 if let Some(recipient) = self.transaction.recipients.get(index) {
                     command::rcpt(recipient, &self.extensions, out);
@@ -582,8 +604,7 @@ fn field_name(content: &[u8]) -> Option<usize> {
     (end > 0 && content.get(end) == Some(&b':')).then_some(end.saturating_add(1))
 }
 
-/// RFC 6531: an address beyond ASCII needs SMTPUTF8, which we do not speak.
-fn international() -> Failure {
-    let text = "address is not ASCII and SMTPUTF8 is not supported";
+/// RFC 6531 section 3.4: what needs SMTPUTF8 cannot go to a server without it, and is not altered.
+fn international(text: &str) -> Failure {
     Failure::new(Status::permanent(6, 7), text)
 }

@@ -16,14 +16,22 @@ pub(super) fn hello(verb: &str, name: &str) -> Bytes {
     Bytes::from(format!("{verb} {name}\r\n"))
 }
 
-/// MAIL with the parameters the server understands.
-pub(super) fn mail(transaction: &Transaction, extensions: &Extensions, out: &mut Vec<u8>) {
+/// MAIL with the parameters the server understands; `utf8` if it needs SMTPUTF8 (RFC 6531).
+pub(super) fn mail(
+    transaction: &Transaction,
+    utf8: bool,
+    extensions: &Extensions,
+    out: &mut Vec<u8>,
+) {
     path("MAIL FROM:", &transaction.sender, out);
     if extensions.size.is_some() {
         out.extend_from_slice(format!(" SIZE={}", transaction.size).as_bytes());
     }
     if transaction.eight_bit {
         out.extend_from_slice(b" BODY=8BITMIME");
+    }
+    if utf8 {
+        out.extend_from_slice(b" SMTPUTF8");
     }
     if extensions.dsn {
         match transaction.ret {

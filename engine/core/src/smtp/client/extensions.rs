@@ -5,7 +5,7 @@
 use super::reply::ServerReply;
 use smtp_proto::{
     AUTH_LOGIN, AUTH_PLAIN, EXT_8BIT_MIME, EXT_CHUNKING, EXT_DSN, EXT_PIPELINING, EXT_SIZE,
-    EXT_START_TLS, EhloResponse,
+    EXT_SMTP_UTF8, EXT_START_TLS, EhloResponse,
 };
 
 /// The extensions we use.
@@ -15,6 +15,8 @@ pub(super) struct Extensions {
     pub(super) pipelining: bool,
     /// Content above 127 is taken (RFC 6152).
     pub(super) eight_bit: bool,
+    /// Addresses and header fields in UTF-8 are taken (RFC 6531).
+    pub(super) utf8: bool,
     /// Content may come in chunks (RFC 3030).
     pub(super) chunking: bool,
     /// Notification parameters are understood (RFC 3461).
@@ -50,6 +52,7 @@ impl Extensions {
         };
         self.pipelining |= response.has_capability(EXT_PIPELINING);
         self.eight_bit |= response.has_capability(EXT_8BIT_MIME);
+        self.utf8 |= response.has_capability(EXT_SMTP_UTF8);
         self.chunking |= response.has_capability(EXT_CHUNKING);
         self.dsn |= response.has_capability(EXT_DSN);
         self.start_tls |= response.has_capability(EXT_START_TLS);
@@ -92,6 +95,13 @@ mod tests {
             "8bitmime",
             &Extensions {
                 eight_bit: true,
+                ..none()
+            },
+        );
+        check(
+            "SmtpUtf8",
+            &Extensions {
+                utf8: true,
                 ..none()
             },
         );

@@ -13,7 +13,7 @@ use crate::smtp::data::{Data, Flaw};
 use crate::smtp::extensions;
 use crate::smtp::header::{Header, HeaderFlaw};
 use crate::smtp::lines::{self, Malformed, Verb};
-use crate::smtp::path::{self, PathError};
+use crate::smtp::path;
 use crate::time::Now;
 use bytes::{Bytes, BytesMut};
 use std::fmt::Write as _;
@@ -103,11 +103,11 @@ impl Session {
         }
         let settings = &self.params.settings;
         let (path, parameters) = path::cut(argument, "FROM:").ok_or_else(replies::sender_syntax)?;
-        let sender = path::address(path, &settings.hostname).map_err(|error| match error {
-            PathError::Syntax => replies::sender_syntax(),
-            PathError::NotAscii => replies::needs_utf8(),
-        })?;
+        let sender = path::address(path, &settings.hostname).ok_or_else(replies::sender_syntax)?;
         let parameters = extensions::mail(parameters, &self.offer())?;
+        if !path.is_ascii() && !parameters.utf8 {
+            return Err(replies::needs_utf8());
+        }
         let octets = parameters.size.unwrap_or(0);
         self.phase = Phase::Reserving(Mail { sender, parameters });
         self.actions.push_back(Action::Reserve { octets });
@@ -129,12 +129,13 @@ impl Session {
             return Err(replies::too_many_rcpts());
         }
         let (path, parameters) = path::cut(argument, "TO:").ok_or_else(replies::rcpt_syntax)?;
-        let address = match path::address(path, &settings.hostname) {
-            Ok(address) if !address.is_null() => address,
-            Err(PathError::NotAscii) => return Err(replies::needs_utf8()),
-            _ => return Err(replies::rcpt_syntax()),
-        };
-        let parameters = extensions::rcpt(parameters, &self.offer())?;
+        if !path.is_ascii() && !transaction.utf8 {
+            return Err(replies::needs_utf8());
+        }
+        let address = path::address(path, &settings.hostname)
+            .filter(|address| !address.is_null())
+            .ok_or_else(replies::rcpt_syntax)?;
+        let parameters = extensions::rcpt(parameters, &self.offer(), transaction.utf8)?;
         let expand = Action::Expand {
             sender: transaction.sender.clone(),
             rcpt: address.clone(),
@@ -215,6 +216,7 @@ impl Session {
             size: arrived.size,
             ctime: now.wall,
             eight_bit: arrived.eight_bit,
+            utf8: transaction.utf8 && arrived.utf8_header,
         };
         if arrived.spooled {
             if !arrived.rest.is_empty() {

@@ -38,7 +38,7 @@ replies! {
     auth_failed = 535, permanent(7, 8), "Authentication failed";
     sender_syntax = 553, permanent(1, 0), "Other address status: Sender address syntax error";
     rcpt_syntax = 501, permanent(1, 3), "Bad destination mailbox address syntax: Recipient address syntax error";
-    needs_utf8 = 553, permanent(6, 7), "Non-ASCII addresses need SMTPUTF8, which is not offered";
+    needs_utf8 = 553, permanent(6, 7), "Non-ASCII addresses need the parameter SMTPUTF8 of MAIL";
     too_many_mails = 452, transient(5, 3), "Too many recipients: Too many messages sent";
     too_many_rcpts = 452, transient(5, 3), "Too many recipients: Too many recipients";
     no_destination = 524, permanent(2, 4), "Mailing list expansion problem";

@@ -50,7 +50,12 @@ pub(super) fn received(
             "\r\n\tby {} ({}) with {}SMTP{}{} id {}",
             settings.hostname,
             settings.software,
-            if greeting.extended { "E" } else { "" },
+            match (transaction.utf8, greeting.extended) {
+                // RFC 6531 section 4.3.
+                (true, _) => "UTF8",
+                (false, true) => "E",
+                (false, false) => "",
+            },
             if params.tls.is_some() { "S" } else { "" },
             if params.authenticated { "A" } else { "" },
             transaction.message
@@ -66,7 +71,8 @@ pub(super) fn received(
                 }
             }
         }
-        if let Some(rcpt) = transaction.only_rcpt() {
+        // In UTF-8 it would be the reason why a message can not go to a server without SMTPUTF8.
+        if let Some(rcpt) = transaction.only_rcpt().filter(|rcpt| rcpt.is_ascii()) {
             write!(field, "\r\n\tfor <{}>", rcpt.as_str())?;
         }
         write!(field, ";\r\n\t{}\r\n", date(at))

@@ -27,6 +27,8 @@ pub(super) struct Transaction {
     pub(super) sender: Address,
     /// Octets announced with SIZE.
     pub(super) size: Option<u64>,
+    /// Whether MAIL had SMTPUTF8 (RFC 6531).
+    pub(super) utf8: bool,
     ret: Option<Ret>,
     envid: Box<str>,
     rcpts: Vec<Accepted>,
@@ -46,6 +48,7 @@ impl Transaction {
             message,
             sender: mail.sender,
             size: mail.parameters.size,
+            utf8: mail.parameters.utf8,
             ret: mail.parameters.ret,
             envid: mail.parameters.envid,
             rcpts: Vec::new(),
