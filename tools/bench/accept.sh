@@ -5,6 +5,7 @@
 #   tools/bench/accept.sh [rounds] [messages] [sessions] [octets]     defaults: 3 20000 100 1024
 #   tools/bench/accept.sh 3 10000 50 10240 relay
 #   BENCH_PEERS="postfix exim" tools/bench/accept.sh
+#   BENCH_BIN=/usr/local/sbin tools/bench/accept.sh     programs that are there, instead of building them
 #
 # With `relay` all deliver all of it to smtp-sink, redspool and Postfix over 20 connections at most, and the
 # time ends when their queues are empty.
@@ -36,8 +37,8 @@ if [ -z "${BENCH_PEERS+set}" ]; then
   [ -d target/peers/root ] || { BENCH_PEERS=postfix; echo 'without Exim and OpenSMTPD: .ci/run peers unpacks them' >&2; }
 fi
 
-cargo build --release --bin smtpd --bin smtpd-priv --bin smtpctl
-programs=${CARGO_TARGET_DIR:-target}/release
+programs=${BENCH_BIN:-${CARGO_TARGET_DIR:-target}/release}
+[ -n "${BENCH_BIN:-}" ] || cargo build --release --bin smtpd --bin smtpd-priv --bin smtpctl
 
 base=$(mktemp -d "${BENCH_DIR:-/var/tmp}/accept.XXXXXX")
 case $(stat -f -c %T "$base") in tmpfs | ramfs) fail "$base is not on a disk; set BENCH_DIR" ;; esac
