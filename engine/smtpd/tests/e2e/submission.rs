@@ -72,6 +72,7 @@ fn parked_messages_enter_once_although_the_daemon_is_killed() {
 #[test]
 fn an_address_in_utf8_is_taken_at_once_and_parked() {
     let rig = rig();
+    drop(rig.start());
     let rcpt = "\u{fc}@local.example";
     let parked = sendmail(&rig, &[rcpt], "Subject: parked\n\nhi\n");
     assert_eq!(parked.status, Some(75), "{parked:?}");

@@ -30,9 +30,13 @@ fn submit(daemon: &Daemon, sender: &str, rcpts: &[&str], content: &str) {
     }
 }
 
-/// A message with a header section in UTF-8 and one without.
-const GREEN: &str = "From: \u{e9} <\u{e9}@near.test>\r\nSubject: gr\u{fc}n\r\n\r\n\u{20ac} 5\r\n";
-const PLAIN: &str = "From: bob@near.test\r\nSubject: plain\r\n\r\nhello\r\n";
+/// A message with a header section in UTF-8, complete, so that nothing is added to it.
+const GREEN: &str = "From: \u{e9} <\u{e9}@near.test>\r\nSubject: gr\u{fc}n\r\n\
+    Date: Mon, 23 Nov 2026 12:00:00 +0000\r\nMessage-ID: <green@near.test>\r\n\r\n\u{20ac} 5\r\n";
+
+/// One without.
+const PLAIN: &str = "From: bob@near.test\r\nSubject: plain\r\n\
+    Date: Mon, 23 Nov 2026 12:00:00 +0000\r\nMessage-ID: <plain@near.test>\r\n\r\nhello\r\n";
 
 /// A Maildir holds lines as the system has them.
 fn assert_ends(text: &str, content: &str) {
@@ -79,7 +83,7 @@ fn a_server_without_it_gets_what_needs_it_not_and_the_sender_a_notice() {
         "Final-Recipient: utf-8; \\x{FC}@far.test",
         "Action: failed",
         "Status: 5.6.7",
-        "does not offer SMTPUTF8",
+        "Diagnostic-Code: x-local; address is not ASCII",
     ] {
         assert!(notice.contains(field), "{field}: {notice}");
     }
