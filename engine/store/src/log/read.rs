@@ -22,15 +22,10 @@ use redspool_core::queue::{
 };
 use redspool_core::time::Timestamp;
 use std::borrow::Cow;
-use std::panic::resume_unwind;
 use std::sync::Arc;
-use std::thread;
 
 /// Envelopes read at a time for the schedule.
 const WALK: usize = 4096;
-
-/// Envelopes of a page that two threads read.
-const SHARED: usize = 512;
 
 /// The reading side of a [`LogStore`](super::LogStore); cloning it is cheap.
 #[derive(Clone, Debug)]
@@ -82,46 +77,16 @@ impl LogReader {
                 break;
             };
             span.after = Some(*last);
-            self.envelopes(&listed, &mut |entry| page.push(entry))?;
+            self.envelopes(&listed, |entry| page.push(entry))?;
         }
         Ok(page)
     }
 
-    /// Reads envelopes. What is gone by then is left out. Of a large page a second thread reads the
-    /// latter half, for proving and parsing is what takes the time.
+    /// Reads envelopes. What is gone by then is left out.
     fn envelopes(
         &self,
         listed: &[Listed],
-        visit: &mut impl FnMut(Walked<Envelope>),
-    ) -> Result<(), StoreError> {
-        if listed.len() < SHARED {
-            return self.part(listed, visit);
-        }
-        let (first, second) = listed.split_at(listed.len() / 2);
-        let read = |listed: &[Listed]| {
-            let mut envelopes = Vec::with_capacity(listed.len());
-            let read = self.part(listed, &mut |entry| envelopes.push(entry));
-            read.map(|()| envelopes)
-        };
-        thread::scope(|scope| {
-            let helper = thread::Builder::new().name("page".into());
-            let helper = helper.spawn_scoped(scope, || read(second));
-            self.part(first, visit)?;
-            let second = match helper {
-                Ok(helper) => helper.join().unwrap_or_else(|why| resume_unwind(why)),
-                // There are no threads to be had.
-                Err(_) => read(second),
-            };
-            second?.into_iter().for_each(visit);
-            Ok(())
-        })
-    }
-
-    /// Reads some envelopes.
-    fn part(
-        &self,
-        listed: &[Listed],
-        visit: &mut impl FnMut(Walked<Envelope>),
+        mut visit: impl FnMut(Walked<Envelope>),
     ) -> Result<(), StoreError> {
         let (Some((first, ..)), Some((last, ..))) = (listed.first(), listed.last()) else {
             return Ok(());
@@ -142,7 +107,7 @@ impl LogReader {
                         record.and_then(|record| open(*id, *marks, &record)).ok()
                     }
                 };
-                self.shown(one, found, &open, visit)?;
+                self.shown(one, found, &open, &mut visit)?;
             }
             Ok(())
         })
