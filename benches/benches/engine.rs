@@ -8,11 +8,14 @@ use redspool_benches::work::engine::{Handed, envelopes, hand_out};
 use redspool_core::limits::Limits;
 use std::time::Duration;
 
+/// The time that counts.
+type Part = fn(&Handed) -> Duration;
+
 fn whole(criterion: &mut Criterion) {
     let mail = envelopes(100_000, 10_000).expect("addresses are well-formed");
     let mut group = criterion.benchmark_group("100k-10k");
     group.sample_size(10);
-    let parts: [(_, fn(&Handed) -> Duration); 2] = [
+    let parts: [(_, Part); 2] = [
         ("hand-out", |done| done.scheduling),
         ("recording", |done| done.recording),
     ];

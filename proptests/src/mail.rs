@@ -22,7 +22,7 @@ use std::time::Duration;
 /// that a daemon uses.
 pub fn message(number: u32) -> MessageId {
     let upper = u16::try_from(1 + number / 2).expect("samples are few");
-    let from = u32::from(upper) << 16 | number % 2 * 0x8000;
+    let from = (u32::from(upper) << 16) + number % 2 * 0x8000;
     let ids = (from + 1..).filter_map(MessageId::new);
     let mut ids = ids.filter(|id| Epoch::of(*id) == Epoch::new(upper));
     ids.next().expect("every upper half has its share of ids")

@@ -367,8 +367,8 @@ impl Row {
             digest: self.digest.into(),
             first: self.first.into(),
             live: self.live.into(),
-            traits: u8::from(self.message.eight_bit) * EIGHT_BIT
-                | u8::from(self.message.utf8) * UTF8,
+            traits: (u8::from(self.message.eight_bit) * EIGHT_BIT)
+                | (u8::from(self.message.utf8) * UTF8),
             zero: [0; 3],
         };
         seal(Kind::Message, row_key(self.message.id), value.as_bytes())
