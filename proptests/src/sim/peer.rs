@@ -55,6 +55,8 @@ pub(super) enum Chunks {
     No,
     /// It takes it, but no empty chunk that is not the last.
     Yes,
+    /// It reads chunks, and does not like any.
+    Dislikes,
     /// It offers it, and takes everything for commands.
     Pretended,
 }
@@ -252,7 +254,7 @@ impl Peer {
                 self.mode = Mode::Content;
                 self.say(354, "go ahead", &[], said);
             }
-            "BDAT" if self.chunks == Chunks::Yes => {
+            "BDAT" if matches!(self.chunks, Chunks::Yes | Chunks::Dislikes) => {
                 let mut words = line.split(' ').skip(1);
                 let left = words.next().and_then(|word| word.parse().ok());
                 let (left, last) = (left.unwrap_or(0), words.next().is_some());
@@ -297,9 +299,10 @@ impl Peer {
         if self.rcpts.is_empty() {
             return self.say(503, "RCPT first", &[], said);
         }
-        if octets.is_empty() && !last {
+        if self.chunks == Chunks::Dislikes || octets.is_empty() && !last {
+            self.mail = false;
             self.rcpts.clear();
-            return self.say(551, "null BDAT request", &[], said);
+            return self.say(551, "what a BDAT request", &[], said);
         }
         self.chunked.extend_from_slice(octets);
         if last {
@@ -352,7 +355,7 @@ impl Peer {
         let dsn = if self.dsn { "250-DSN\r\n" } else { "" };
         let chunking = match self.chunks {
             Chunks::No => "",
-            Chunks::Yes | Chunks::Pretended => "250-CHUNKING\r\n",
+            Chunks::Yes | Chunks::Dislikes | Chunks::Pretended => "250-CHUNKING\r\n",
         };
         let text = format!(
             "250-peer.test\r\n250-PIPELINING\r\n{chunking}{dsn}250-SIZE 0\r\n250 8BITMIME\r\n"

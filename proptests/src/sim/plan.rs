@@ -299,6 +299,7 @@ impl Scene {
         host.dsn = number % 3 == 1;
         host.chunks = match number % 7 {
             0 | 2 | 4 => Chunks::Yes,
+            1 => Chunks::Dislikes,
             5 => Chunks::Pretended,
             _ => Chunks::No,
         };

@@ -51,8 +51,10 @@ enum Command {
     LoneDot,
     /// The first chunk, of so many octets, in the place of DATA.
     FirstChunk(usize),
-    /// The end of a line that a server took for a command, though it was that chunk.
-    LineEnd,
+    /// Before a new beginning with DATA, because that chunk was refused.
+    Reset {
+        again: bool,
+    },
     /// A chunk that others follow.
     Chunk,
     /// The dot or the last chunk, which ends the content; answered once.
@@ -144,19 +146,23 @@ impl Attempt {
                 *outcome = Some(Outcome::PermFail(international(text)));
             }
         }
-        let open = self.outcomes.iter().enumerate();
-        let open = open.filter(|(_, outcome)| outcome.is_none());
-        let commands: VecDeque<_> = open.map(|(i, _)| Command::Rcpt(i)).collect();
-        if commands.is_empty() {
+        if !self.is_wanted() {
             return Step::Unused;
         }
-        self.unsent = commands;
-        self.unsent.push_front(Command::Mail);
+        self.address();
         if self.may_use_chunks() {
             return self.read(0, Form::Undecided);
         }
         self.unsent.push_back(Command::Data);
         self.next()
+    }
+
+    /// Lines up what comes before the content.
+    fn address(&mut self) {
+        let open = self.outcomes.iter().enumerate();
+        let open = open.filter(|(_, outcome)| outcome.is_none());
+        self.unsent = open.map(|(i, _)| Command::Rcpt(i)).collect();
+        self.unsent.push_front(Command::Mail);
     }
 
     /// Whether content goes by BDAT (RFC 3030) instead of DATA: wherever the server offers CHUNKING
@@ -170,10 +176,10 @@ impl Attempt {
     /// recipient and that chunk were accepted, all of it without waiting.
     ///
     /// That first chunk is also why no message can ever be read as commands by a server that offers
-    /// CHUNKING and does not know BDAT, as behind some proxies: it says so (500 or 502) while it has
-    /// only that name, which is no command, and gets DATA from then on. An empty chunk would do, but
-    /// Postfix 3.7 refuses one (`551 5.7.1 Null BDAT request`). Without PIPELINING the first chunk
-    /// would be a wait more than DATA, so DATA it is.
+    /// CHUNKING and does not know BDAT, as behind some proxies: it says so while it has only that
+    /// name, which is no command, and gets DATA from then on. An empty chunk would do, but Postfix
+    /// refuses one (`551 5.7.1 Null BDAT request`). Without PIPELINING the first chunk would be a
+    /// wait more than DATA, so DATA it is.
     fn may_use_chunks(&self) -> bool {
         self.extensions.chunking && self.extensions.pipelining
     }
@@ -244,9 +250,7 @@ impl Attempt {
                 return Step::Violation("BDAT answered with a go-ahead");
             }
             Some(Command::FirstChunk(octets)) => return self.first_chunk_replied(octets, reply),
-            Some(Command::LineEnd) if reply.code() / 100 != 5 => {
-                return Step::Violation("content was taken for a command");
-            }
+            Some(Command::Reset { again }) => return self.reset_replied(again, reply),
             Some(Command::Chunk) if !reply.is_positive() => {
                 self.decide_open(&reply.outcome());
             }
@@ -258,7 +262,7 @@ impl Attempt {
                 let outcome = self.final_outcome(reply);
                 self.decide(index, outcome);
             }
-            Some(Command::Mail | Command::LoneDot | Command::Chunk | Command::LineEnd) | None => {}
+            Some(Command::Mail | Command::LoneDot | Command::Chunk) | None => {}
         }
         self.next()
     }
@@ -319,13 +323,27 @@ impl Attempt {
             }
             return self.read(0, Form::Chunks(Chunks::within_line()));
         }
-        if matches!(reply.code(), 500 | 502) {
-            // It offers what it does not know, and has the name of a field in its line.
+        if is_about_command(reply.code()) {
             self.extensions.chunking = false;
             self.chunked = false;
-            self.unsent.extend([Command::LineEnd, Command::Data]);
+            self.accepted.clear();
+            self.unsent.push_back(Command::Reset { again: false });
         } else {
             self.decide_open(&reply.outcome());
+        }
+        self.next()
+    }
+
+    /// The transaction begins anew. A server that does not know BDAT has the name of a field in its
+    /// line, and refuses that together with the first RSET.
+    fn reset_replied(&mut self, again: bool, reply: &ServerReply) -> Step {
+        if reply.is_positive() {
+            self.address();
+            self.unsent.push_back(Command::Data);
+        } else if again || reply.code() / 100 != 5 {
+            return Step::Violation("RSET refused");
+        } else {
+            self.unsent.push_back(Command::Reset { again: true });
         }
         self.next()
     }
@@ -415,7 +433,7 @@ impl Attempt {
                 out.extend_from_slice(format!("BDAT {octets}\r\n").as_bytes());
                 out.extend_from_slice(name.unwrap_or_default());
             }
-            Command::LineEnd => out.extend_from_slice(b"\r\n"),
+            Command::Reset { .. } => out.extend_from_slice(b"RSET\r\n"),
             // Written along with what they follow.
             Command::LoneDot | Command::Chunk | Command::End | Command::EndFor(_) => {}
         }
@@ -528,7 +546,8 @@ impl Attempt {
             Command::Mail => "the reply to MAIL",
             Command::Rcpt(_) => "the reply to RCPT",
             Command::Data => "the reply to DATA",
-            Command::FirstChunk(_) | Command::LineEnd | Command::Chunk => "the reply to BDAT",
+            Command::FirstChunk(_) | Command::Chunk => "the reply to BDAT",
+            Command::Reset { .. } => "the reply to RSET",
             Command::End | Command::EndFor(_) if self.chunked => "the reply to the last chunk",
             Command::LoneDot | Command::End | Command::EndFor(_) => "the reply to the final dot",
         })
@@ -594,6 +613,15 @@ impl Attempt {
             .map(|(recipient, outcome)| (recipient.envelope, outcome.unwrap_or_else(undecided)))
             .collect()
     }
+}
+
+/// Whether this reply to the first chunk, which has recipients and no content to speak of, is about
+/// BDAT and not about the message. By RFC 5321 section 4.2: 500, 502 and 504 are said of what is not
+/// known, 501 and 503 of how and when it came. 551 is for recipients that are elsewhere; Postfix
+/// says it of a chunk that it does not like. The others (550, 552, 554) are about policy, size and
+/// content, of which DATA would hear no better.
+fn is_about_command(code: u16) -> bool {
+    matches!(code, 500..=504 | 551)
 }
 
 /// How long the name of the header field is with which content begins, the colon included.
