@@ -1,7 +1,8 @@
-//! A message on its way in: from the reply to DATA to the final dot.
+//! A message on its way in: from the reply to DATA to the final dot, or chunk by chunk.
 //!
 //! What: finds the end of data, removes dot-stuffing, looks through the header section, and
 //! gathers the content behind our trace field in one buffer, which is handed on without a copy.
+//! Chunks (RFC 3030) have neither dots nor an end to be found; all else is the same for them.
 //! Promises: the same stream gives the same message or the same flaw however it is cut; data end
 //! at CR LF dot CR LF only; memory is bounded by the limits; a message with a flaw is read to
 //! its end and not kept.
@@ -97,25 +98,36 @@ impl Data {
         self.stream
             .check(input.get(..taken).unwrap_or_default(), limits.text_line);
         input.advance(taken);
-        let settled = self.settled();
-        let content = settled.saturating_sub(before);
-        self.content = self.content.saturating_add(len(content));
+        self.examine(before, limits);
+        ended
+    }
 
-        if self.content > limits.message_size {
+    /// Hears how many octets the next chunk has: what cannot fit need not be kept until then.
+    pub(super) fn expect(&mut self, octets: u64, limits: &Limits) {
+        if self.content.saturating_add(octets) > limits.message_size {
             self.note(Flaw::TooBig);
-        }
-        if let Some(flaw) = self.stream.flaw() {
-            self.note(flaw);
-        }
-        if self.flaw.is_none()
-            && let Err(flaw) = self.header.read(&mut self.buffer, settled, limits)
-        {
-            self.note(Flaw::Header(flaw));
-        }
-        if self.flaw.is_some() {
             self.take();
         }
-        ended
+    }
+
+    /// Takes octets of a chunk.
+    pub(super) fn chunk(&mut self, octets: &[u8], limits: &Limits) {
+        let before = self.settled();
+        self.buffer.extend_from_slice(octets);
+        self.stream.check(octets, limits.text_line);
+        self.examine(before, limits);
+    }
+
+    /// Ends the last line, if the chunks have not: every other way in and out ends it.
+    pub(super) fn end_line(&mut self, limits: &Limits) {
+        if !matches!(self.stream.last, 0 | LF) {
+            self.chunk(b"\r\n", limits);
+        }
+    }
+
+    /// What is known to be wrong with the message so far.
+    pub(super) fn flaw(&self) -> Option<&Flaw> {
+        self.flaw.as_ref()
     }
 
     /// A piece for the temporary file, if there is more in memory than there should be.
@@ -151,6 +163,28 @@ impl Data {
             utf8_header: self.header.is_eight_bit(),
             spooled: self.spooled > 0,
         })
+    }
+
+    /// Looks at what was added to the first `before` octets of the buffer.
+    fn examine(&mut self, before: usize, limits: &Limits) {
+        let settled = self.settled();
+        let content = settled.saturating_sub(before);
+        self.content = self.content.saturating_add(len(content));
+
+        if self.content > limits.message_size {
+            self.note(Flaw::TooBig);
+        }
+        if let Some(flaw) = self.stream.flaw() {
+            self.note(flaw);
+        }
+        if self.flaw.is_none()
+            && let Err(flaw) = self.header.read(&mut self.buffer, settled, limits)
+        {
+            self.note(Flaw::Header(flaw));
+        }
+        if self.flaw.is_some() {
+            self.take();
+        }
     }
 
     /// Records a flaw, unless a graver one is known.
@@ -263,6 +297,6 @@ impl Stream {
 }
 
 /// A length as a count of octets.
-fn len(length: usize) -> u64 {
+pub(super) fn len(length: usize) -> u64 {
     u64::try_from(length).unwrap_or(u64::MAX)
 }

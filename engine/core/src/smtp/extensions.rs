@@ -48,7 +48,7 @@ const fn plain(keyword: &'static str) -> Extension {
     }
 }
 
-const EXTENSIONS: [Extension; 9] = [
+const EXTENSIONS: [Extension; 10] = [
     plain("PIPELINING"),
     Extension {
         argument: |settings| Some(settings.limits.message_size.to_string().into()),
@@ -63,6 +63,7 @@ const EXTENSIONS: [Extension; 9] = [
         mail: &["SMTPUTF8"],
         ..plain("SMTPUTF8")
     },
+    plain("CHUNKING"),
     plain("ENHANCEDSTATUSCODES"),
     Extension {
         offered: |offer| offer.settings.dsn,

@@ -60,7 +60,7 @@ pub(super) enum Verb {
     Quit,
     /// A command we know and do not offer.
     NotOffered,
-    /// BDAT (RFC 3030), not offered; octets that are no commands may follow it.
+    /// BDAT (RFC 3030); octets that are no commands follow it.
     Bdat,
     /// A method of HTTP: somebody makes a browser talk to us.
     Http,
@@ -129,6 +129,30 @@ pub(super) fn split(line: &[u8]) -> Result<Command<'_>, Malformed> {
     })
 }
 
+/// What BDAT says of the octets behind it (RFC 3030): how many they are, and whether they are the
+/// last. There may be any number of zeros in front; what 64 bits cannot hold is no number.
+pub(super) fn chunk(argument: &str) -> Option<(u64, bool)> {
+    let mut words = argument.split(' ').filter(|word| !word.is_empty());
+    let octets = words.next()?;
+    // The standard library takes a sign, too.
+    if !octets.bytes().all(|octet| octet.is_ascii_digit()) {
+        return None;
+    }
+    let last = match words.next() {
+        Some(word) if word.eq_ignore_ascii_case("LAST") => true,
+        Some(_) => return None,
+        None => false,
+    };
+    let size = octets.parse().ok()?;
+    words.next().is_none().then_some((size, last))
+}
+
+/// Whether a line is BDAT, well-formed or not: a chunk may be behind it.
+pub(super) fn announces_chunk(line: &[u8]) -> bool {
+    let word = line.split(|octet| !octet.is_ascii_alphanumeric()).next();
+    word.is_some_and(|word| word.eq_ignore_ascii_case(b"BDAT"))
+}
+
 /// As much of a line as may be logged: of AUTH, which may carry a password, the word alone. Where
 /// a password may come for a command, because the client has lost count, what is no command of
 /// SMTP is withheld.
@@ -194,6 +218,41 @@ mod tests {
         assert_eq!(split(b"NOOP \0"), Err(Malformed::Control));
         assert_eq!(split(b"NOOP a\rb"), Err(Malformed::Control));
         assert_eq!(split(b"NOOP \xff"), Err(Malformed::NotUtf8));
+    }
+
+    #[test]
+    fn chunks_are_counted_without_overflow() {
+        for (argument, want) in [
+            ("0", Some((0, false))),
+            ("0 LAST", Some((0, true))),
+            ("29  last", Some((29, true))),
+            ("000000000000000000000029", Some((29, false))),
+            ("18446744073709551615", Some((u64::MAX, false))),
+            ("18446744073709551616", None),
+            ("99999999999999999999999999999999", None),
+            ("", None),
+            ("LAST", None),
+            ("-1", None),
+            ("+1", None),
+            ("1.0", None),
+            ("0x1", None),
+            ("1,LAST", None),
+            ("1 FIRST", None),
+            ("1 LAST LAST", None),
+            ("\u{0661}", None),
+        ] {
+            assert_eq!(chunk(argument), want, "{argument}");
+        }
+    }
+
+    #[test]
+    fn a_chunk_is_expected_behind_whatever_looks_like_bdat() {
+        for line in ["BDAT", "bdat 1", "BDAT\t1", "BDAT:1", "Bdat 1\0"] {
+            assert!(announces_chunk(line.as_bytes()), "{line}");
+        }
+        for line in ["", "BDATA 1", "XBDAT", "DATA"] {
+            assert!(!announces_chunk(line.as_bytes()), "{line}");
+        }
     }
 
     #[test]

@@ -120,7 +120,13 @@ impl Transcript {
     /// The command of this line was granted or refused, or the content that has passed.
     pub(super) fn judged(&mut self, line: &[u8], granted: bool) {
         if self.following && !self.hides && !line.is_empty() {
-            let commit = self.content > 0;
+            let commit = match lines::split(line) {
+                // Of chunks the last one counts.
+                Ok(command) if command.verb == Verb::Bdat => {
+                    lines::chunk(command.argument).is_some_and(|(_, last)| last)
+                }
+                _ => self.content > 0,
+            };
             let phase = if commit { "commit".into() } else { phase(line) };
             self.speak(Spoken::Judged { phase, granted });
         }
@@ -284,6 +290,21 @@ mod tests {
             assert_eq!(transcript.take(), Some(want));
         }
         assert_eq!(transcript.take(), None);
+    }
+
+    #[test]
+    fn the_last_chunk_commits() {
+        let mut transcript = Transcript::default();
+        transcript.follow(true);
+        for (line, octets, want) in [("BDAT 10", 10, "bdat"), ("bdat 0 last", 0, "commit")] {
+            transcript.content(octets);
+            transcript.judged(line.as_bytes(), true);
+            let judged = Spoken::Judged {
+                phase: want.into(),
+                granted: true,
+            };
+            assert_eq!(transcript.spoken.pop_back(), Some(judged));
+        }
     }
 
     #[test]

@@ -12,7 +12,12 @@ const BATCH: &str =
 
 /// Answers everything up to 354.
 fn open(driver: &mut Driver) {
-    driver.handle(Event::Received(Bytes::from_static(BATCH.as_bytes())));
+    begin(driver, BATCH);
+}
+
+/// Answers everything up to the content.
+fn begin(driver: &mut Driver, batch: &str) {
+    driver.handle(Event::Received(Bytes::copy_from_slice(batch.as_bytes())));
     driver.handle(Event::Reserved(MessageId::new(1).unwrap()));
     for _ in 0..2 {
         let Some(Seen::Expand(_, rcpt)) = driver.seen.pop_back() else {
@@ -100,6 +105,42 @@ fn a_slow_temporary_file_stops_the_reading() {
     session.handle(now, Event::Spooled);
     let done = drain(session);
     assert!(matches!(done.as_slice(), [Action::Commit(_)]), "{done:?}");
+}
+
+#[test]
+fn a_slow_temporary_file_stops_the_reading_of_chunks() {
+    let mut driver = Driver::new(driver::params(Limits::default()), usize::MAX);
+    begin(&mut driver, &BATCH.replace("DATA", "BDAT 30000000"));
+    driver.handle(Event::Received(Bytes::from_static(b"\r\n")));
+    let now = driver.now;
+    let session = &mut driver.session;
+    let largest = pieces(session, now, 1000);
+    assert!(!session.wants_input(), "two pieces are on their way");
+    assert!(largest <= Limits::default().message_in_memory + 17_000);
+    session.handle(now, Event::Spooled);
+    assert!(session.wants_input());
+}
+
+#[test]
+fn a_chunk_that_is_too_big_is_not_stored() {
+    let limits = Limits {
+        message_size: 10_000_000,
+        ..Limits::default()
+    };
+    let mut driver = Driver::new(driver::params(limits), usize::MAX);
+    begin(&mut driver, &BATCH.replace("DATA", "BDAT 16000000 LAST"));
+    let now = driver.now;
+    let session = &mut driver.session;
+    // It ends within the time the client is given, not within a size.
+    assert_eq!(
+        pieces(session, now, 999),
+        0,
+        "nothing reaches the temporary file"
+    );
+    assert!(session.deadline().is_some());
+    session.handle(now, Event::Received(Bytes::from(vec![b'x'; 16_000])));
+    let done = drain(session);
+    assert!(matches!(done.first(), Some(Action::Discard(_))), "{done:?}");
 }
 
 #[test]

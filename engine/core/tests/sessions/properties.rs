@@ -135,9 +135,14 @@ fn stream() -> impl Strategy<Value = Vec<u8>> {
             "EHLO a\r\nMAIL FROM:<a@b> SMTPUTF8\r\nRCPT TO:<\u{e9}@d>\r\nDATA\r\n",
             "Subject: \u{e9}\r\n", "Bcc: \u{e9}\r\n", " \u{e9}\r\n",
         ]),
+        4 => prop::sample::select(vec![
+            "BDAT 6\r\nA: b\r\n", "BDAT 5\r\n\r\nx\r\n", "BDAT 4 LAST\r\nx\r\ny", "BDAT 0 LAST\r\n",
+            "BDAT 0\r\n", "BDAT 3\r\n", "BDAT 40\r\n", "BDAT 100 LAST\r\n", "BDAT 999\r\n",
+            "EHLO a\r\nMAIL FROM:<a@b>\r\nRCPT TO:<c@d>\r\nBDAT 6\r\nA: b\r\n",
+        ]),
         1 => prop::sample::select(vec![
             "\r", "\n", ".", "\r\n", "\n.\n", "\n.\r\n", "\r.\r\n", "\r\n.\n", "\r\n.\r\r\n",
-            "\0", "\x7f", "x", "GET / HTTP/1.1\r\n", "BDAT 1\r\n",
+            "\0", "\x7f", "x", "GET / HTTP/1.1\r\n", "BDAT 1\r\n", "BDAT x\r\n", "BDAT 9\n",
         ]),
     ];
     let octets = prop::collection::vec(any::<u8>(), 0..3);
@@ -212,6 +217,30 @@ proptest! {
         }
     }
 
+    /// However content comes, it is the same message, or none; and one chunk is refused as DATA is.
+    #[test]
+    fn chunks_make_the_message_that_data_makes(
+        words in prop::collection::vec(content_word(), 0..12),
+        sizes in prop::collection::vec(0_usize..20, 1..8),
+        cuts in cuts(),
+        local: bool,
+    ) {
+        let content = words.concat();
+        let limits = || Limits { text_line: 1000, ..limits() };
+        let by_data = play(&dotted(&content), &cuts, limits(), local);
+        let whole = play(&chunked(&content, &[content.len()]), &cuts, limits(), local);
+        let chunks = play(&chunked(&content, &sizes), &cuts, limits(), local);
+        let messages = |trace: &Trace| {
+            let taken = trace.taken.iter();
+            let parts = taken.map(|taken| (taken.message, taken.envelopes.clone(), taken.content.clone()));
+            parts.collect::<Vec<_>>()
+        };
+        prop_assert_eq!(messages(&whole), messages(&by_data));
+        prop_assert_eq!(messages(&chunks), messages(&by_data));
+        let last = |trace: &Trace| trace.output.lines().last().map(str::to_owned);
+        prop_assert_eq!(last(&whole), last(&by_data));
+    }
+
     /// A refused command leaves the session as it was: without it, everything else is the same.
     #[test]
     fn refused_commands_leave_no_trace(words in prop::collection::vec(command(), 0..25)) {
@@ -222,6 +251,63 @@ proptest! {
         prop_assert_eq!(again.taken, all.taken);
         prop_assert_eq!(again.discarded, all.discarded);
     }
+}
+
+/// Lines, and what is none.
+fn content_word() -> impl Strategy<Value = Vec<u8>> {
+    let words = [
+        &b"Subject: x\r\n"[..],
+        b"Received: x\r\n",
+        b"Bcc: x\r\n",
+        b"\r\n",
+        b".\r\n",
+        b"..\r\n",
+        b"\xe9 text\r\n",
+        b" a line of some length\r\n",
+        b"text",
+    ];
+    let odd = [&b"\r"[..], b"\n", b"\0", b"\n.\r\n"];
+    prop_oneof![
+        20 => prop::sample::select(words.to_vec()),
+        1 => prop::sample::select(odd.to_vec()),
+    ]
+    .prop_map(<[u8]>::to_vec)
+}
+
+/// A session that sends content by DATA.
+fn dotted(content: &[u8]) -> Vec<u8> {
+    let mut stream = OPENING.as_bytes().to_vec();
+    for octet in content {
+        if *octet == b'.' && stream.ends_with(b"\r\n") {
+            stream.push(b'.');
+        }
+        stream.push(*octet);
+    }
+    if !stream.ends_with(b"\r\n") {
+        stream.extend_from_slice(b"\r\n");
+    }
+    stream.extend_from_slice(b".\r\n");
+    stream
+}
+
+/// A session that sends content in chunks of the given sizes, over and over.
+fn chunked(content: &[u8], sizes: &[usize]) -> Vec<u8> {
+    let mut stream = OPENING.as_bytes().to_vec();
+    stream.truncate(stream.len() - "DATA\r\n".len());
+    let mut rest = content;
+    for (number, size) in sizes.iter().cycle().enumerate() {
+        // Not all of them are empty.
+        let size = (*size).max(number % 2).min(rest.len());
+        let (chunk, behind) = rest.split_at(size);
+        rest = behind;
+        let last = if rest.is_empty() { " LAST" } else { "" };
+        stream.extend_from_slice(format!("BDAT {}{last}\r\n", chunk.len()).as_bytes());
+        stream.extend_from_slice(chunk);
+        if rest.is_empty() {
+            break;
+        }
+    }
+    stream
 }
 
 const OPENING: &str = "EHLO a.example\r\nMAIL FROM:<a@b>\r\nRCPT TO:<c@d>\r\nDATA\r\n";

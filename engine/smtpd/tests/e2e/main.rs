@@ -6,6 +6,7 @@
     reason = "the configuration spares tests, not their helpers"
 )]
 
+mod chunks;
 mod control;
 mod counters;
 mod delivery;

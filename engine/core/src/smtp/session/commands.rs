@@ -26,9 +26,15 @@ impl Session {
         self.command = lines::loggable(line.clone(), self.offer().auth);
         let command = match lines::split(&line) {
             Ok(command) => command,
-            Err(Malformed::Control) => return self.refuse(replies::control_character()),
-            Err(Malformed::NotUtf8) => return self.refuse(replies::not_utf8()),
+            Err(why) => {
+                self.refuse(match why {
+                    Malformed::Control => replies::control_character(),
+                    Malformed::NotUtf8 => replies::not_utf8(),
+                });
+                return self.beware_of_chunk(&line);
+            }
         };
+        self.spoiled &= command.verb == Verb::Bdat;
         let argument = command.argument;
         let result = match command.verb {
             Verb::Mail => self.mail(argument),
@@ -47,11 +53,7 @@ impl Session {
                 Ok(())
             }
             Verb::NotOffered => Err(replies::not_offered()),
-            Verb::Bdat => {
-                // The chunk behind it would be taken for commands.
-                self.refuse(replies::not_offered());
-                return self.close(Ending::Error);
-            }
+            Verb::Bdat => return self.bdat(argument, now),
             Verb::Http => Err(replies::http()),
             Verb::Unknown => Err(replies::unknown()),
         };
@@ -175,6 +177,15 @@ impl Session {
         if !argument.is_empty() {
             return Err(replies::no_argument());
         }
+        let arriving = self.begin(now, 0)?;
+        self.phase = Phase::Data(arriving);
+        self.say("354 Enter mail, end with \".\" on a line by itself");
+        Ok(())
+    }
+
+    /// Begins the message of the open transaction, of at least so many octets; the phase is idle
+    /// then, and unchanged where there can be no message.
+    pub(super) fn begin(&mut self, now: Now, octets: u64) -> Result<Box<Arriving>, Reply> {
         match (&self.phase, &self.greeting) {
             (Phase::Open(transaction), Some(_)) if transaction.rcpts() == 0 => {
                 Err(replies::no_rcpt())
@@ -184,28 +195,37 @@ impl Session {
                     return Err(replies::not_now());
                 };
                 let limits = &self.params.settings.limits;
-                let announced = transaction.size.and_then(|size| usize::try_from(size).ok());
-                let room = announced.unwrap_or(0).min(limits.message_in_memory);
+                let announced = transaction.size.unwrap_or(0).max(octets);
+                let room = usize::try_from(announced).unwrap_or(usize::MAX);
+                let room = room.min(limits.message_in_memory);
                 let mut buffer = Vec::with_capacity(room.saturating_add(trace::TRACE_SIZE));
                 trace::received(&self.params, greeting, &transaction, now.wall, &mut buffer);
                 let completion = self.params.local.then(|| {
                     trace::completion(&self.params.settings.hostname, now.wall, &mut self.rng)
                 });
-                self.phase = Phase::Data(Box::new(Arriving {
+                Ok(Box::new(Arriving {
                     transaction,
                     data: Data::new(buffer, Header::new(completion)),
                     since: now.mono,
-                }));
-                self.say("354 Enter mail, end with \".\" on a line by itself");
-                Ok(())
+                }))
             }
             _ => Err(replies::not_now()),
         }
     }
 
     /// The final dot is here.
-    pub(super) fn arrived(&mut self, now: Now, arriving: Arriving) {
+    pub(super) fn dot(&mut self, now: Now, arriving: Arriving) {
         self.command = Bytes::from_static(b"DATA");
+        // Where the message ended, and commands began, would be a matter of opinion.
+        let doubtful = arriving.data.flaw() == Some(&Flaw::BareLineEnd);
+        self.arrived(now, arriving);
+        if doubtful {
+            self.close(Ending::Error);
+        }
+    }
+
+    /// The message is here.
+    pub(super) fn arrived(&mut self, now: Now, arriving: Arriving) {
         let transaction = arriving.transaction;
         let arrived = match arriving.data.finish() {
             Ok(arrived) => arrived,
@@ -234,7 +254,10 @@ impl Session {
     pub(super) fn spooled(&mut self, failure: Option<Reply>) {
         self.spooling = self.spooling.saturating_sub(1);
         match (&mut self.phase, failure) {
-            (Phase::Data(arriving), Some(reply)) => arriving.data.spool_failed(reply),
+            (
+                Phase::Data(arriving) | Phase::Chunk(arriving, _) | Phase::Chunks(arriving),
+                Some(reply),
+            ) => arriving.data.spool_failed(reply),
             (Phase::Spooling(..), Some(reply)) => {
                 if let Phase::Spooling(transaction, _) = mem::replace(&mut self.phase, Phase::Idle)
                 {
@@ -324,22 +347,32 @@ impl Session {
         self.close(Ending::Disconnected);
     }
 
-    /// Refuses a message after its final dot; the phase is idle by then.
-    fn reject(&mut self, transaction: &Transaction, flaw: Flaw) {
+    /// Refuses a message after its final dot or a chunk; the phase is idle by then.
+    pub(super) fn reject(&mut self, transaction: &Transaction, flaw: Flaw) {
         self.actions.push_back(Action::Discard(transaction.message));
-        let (reply, over) = match flaw {
-            Flaw::BareLineEnd => (replies::bare_line_end(), true),
-            Flaw::Nul => (replies::nul(), false),
-            Flaw::LongLine => (replies::long_line(), false),
-            Flaw::TooBig => (replies::too_big(), false),
-            Flaw::Spool(reply) => (reply, false),
-            Flaw::Header(HeaderFlaw::TooBig) => (replies::header_too_big(), false),
-            Flaw::Header(HeaderFlaw::Loop) => (replies::routing_loop(), false),
-            Flaw::Header(HeaderFlaw::Malformed) => (replies::malformed(), false),
-        };
-        self.refuse(reply);
-        if over {
-            self.close(Ending::Error);
+        self.refuse(match flaw {
+            Flaw::BareLineEnd => replies::bare_line_end(),
+            Flaw::Nul => replies::nul(),
+            Flaw::LongLine => replies::long_line(),
+            Flaw::TooBig => replies::too_big(),
+            Flaw::Spool(reply) => reply,
+            Flaw::Header(HeaderFlaw::TooBig) => replies::header_too_big(),
+            Flaw::Header(HeaderFlaw::Loop) => replies::routing_loop(),
+            Flaw::Header(HeaderFlaw::Malformed) => replies::malformed(),
+        });
+    }
+
+    /// Ends the transaction, if one is open, without a message.
+    pub(super) fn forget(&mut self) {
+        match mem::replace(&mut self.phase, Phase::Idle) {
+            Phase::Open(transaction) => {
+                self.actions.push_back(Action::Discard(transaction.message));
+            }
+            Phase::Chunks(arriving) => {
+                let message = arriving.transaction.message;
+                self.actions.push_back(Action::Discard(message));
+            }
+            phase => self.phase = phase,
         }
     }
 
@@ -350,9 +383,7 @@ impl Session {
         if self.greeting.is_none() {
             return Err(replies::not_now());
         }
-        if let Phase::Open(transaction) = mem::replace(&mut self.phase, Phase::Idle) {
-            self.actions.push_back(Action::Discard(transaction.message));
-        }
+        self.forget();
         self.say("250 2.0.0 Ok");
         Ok(())
     }
@@ -374,7 +405,7 @@ impl Session {
         let starttls = if offer.starttls { " STARTTLS" } else { "" };
         let auth = if offer.auth_open { " AUTH" } else { "" };
         self.say(&format!(
-            "214-2.0.0 Commands: HELO EHLO{starttls}{auth} MAIL RCPT DATA RSET NOOP VRFY HELP QUIT"
+            "214-2.0.0 Commands: HELO EHLO{starttls}{auth} MAIL RCPT DATA BDAT RSET NOOP VRFY HELP QUIT"
         ));
         self.say("214 2.0.0 End of HELP info");
         Ok(())

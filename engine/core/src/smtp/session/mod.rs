@@ -1,7 +1,7 @@
 //! The server side of an SMTP connection (RFC 5321) as a machine.
 //!
 //! What: octets in, replies and transactions out. Commands and their answers are in `commands`,
-//! STARTTLS and AUTH in `security`, the text of refusals in `replies`.
+//! BDAT in `chunks`, STARTTLS and AUTH in `security`, the text of refusals in `replies`.
 //! Promises: however the stream is cut, the outcome is the same; a message is acknowledged after
 //! [`Event::Committed`] and never before; a refused command leaves everything as it was; after
 //! [`Action::Close`] nothing follows; what is held in memory is bounded by the limits.
@@ -11,6 +11,7 @@
 //!
 //! A driver should offer [`Event::Received`] only while [`Session::wants_input`] says so.
 
+mod chunks;
 mod commands;
 mod interface;
 mod replies;
@@ -31,6 +32,7 @@ use crate::reply::Reply;
 use crate::rng::Rng;
 use crate::time::Now;
 use bytes::{Bytes, BytesMut};
+use chunks::{Chunk, Stray};
 pub use interface::{
     Action, Content, Ending, Event, Incoming, Note, Params, Recipient, Settings, Starttls, Verdict,
 };
@@ -60,6 +62,8 @@ pub struct Session {
     mails: usize,
     /// Pieces handed to the temporary file and not acknowledged.
     spooling: usize,
+    /// A chunk was refused, and only chunks have followed.
+    spoiled: bool,
     stopping: bool,
     /// When the wait for the client began.
     waiting_since: Instant,
@@ -86,8 +90,14 @@ enum Phase {
     Checking(Box<str>),
     /// It was wrong, which the client learns at this time.
     HoldingBack(Instant),
-    /// The message is arriving.
+    /// The message is arriving, by DATA.
     Data(Box<Arriving>),
+    /// A chunk of it is arriving, by BDAT.
+    Chunk(Box<Arriving>, Chunk),
+    /// More chunks of it are to come.
+    Chunks(Box<Arriving>),
+    /// A chunk is arriving that belongs to no message.
+    Stray(Box<Stray>),
     /// It is here, and the temporary file is being written.
     Spooling(Transaction, Message),
     /// It is being made durable.
@@ -131,6 +141,7 @@ impl Session {
             auth_failures: 0,
             mails: 0,
             spooling: 0,
+            spoiled: false,
             stopping: false,
             waiting_since: now.mono,
             line_since: None,
@@ -167,8 +178,8 @@ impl Session {
     /// must keep up.
     pub fn wants_input(&self) -> bool {
         match self.phase {
-            Phase::Idle | Phase::Open(_) | Phase::Exchange(_) => true,
-            Phase::Data(_) => self.spooling < 2,
+            Phase::Idle | Phase::Open(_) | Phase::Exchange(_) | Phase::Stray(_) => true,
+            Phase::Data(_) | Phase::Chunk(..) | Phase::Chunks(_) => self.spooling < 2,
             // What comes now is for the handshake.
             Phase::Handshake | Phase::Closed => false,
             _ => self.input.len() < self.limits().command_line,
@@ -198,18 +209,29 @@ impl Session {
                 Phase::Idle | Phase::Open(_) | Phase::Exchange(_) if self.stopping => {
                     self.end(&replies::stopping(), Ending::Stopping);
                 }
-                Phase::Idle | Phase::Open(_) | Phase::Exchange(_) => {
+                Phase::Idle | Phase::Open(_) | Phase::Exchange(_) | Phase::Chunks(_) => {
                     if !self.read_line(now) {
                         break;
                     }
                 }
                 Phase::Data(_) if !self.input.is_empty() => self.arrive(now),
+                Phase::Chunk(..) | Phase::Stray(_) => {
+                    if !self.read_chunk(now) {
+                        break;
+                    }
+                }
                 _ => break,
             }
         }
         if matches!(
             self.phase,
-            Phase::Idle | Phase::Open(_) | Phase::Exchange(_) | Phase::Data(_)
+            Phase::Idle
+                | Phase::Open(_)
+                | Phase::Exchange(_)
+                | Phase::Data(_)
+                | Phase::Chunk(..)
+                | Phase::Chunks(_)
+                | Phase::Stray(_)
         ) {
             self.flush();
         }
@@ -243,9 +265,12 @@ impl Session {
                 if exchange {
                     self.phase = Phase::Idle;
                 } else {
-                    self.command = lines::loggable(line, self.offer().auth);
+                    self.command = lines::loggable(line.clone(), self.offer().auth);
                 }
                 self.refuse(replies::bare_lf());
+                if !exchange {
+                    self.beware_of_chunk(&line);
+                }
             }
             Cut::TooLong => {
                 self.refuse(replies::line_too_long());
@@ -276,7 +301,7 @@ impl Session {
         }
         self.waiting_since = now.mono;
         if ended && let Phase::Data(arriving) = mem::replace(&mut self.phase, Phase::Idle) {
-            self.arrived(now, *arriving);
+            self.dot(now, *arriving);
         }
     }
 
@@ -337,9 +362,12 @@ impl Session {
             Phase::Open(transaction)
             | Phase::Expanding(transaction, _)
             | Phase::Spooling(transaction, _) => Some(transaction),
-            Phase::Data(arriving) => Some(arriving.transaction),
+            Phase::Data(arriving) | Phase::Chunk(arriving, _) | Phase::Chunks(arriving) => {
+                Some(arriving.transaction)
+            }
             Phase::Closed => return,
             Phase::Idle
+            | Phase::Stray(_)
             | Phase::Handshake
             | Phase::Exchange(_)
             | Phase::Checking(_)
@@ -435,16 +463,19 @@ impl Machine for Session {
     fn deadline(&self) -> Option<Instant> {
         let limits = self.limits();
         let idle = self.waiting_since.checked_add(limits.session_timeout);
-        match (&self.phase, self.line_since) {
-            (Phase::Idle | Phase::Open(_) | Phase::Exchange(_), None) => idle,
-            (Phase::Idle | Phase::Open(_) | Phase::Exchange(_), Some(since)) => {
-                since.checked_add(limits.command_timeout)
-            }
-            (Phase::HoldingBack(until), _) => Some(*until),
-            (Phase::Data(arriving), _) => {
-                let whole = arriving.since.checked_add(limits.data_timeout);
-                whole.into_iter().chain(idle).min()
-            }
+        let step = self
+            .line_since
+            .map_or(idle, |since| since.checked_add(limits.command_timeout));
+        let whole = |begun: Instant, step: Option<Instant>| {
+            let whole = begun.checked_add(limits.data_timeout);
+            whole.into_iter().chain(step).min()
+        };
+        match &self.phase {
+            Phase::Idle | Phase::Open(_) | Phase::Exchange(_) => step,
+            Phase::HoldingBack(until) => Some(*until),
+            Phase::Data(arriving) | Phase::Chunk(arriving, _) => whole(arriving.since, idle),
+            Phase::Chunks(arriving) => whole(arriving.since, step),
+            Phase::Stray(stray) => whole(stray.since, idle),
             _ => None,
         }
     }

@@ -41,6 +41,7 @@ replies! {
     needs_utf8 = 553, permanent(6, 7), "Non-ASCII addresses need the parameter SMTPUTF8 of MAIL";
     too_many_mails = 452, transient(5, 3), "Too many recipients: Too many messages sent";
     too_many_rcpts = 452, transient(5, 3), "Too many recipients: Too many recipients";
+    chunk_syntax = 501, permanent(5, 4), "Invalid command arguments: BDAT takes a number of octets, and LAST";
     no_destination = 524, permanent(2, 4), "Mailing list expansion problem";
     no_rcpt = 503, permanent(5, 4), "Invalid command arguments: No recipient specified";
     bare_line_end = 554, permanent(6, 0), "Message refused: CR or LF alone in message";
