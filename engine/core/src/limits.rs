@@ -200,6 +200,9 @@ pub struct MtaLimits {
     pub probes: usize,
     /// Relays that wait for such a connection; what is due for another one fails for now.
     pub probing_relays: usize,
+    /// Relays without a connection that keep their mail in memory while they wait for a place of a
+    /// source; that of others is held until their turn comes.
+    pub waiting_relays: usize,
     /// Messages that wait with one of them, while the others are held: they count as in flight.
     pub probing_tasks: usize,
     /// Connections of one relay from one local address; `max-conn-per-connector`.
@@ -405,6 +408,7 @@ impl Default for MtaLimits {
             connections_per_source: 100,
             probes: 25,
             probing_relays: 200,
+            waiting_relays: 200,
             probing_tasks: 2,
             connections_per_connector: 20,
             connections_per_relay: 100,

@@ -49,8 +49,7 @@ impl Pressure {
             return 0;
         }
         self.on_hold = false;
-        let coming = self.expected > 0 && self.until.is_some_and(|until| now < until);
-        if !self.held || coming {
+        if !self.held || self.expects_until(now).is_some() {
             return 0;
         }
         self.expected = 0;
@@ -66,6 +65,17 @@ impl Pressure {
         self.held = coming >= asked;
         self.expected = coming;
         self.until = now.checked_add(PATIENCE);
+    }
+
+    /// All are held from now on, until some are wanted.
+    pub(crate) fn park(&mut self) {
+        self.on_hold = true;
+        self.held = true;
+    }
+
+    /// Until when those asked for are waited for, if they have not come.
+    pub(crate) fn expects_until(&self, now: Instant) -> Option<Instant> {
+        self.until.filter(|until| self.expected > 0 && now < *until)
     }
 
     /// Whether more are held.

@@ -47,7 +47,7 @@ pub(crate) struct Call {
     /// Whose limits hold: the domain, or the smart host's name.
     pub domain: Box<str>,
     /// Protocol and names to use.
-    pub relay: Relay,
+    pub relay: Arc<Relay>,
 }
 
 /// What the engine wants of a session that is ready.

@@ -144,6 +144,7 @@ fn tighten(limits: &mut Limits, seed: u64) {
         connections_per_connector: 2,
         connections_per_relay: 3,
         connections_per_domain: 3,
+        waiting_relays: if rare(2) { 3 } else { 200 },
         mails_per_session: 4,
         recipients_per_transaction: 3,
         task_hiwat: 6,

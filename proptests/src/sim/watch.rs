@@ -4,6 +4,7 @@ use redspool_core::envelope::Relay;
 use redspool_core::limits::Limits;
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// What limits and delays are counted for.
@@ -13,8 +14,8 @@ enum What {
     Source(Option<IpAddr>),
     Route(Option<IpAddr>, SocketAddr),
     Domain(Box<str>),
-    Relay(Box<str>, Relay),
-    Connector(Box<str>, Relay, Option<IpAddr>),
+    Relay(Box<str>, Arc<Relay>),
+    Connector(Box<str>, Arc<Relay>, Option<IpAddr>),
 }
 
 #[derive(Debug, Default)]
@@ -30,7 +31,7 @@ pub(super) struct Connection {
     pub(super) source: Option<IpAddr>,
     pub(super) target: SocketAddr,
     pub(super) domain: Box<str>,
-    pub(super) relay: Relay,
+    pub(super) relay: Arc<Relay>,
 }
 
 impl Connection {

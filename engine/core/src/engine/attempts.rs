@@ -40,7 +40,7 @@ impl Engine {
     /// Relaying an envelope has ended.
     pub(super) fn finished(&mut self, now: Now, finished: Finished) {
         let note = Note::Delivery {
-            envelope: Box::new(finished.envelope.clone()),
+            envelope: finished.envelope.clone(),
             via: finished.via.clone(),
             delay: now.wall.since(finished.envelope.ctime),
             outcome: finished.outcome.clone(),
@@ -55,7 +55,7 @@ impl Engine {
             return;
         };
         let finished = Finished {
-            envelope: *envelope,
+            envelope,
             via: None,
             outcome,
         };

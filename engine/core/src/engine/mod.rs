@@ -32,6 +32,7 @@ use crate::queue::{Failure, Outcome, Scheduled, Settlement, TrashState};
 use crate::smtp::Transaction;
 use crate::time::Timestamp;
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// What happened.
@@ -166,7 +167,7 @@ pub enum Action {
         /// Whose limits hold: the domain, or the smart host's name.
         domain: Box<str>,
         /// Protocol and names to use.
-        relay: Relay,
+        relay: Arc<Relay>,
     },
     /// Send a message over a session that is ready.
     Transfer {

@@ -367,6 +367,12 @@ impl Engine {
                 let coming = self.scheduler.release(key(relay), count);
                 return self.mta.released(now, relay, count, coming);
             }
+            mta::Action::Hold(relay, ids) => {
+                for id in ids {
+                    self.scheduler.hold(now, id, key(relay));
+                }
+                return;
+            }
             mta::Action::Defer(relay) => return self.scheduler.defer(now, key(relay)),
             mta::Action::Hasten(ids) => {
                 return ids.into_iter().for_each(|id| self.scheduler.hasten(id));

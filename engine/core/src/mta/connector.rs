@@ -1,9 +1,57 @@
 //! Connectors: a relay's ways out through its local addresses, and what keeps each from connecting.
 
 pub use crate::control::ConnectorFlag as Flag;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::time::Instant;
+
+/// A set of flags.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Flags(u16);
+
+impl Flags {
+    /// In the order of listings.
+    const ALL: [Flag; 14] = [
+        Flag::New,
+        Flag::Wait,
+        Flag::ErrorFamily,
+        Flag::ErrorSource,
+        Flag::ErrorMx,
+        Flag::ErrorRouteNet,
+        Flag::ErrorRouteSmtp,
+        Flag::ErrorBlocked,
+        Flag::LimitHost,
+        Flag::LimitRoute,
+        Flag::LimitSource,
+        Flag::LimitRelay,
+        Flag::LimitConnector,
+        Flag::LimitDomain,
+    ];
+
+    /// This one alone.
+    pub(super) const fn only(flag: Flag) -> Self {
+        Self(1 << flag as u16)
+    }
+
+    /// These and those.
+    pub(super) const fn and(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+
+    pub(super) const fn insert(&mut self, flag: Flag) {
+        *self = self.and(Self::only(flag));
+    }
+
+    pub(super) const fn is_empty(self) -> bool {
+        self.0 == 0
+    }
+
+    /// Those in it, in the order of listings.
+    pub(super) fn iter(self) -> impl Iterator<Item = Flag> {
+        let set = move |flag: &Flag| self.0 & Self::only(*flag).0 != 0;
+        Self::ALL.into_iter().filter(set)
+    }
+}
 
 /// A relay's way out through one local address.
 #[derive(Debug)]
@@ -11,7 +59,7 @@ pub(super) struct Connector {
     pub(super) sessions: usize,
     pub(super) last_connect: Option<Instant>,
     pub(super) until: Option<Instant>,
-    pub(super) flags: BTreeSet<Flag>,
+    pub(super) flags: Flags,
 }
 
 impl Default for Connector {
@@ -20,22 +68,21 @@ impl Default for Connector {
             sessions: 0,
             last_connect: None,
             until: None,
-            flags: BTreeSet::from([Flag::New]),
+            flags: Flags::only(Flag::New),
         }
     }
 }
 
 impl Connector {
     /// It waits for these.
-    pub(super) fn waits(&mut self, flags: &BTreeSet<Flag>, until: Option<Instant>) {
-        self.flags.clone_from(flags);
-        self.flags.insert(Flag::Wait);
+    pub(super) fn waits(&mut self, flags: Flags, until: Option<Instant>) {
+        self.flags = flags.and(Flags::only(Flag::Wait));
         self.until = until;
     }
 
     /// It cannot connect.
     pub(super) fn fails(&mut self, flag: Flag) {
-        self.flags = BTreeSet::from([flag]);
+        self.flags = Flags::only(flag);
         self.until = None;
     }
 }

@@ -3,12 +3,12 @@
 use super::{Lookup, RelayId, Resolution};
 use crate::envelope::{Envelope, Relay};
 use crate::rng::Rng;
-use std::collections::BTreeSet;
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Instant;
 
 /// A name to be looked up, in lower case.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) struct DomainKey {
     pub(super) name: Box<str>,
     pub(super) lookup: Lookup,
@@ -67,7 +67,8 @@ pub(super) struct Domain {
     pub(super) answer: Answer,
     pub(super) sessions: usize,
     pub(super) last_connect: Option<Instant>,
-    pub(super) relays: BTreeSet<RelayId>,
+    /// With their policies; few.
+    pub(super) relays: Vec<(RelayId, Arc<Relay>)>,
 }
 
 impl Domain {
@@ -84,7 +85,7 @@ impl Domain {
             answer,
             sessions: 0,
             last_connect: None,
-            relays: BTreeSet::new(),
+            relays: Vec::new(),
         }
     }
 

@@ -3,7 +3,7 @@
 use super::line::Line;
 use super::session::State;
 use super::task::Tasks;
-use super::{Action, Gate, Mta, RelayId, Timer, marks};
+use super::{Action, Gate, Mta, Parked, RelayId, Timer, marks};
 use crate::pressure::Pressure;
 use crate::queue::Outcome;
 use crate::time::Now;
@@ -15,6 +15,16 @@ impl Mta {
         self.feed(now, id);
         while self.wants_session(id) && self.open(now, id) {}
         self.drop_if_unused(now, id);
+    }
+
+    /// The same for a relay that has more mail or a session ready, which does not end a wait.
+    pub(super) fn proceed(&mut self, now: Now, id: RelayId) {
+        if self.relays.get(&id).is_some_and(|relay| relay.told) {
+            self.feed(now, id);
+            self.drop_if_unused(now, id);
+        } else {
+            self.drain(now, id);
+        }
     }
 
     /// Looks at every relay.
@@ -81,8 +91,11 @@ impl Mta {
                     transaction,
                 });
             }
-            if let Some(session) = self.sessions.get_mut(&session_id) {
-                session.state = State::Sending(task);
+            if let Some(session) = self.sessions.get_mut(&session_id)
+                && let State::Idle(since) =
+                    std::mem::replace(&mut session.state, State::Sending(task))
+            {
+                self.spare.remove(&(since, session_id));
             }
             self.shrunk(now, id);
         }
@@ -93,7 +106,7 @@ impl Mta {
         let Some(relay) = self.relays.get(&id) else {
             return false;
         };
-        let (tasks, sessions) = (relay.tasks.len(), relay.sessions());
+        let (tasks, sessions) = (relay.demand(), relay.sessions());
         let soon = relay.connecting + relay.idle.len();
         tasks > soon && !(sessions > 2 && sessions >= tasks / 2)
     }
@@ -106,6 +119,8 @@ impl Mta {
         };
         relay.pressure = Pressure::default();
         relay.queued = None;
+        relay.told = false;
+        relay.parked = None;
         self.actions.push_back(match outcome {
             Outcome::TempFail(_) => Action::Defer(id),
             _ => Action::Release(id, usize::MAX),
@@ -132,7 +147,7 @@ impl Mta {
         let Some(relay) = self.relays.get(&id) else {
             return;
         };
-        if relay.tasks.len() > 0 || relay.connections() > 0 {
+        if relay.demand() > 0 || relay.connections() > 0 {
             return;
         }
         let keep = self
@@ -152,12 +167,38 @@ impl Mta {
     /// Takes all tasks of a relay back.
     pub(super) fn take_back(&mut self, now: Now, id: RelayId) {
         if let Some(relay) = self.relays.get_mut(&id)
-            && relay.tasks.len() > 0
+            && relay.demand() > 0
         {
+            relay.parked = None;
             self.counts.tasks -= relay.tasks.len();
             relay.tasks = Tasks::default();
             self.shrunk(now, id);
         }
         self.drain(now, id);
+    }
+
+    /// Has all mail of a relay held until it gets a place.
+    pub(super) fn park(&mut self, id: RelayId) {
+        let Some(relay) = self
+            .relays
+            .get_mut(&id)
+            .filter(|relay| relay.parked.is_none())
+        else {
+            return;
+        };
+        relay.parked = Some(Parked {
+            again: relay.tasks.has_failed(),
+        });
+        relay.pressure.park();
+        let mut tasks = std::mem::take(&mut relay.tasks);
+        self.counts.tasks -= tasks.len();
+        let mut ids = Vec::new();
+        while let Some(task) = tasks.pop() {
+            ids.extend(task.envelopes.iter().map(|envelope| envelope.id));
+        }
+        for id in &ids {
+            self.waiting.remove(id);
+        }
+        self.actions.push_back(Action::Hold(id, ids));
     }
 }

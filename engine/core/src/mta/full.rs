@@ -18,8 +18,8 @@ impl Mta {
         };
         let mut full = Vec::new();
         for (source, connector) in &relay.connectors {
-            for flag in &connector.flags {
-                let found = self.full_one(id, relay, (*source, connector), *flag);
+            for flag in connector.flags.iter() {
+                let found = self.full_one(id, relay, (*source, connector), flag);
                 full.extend(found.filter(|found| !full.contains(found)));
             }
         }

@@ -32,7 +32,10 @@ struct Entry {
 #[derive(Debug, Default)]
 pub(super) struct HostStats {
     entries: BTreeMap<Box<str>, Entry>,
-    order: BTreeMap<u64, Box<str>>,
+    /// When each was changed; looked at with every event, so it stands here, too.
+    order: BTreeMap<u64, (Timestamp, Box<str>)>,
+    /// Envelopes deferred, over all of them.
+    deferred: usize,
     last: u64,
 }
 
@@ -46,37 +49,43 @@ impl HostStats {
     /// Remembers an envelope that failed because the domain could not be reached.
     pub(super) fn defer(&mut self, at: Timestamp, domain: &str, id: EnvelopeId, l: &MtaLimits) {
         let entry = self.touch(at, domain, l);
-        if entry.deferred.len() < l.deferred {
-            entry.deferred.insert(id);
+        if entry.deferred.len() < l.deferred && entry.deferred.insert(id) {
+            self.deferred += 1;
         }
     }
 
     /// An envelope is tried: it needs no reminder.
     pub(super) fn tried(&mut self, domain: &str, id: EnvelopeId) {
-        if self.entries.is_empty() {
+        if self.deferred == 0 {
             return;
         }
         let domain = domain.to_lowercase();
-        if let Some(entry) = self.entries.get_mut(domain.as_str()) {
-            entry.deferred.remove(&id);
+        if let Some(entry) = self.entries.get_mut(domain.as_str())
+            && entry.deferred.remove(&id)
+        {
+            self.deferred -= 1;
         }
     }
 
     /// A domain has accepted a recipient: gives the envelopes that waited for it.
     pub(super) fn answers(&mut self, domain: &str) -> Vec<EnvelopeId> {
+        if self.deferred == 0 {
+            return Vec::new();
+        }
         let domain = domain.to_lowercase();
         let entry = self.entries.get_mut(domain.as_str());
         let deferred = entry.map(|entry| std::mem::take(&mut entry.deferred));
-        deferred.unwrap_or_default().into_iter().collect()
+        let deferred = deferred.unwrap_or_default();
+        self.deferred -= deferred.len();
+        deferred.into_iter().collect()
     }
 
     /// Forgets what has not changed for so long.
     pub(super) fn expire(&mut self, now: Timestamp, ttl: Duration) {
-        while let Some((_, domain)) = self.order.first_key_value() {
-            let entry = self.entries.get(domain);
-            if entry.is_some_and(|entry| now.since(entry.at) < ttl) {
-                return;
-            }
+        let is_old = |at: Timestamp| now.since(at) >= ttl;
+        while let Some((_, (at, _))) = self.order.first_key_value()
+            && is_old(*at)
+        {
             self.drop_oldest();
         }
     }
@@ -102,15 +111,16 @@ impl HostStats {
         self.last += 1;
         let entry = self.entries.entry(domain.clone()).or_default();
         self.order.remove(&entry.order);
-        self.order.insert(self.last, domain);
+        self.order.insert(self.last, (at, domain));
         entry.order = self.last;
         entry.at = at;
         entry
     }
 
     fn drop_oldest(&mut self) {
-        if let Some((_, domain)) = self.order.pop_first() {
-            self.entries.remove(&domain);
+        if let Some((_, (_, domain))) = self.order.pop_first() {
+            let entry = self.entries.remove(&domain);
+            self.deferred -= entry.map_or(0, |entry| entry.deferred.len());
         }
     }
 }

@@ -14,11 +14,13 @@ pub(super) struct Line {
 }
 
 impl Line {
-    /// One more waits, unless it does already.
-    pub(super) fn join(&mut self, id: RelayId) {
-        if self.members.insert(id) {
+    /// One more waits, unless it does already; says whether it did not.
+    pub(super) fn join(&mut self, id: RelayId) -> bool {
+        let new = self.members.insert(id);
+        if new {
             self.order.push_back(id);
         }
+        new
     }
 
     /// The first one leaves.

@@ -4,7 +4,7 @@ use super::connector::Flag;
 use super::domain::{Answer, DomainKey};
 use super::route::{Route, RouteKey};
 use super::session::{Session, State};
-use super::{Counts, HostStat, Lookup, Mta, RelayId, RelayKey, RelayState, SessionId};
+use super::{Counts, HostStat, Lookup, Mta, RelayId, RelayState, SessionId};
 use crate::envelope::{Delivery, Envelope, Relay};
 use crate::id::EnvelopeId;
 use std::net::{IpAddr, SocketAddr};
@@ -99,13 +99,13 @@ impl Mta {
                 sessions: connector.sessions,
                 last_connect: connector.last_connect,
                 until: connector.until,
-                flags: connector.flags.iter().copied().collect(),
+                flags: connector.flags.iter().collect(),
             })
             .collect();
         let waits = |row: &ConnectorRow| row.flags.contains(&Flag::Wait);
         RelayRow {
             id,
-            relay: relay.key.relay.clone(),
+            relay: Relay::clone(&relay.key.relay),
             domain: relay.key.domain.name.clone(),
             as_host: relay.key.domain.lookup == Lookup::Host,
             tasks: relay.tasks.len(),
@@ -113,7 +113,7 @@ impl Mta {
             last_connect: relay.last_connect,
             until: relay.until,
             resolving: domain.is_some_and(|domain| matches!(domain.answer, Answer::Asked)),
-            waiting: relay.tasks.len() > 0 && connectors.iter().any(waits),
+            waiting: relay.demand() > 0 && connectors.iter().any(waits),
             on_hold: relay.pressure.is_on_hold(),
             connectors,
         }
@@ -137,13 +137,9 @@ impl Mta {
         let Delivery::Mta(relay) = &envelope.delivery else {
             return None;
         };
-        let key = RelayKey {
-            relay: relay.clone(),
-            domain: DomainKey::of(relay, envelope),
-        };
-        let id = self.keys.get(&key)?;
-        let relay = self.relays.get(id)?;
-        Some(self.relay_row(*id, relay))
+        let id = self.known_relay(relay, &DomainKey::of(relay, envelope))?;
+        let relay = self.relays.get(&id)?;
+        Some(self.relay_row(id, relay))
     }
 
     /// The routes between a relay's connectors and its exchangers, as many as there may be

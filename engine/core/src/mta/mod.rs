@@ -44,7 +44,7 @@ use hoststat::HostStats;
 use line::Line;
 use route::Routes;
 use session::Session;
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -62,7 +62,7 @@ pub struct SessionId(pub u64);
 pub struct QueryId(pub u64);
 
 /// What a name means to a relay.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Lookup {
     /// Mail exchangers of a domain (RFC 5321 section 5.1).
     Mx,
@@ -151,7 +151,7 @@ pub enum Action {
         /// Whose limits hold: the domain, or the smart host's name.
         domain: Box<str>,
         /// Protocol and names to use.
-        relay: Relay,
+        relay: Arc<Relay>,
     },
     /// Send a message over a session that is ready.
     Transfer {
@@ -164,6 +164,8 @@ pub enum Action {
     Quit(SessionId),
     /// An envelope is done with.
     Finished(Box<Finished>),
+    /// Hold these envelopes, which are not being sent, for a relay.
+    Hold(RelayId, Vec<EnvelopeId>),
     /// Take up to so many envelopes of a relay off hold, and tell how many with
     /// [`Mta::released`].
     Release(RelayId, usize),
@@ -177,7 +179,7 @@ pub enum Action {
 #[derive(Debug)]
 pub struct Finished {
     /// The envelope.
-    pub envelope: Envelope,
+    pub envelope: Box<Envelope>,
     /// What it was sent over, if it came to a session.
     pub via: Option<Via>,
     /// The outcome.
@@ -200,11 +202,10 @@ pub struct Via {
 }
 
 /// What makes two envelopes use the same connections: the action's parameters, and where to.
-/// The domain is compared first: most keys differ there, and the parameters are many.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug)]
 struct RelayKey {
     domain: DomainKey,
-    relay: Relay,
+    relay: Arc<Relay>,
 }
 
 /// A next hop with its policy, the messages that wait for it, and its connections.
@@ -226,17 +227,40 @@ struct RelayState {
     probing: bool,
     /// Since when it has waited for a place.
     queued: Option<Instant>,
+    /// Whether it was told to wait, and neither a place nor the time has come since: more mail makes
+    /// no difference.
+    told: bool,
     /// The addresses it may connect from, and which of them has the next turn.
     sources: Vec<Option<IpAddr>>,
     turn: usize,
     connectors: BTreeMap<Option<IpAddr>, Connector>,
     /// When it may go on, if it waits for a delay, or for a route to come back.
     until: Option<Instant>,
+    /// Whether all its mail is held until it gets a place, and whether some of it has failed before.
+    parked: Option<Parked>,
     /// Hosts that it does not use for a while.
     barred: Barred,
 }
 
+/// What is known of mail that is held until its relay gets a place.
+#[derive(Clone, Copy, Debug)]
+struct Parked {
+    /// Whether the oldest message has failed before.
+    again: bool,
+}
+
 impl RelayState {
+    /// Whether the mail it would send next has failed before.
+    fn tries_again(&self) -> bool {
+        self.parked
+            .map_or_else(|| self.tasks.has_failed(), |parked| parked.again)
+    }
+
+    /// Messages that justify a connection.
+    fn demand(&self) -> usize {
+        self.tasks.len().max(usize::from(self.parked.is_some()))
+    }
+
     /// Sessions that may still serve tasks.
     fn sessions(&self) -> usize {
         self.connecting + self.idle.len() + self.busy
@@ -301,9 +325,10 @@ pub struct Mta {
     /// Our own name: mail exchangers that bear it are ourselves.
     name: Box<str>,
     rng: Rng,
-    relays: BTreeMap<RelayId, RelayState>,
-    keys: BTreeMap<RelayKey, RelayId>,
-    domains: BTreeMap<DomainKey, Domain>,
+    relays: BTreeMap<RelayId, Box<RelayState>>,
+    /// The parameters of relays, each once: most relays have the same.
+    policies: HashSet<Arc<Relay>>,
+    domains: HashMap<DomainKey, Domain>,
     queries: BTreeMap<QueryId, DomainKey>,
     routes: Routes,
     sources: BTreeMap<Option<IpAddr>, Source>,
@@ -314,8 +339,10 @@ pub struct Mta {
     blocked: Blocks,
     sessions: BTreeMap<SessionId, Session>,
     /// Which relay an envelope waits for.
-    waiting: BTreeMap<EnvelopeId, RelayId>,
+    waiting: HashMap<EnvelopeId, RelayId>,
     gates: BTreeMap<Gate, Line>,
+    /// Sessions that are ready and have nothing to do, the one idle longest first.
+    spare: BTreeSet<(Instant, SessionId)>,
     hoststats: HostStats,
     timers: BTreeSet<(Instant, Timer)>,
     counts: Counts,
@@ -332,8 +359,8 @@ impl Mta {
             name: name.into(),
             rng: Rng::new(seed),
             relays: BTreeMap::new(),
-            keys: BTreeMap::new(),
-            domains: BTreeMap::new(),
+            policies: HashSet::new(),
+            domains: HashMap::new(),
             queries: BTreeMap::new(),
             routes: Routes::default(),
             sources: BTreeMap::new(),
@@ -341,8 +368,9 @@ impl Mta {
             tables: Sources::new(),
             blocked: Blocks::new(),
             sessions: BTreeMap::new(),
-            waiting: BTreeMap::new(),
+            waiting: HashMap::new(),
             gates: BTreeMap::new(),
+            spare: BTreeSet::new(),
             hoststats: HostStats::default(),
             timers: BTreeSet::new(),
             counts: Counts::default(),
@@ -407,11 +435,7 @@ impl Mta {
         let Delivery::Mta(relay) = &envelope.delivery else {
             return Ok(());
         };
-        let key = RelayKey {
-            relay: relay.clone(),
-            domain: DomainKey::of(relay, &envelope),
-        };
-        let id = self.relay_of(key);
+        let id = self.relay_of(relay, DomainKey::of(relay, &envelope));
         let Some(relay) = self.relays.get_mut(&id) else {
             return Err(id);
         };
@@ -425,8 +449,8 @@ impl Mta {
         }
         self.hoststats.tried(envelope.dest.domain(), envelope.id);
         self.waiting.insert(envelope.id, id);
-        self.counts.tasks += usize::from(relay.tasks.add(*envelope, content, most));
-        self.drain(now, id);
+        self.counts.tasks += usize::from(relay.tasks.add(envelope, content, most));
+        self.proceed(now, id);
         Ok(())
     }
 
@@ -447,7 +471,8 @@ impl Mta {
 
     /// Takes everything back that is not being sent.
     pub fn retract(&mut self, now: Now) -> Vec<EnvelopeId> {
-        let ids = std::mem::take(&mut self.waiting).into_keys().collect();
+        let mut ids: Vec<_> = std::mem::take(&mut self.waiting).into_keys().collect();
+        ids.sort_unstable();
         let relays: Vec<_> = self.relays.keys().copied().collect();
         for id in relays {
             self.take_back(now, id);

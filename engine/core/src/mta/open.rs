@@ -4,8 +4,9 @@
 //! and route, holds at the moment of connecting; whatever is in the way is either a place for which
 //! the relay queues, or a time at which it is looked at again.
 
-use super::connector::{Connector, Flag};
+use super::connector::{Connector, Flag, Flags};
 use super::domain::{Answer, Mx, better};
+use super::line::Line;
 use super::route::{Ask, Choice, Waits, end_of};
 use super::session::Session;
 use super::{Action, Gate, Lookup, Mta, RelayId, RelayState, SessionId, Timer};
@@ -50,6 +51,7 @@ impl Mta {
             return false;
         };
         relay.until = None;
+        relay.told = matches!(found, Found::Wait(_));
         match found {
             Found::Take(source, mx) => {
                 self.connect(now, id, source, &mx, &limits);
@@ -64,6 +66,9 @@ impl Mta {
                 relay.until = waits.until;
                 let timer = waits.until.map(|at| (at, Timer::Relay(id)));
                 self.timers.extend(timer);
+                if self.is_far(id, &waits) {
+                    self.park(id);
+                }
                 for gate in waits.gates {
                     self.wait_at(gate, id);
                 }
@@ -125,7 +130,7 @@ impl Mta {
         }
         if !waits.is_empty() || !waits.flags.is_empty() {
             for connector in relay.connectors.values_mut() {
-                connector.waits(&waits.flags, waits.until);
+                connector.waits(waits.flags, waits.until);
             }
             return Found::Wait(waits);
         }
@@ -136,7 +141,7 @@ impl Mta {
             );
             return Found::Down(Failure::new(Status::transient(3, 5), text));
         }
-        let port = relay.port();
+        let (port, again) = (relay.port(), relay.tries_again());
         let mut down: Option<(Flag, Failure)> = None;
         for step in 0..relay.sources.len() {
             let at = (relay.turn + step) % relay.sources.len();
@@ -154,7 +159,7 @@ impl Mta {
                 port,
                 limits,
                 delays,
-                again: relay.tasks.has_failed(),
+                again,
                 no_probes: probes >= probes_most(limits),
                 barred: &relay.barred,
             };
@@ -172,7 +177,7 @@ impl Mta {
                     return Found::Take(source, mx);
                 }
                 Choice::Wait(more) => {
-                    connector.waits(&more.flags, more.until);
+                    connector.waits(more.flags, more.until);
                     waits.add(more);
                 }
                 Choice::Down(flag, failure) => {
@@ -204,7 +209,7 @@ impl Mta {
             port: relay.port(),
             limits,
             delays: limits.delays(relay.key.domain.lookup == Lookup::Mx),
-            again: relay.tasks.has_failed(),
+            again: relay.tries_again(),
             no_probes: false,
             barred: &relay.barred,
         };
@@ -214,13 +219,14 @@ impl Mta {
             .insert(session, Session::new(id, route, probe));
         relay.probing = probe && relay.sessions() == 0;
         relay.queued = None;
+        let parked = relay.parked.take().is_some();
         relay.connecting += 1;
         relay.last_connect = Some(now.mono);
         if let Some(connector) = relay.connectors.get_mut(&source) {
             connector.sessions += 1;
             connector.last_connect = Some(now.mono);
             connector.until = None;
-            connector.flags.clear();
+            connector.flags = Flags::default();
         }
         let from = self.sources.entry(source).or_default();
         from.sessions += 1;
@@ -236,8 +242,12 @@ impl Mta {
             target: route.target,
             host: mx.name.clone(),
             domain: relay.key.domain.name.clone(),
-            relay: relay.key.relay.clone(),
+            relay: Arc::clone(&relay.key.relay),
         });
+        if parked {
+            // It will be here before the session is ready.
+            self.shrunk(now, id);
+        }
     }
 
     /// Whether a relay could only wait for a probe, and too many wait for one already.
@@ -256,6 +266,21 @@ impl Mta {
         idle && waits.until.is_none() && !waits.gates.is_empty() && waits.gates.iter().all(full)
     }
 
+    /// Whether a relay's turn for a place of a source will not come soon.
+    fn is_far(&self, id: RelayId, waits: &Waits) -> bool {
+        let most = self.limits.mta.waiting_relays;
+        let far = |gate: &Gate| {
+            let line = self.gates.get(gate);
+            matches!(gate, Gate::Source(_))
+                && line.is_some_and(|line| line.len() >= most && !line.has(id))
+        };
+        let idle = self
+            .relays
+            .get(&id)
+            .is_some_and(|relay| relay.connections() == 0);
+        idle && waits.until.is_none() && !waits.gates.is_empty() && waits.gates.iter().all(far)
+    }
+
     /// What is said of a relay whose turn to be tried again does not come.
     fn no_place(&self, id: RelayId) -> Option<Failure> {
         let relay = self.relays.get(&id)?;
@@ -271,7 +296,41 @@ impl Mta {
     }
 
     fn wait_at(&mut self, gate: Gate, id: RelayId) {
-        self.gates.entry(gate).or_default().join(id);
+        if !self.gates.entry(gate.clone()).or_default().join(id) {
+            return;
+        }
+        let mut spare = self.spare.iter().map(|(_, session)| *session);
+        if let Some(session) = spare.find(|session| self.holds(*session, &gate)) {
+            self.quit(session);
+        }
+    }
+
+    /// Whether a session has one of the places behind a gate.
+    fn holds(&self, session: SessionId, gate: &Gate) -> bool {
+        let Some(session) = self.sessions.get(&session) else {
+            return false;
+        };
+        match gate {
+            Gate::Host(host) => *host == session.route.target.ip(),
+            Gate::Route(route) => *route == session.route,
+            Gate::Source(source) => *source == session.route.source,
+            // A session that is ready is a probe no longer.
+            Gate::Probe(_) => false,
+            Gate::Domain(domain) => {
+                let relay = self.relays.get(&session.relay);
+                relay.is_some_and(|relay| relay.key.domain == *domain)
+            }
+        }
+    }
+
+    /// Whether another relay waits for a place that a session has.
+    pub(super) fn is_wanted(&self, id: SessionId) -> bool {
+        let Some(session) = self.sessions.get(&id) else {
+            return false;
+        };
+        let by_another = |line: &Line| line.len() > usize::from(line.has(session.relay));
+        let mut gates = self.gates.iter();
+        gates.any(|(gate, line)| by_another(line) && self.holds(id, gate))
     }
 
     /// A connection of these is over.

@@ -5,11 +5,13 @@ use super::connector::sources;
 use super::domain::{Answer, Domain, DomainKey, addresses};
 use super::task::Tasks;
 use super::{Action, Mta, QueryId, RelayId, RelayKey, RelayState, Resolution, Unresolved};
+use crate::envelope::Relay;
 use crate::pressure::Pressure;
 use crate::queue::{Failure, Outcome};
 use crate::reply::Status;
 use crate::time::Now;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 impl Mta {
     /// The answer to a question.
@@ -20,7 +22,7 @@ impl Mta {
         let Some(domain) = self.domains.get(&key) else {
             return;
         };
-        let relays: Vec<_> = domain.relays.iter().copied().collect();
+        let relays: Vec<_> = domain.relays.iter().map(|(id, _)| *id).collect();
         let most = self.limits.mta.addresses;
         let (answer, failed) = match answer {
             Ok(resolution) => {
@@ -44,21 +46,30 @@ impl Mta {
         }
     }
 
+    /// The relay with these parameters, if it is there.
+    pub(super) fn known_relay(&self, relay: &Relay, domain: &DomainKey) -> Option<RelayId> {
+        let mut own = self.domains.get(domain)?.relays.iter();
+        let same = own.find(|(_, known)| **known == *relay);
+        same.map(|(id, _)| *id)
+    }
+
     /// Finds or makes a relay.
-    pub(super) fn relay_of(&mut self, key: RelayKey) -> RelayId {
-        if let Some(id) = self.keys.get(&key) {
-            return *id;
+    pub(super) fn relay_of(&mut self, relay: &Relay, domain: DomainKey) -> RelayId {
+        if let Some(id) = self.known_relay(relay, &domain) {
+            return id;
         }
         let id = RelayId(self.number());
-        if !self.domains.contains_key(&key.domain) {
-            let domain = Domain::new(&key.domain);
-            self.routes.refer(domain.exchangers());
-            self.domains.insert(key.domain.clone(), domain);
+        let relay = self.policy(relay);
+        let own = (id, Arc::clone(&relay));
+        if let Some(domain) = self.domains.get_mut(&domain) {
+            domain.relays.push(own);
+        } else {
+            let mut new = Domain::new(&domain);
+            self.routes.refer(new.exchangers());
+            new.relays.push(own);
+            self.domains.insert(domain.clone(), new);
         }
-        if let Some(domain) = self.domains.get_mut(&key.domain) {
-            domain.relays.insert(id);
-        }
-        self.keys.insert(key.clone(), id);
+        let key = RelayKey { domain, relay };
         let most = self.limits.mta_for(&key.domain.name).sources;
         let relay = RelayState {
             sources: sources(&key.relay.src, &self.tables, most),
@@ -72,13 +83,25 @@ impl Mta {
             last_connect: None,
             probing: false,
             queued: None,
+            told: false,
             turn: 0,
             connectors: BTreeMap::new(),
             until: None,
+            parked: None,
             barred: Barred::default(),
         };
-        self.relays.insert(id, relay);
+        self.relays.insert(id, Box::new(relay));
         id
+    }
+
+    fn policy(&mut self, relay: &Relay) -> Arc<Relay> {
+        if let Some(known) = self.policies.get(relay) {
+            return Arc::clone(known);
+        }
+        self.policies.retain(|old| Arc::strong_count(old) > 1);
+        let new = Arc::new(relay.clone());
+        self.policies.insert(Arc::clone(&new));
+        new
     }
 
     /// Drops a relay for good, and its domain if it was the last one.
@@ -86,13 +109,12 @@ impl Mta {
         let Some(relay) = self.relays.remove(&id) else {
             return;
         };
-        self.keys.remove(&relay.key);
         self.connectors -= relay.connectors.len();
         let last = self
             .domains
             .get_mut(&relay.key.domain)
             .is_some_and(|domain| {
-                domain.relays.remove(&id);
+                domain.relays.retain(|(own, _)| *own != id);
                 domain.relays.is_empty()
             });
         if last {

@@ -7,13 +7,14 @@
 //! where a failure is to be expected, are probes: they share a part of a source's places.
 
 use super::barred::Barred;
+use super::connector::Flags;
 use super::domain::Mx;
 use super::{Flag, Gate, HostRow};
 use crate::limits::{Delays, MtaLimits};
 use crate::queue::Failure;
 use crate::reply::Status;
 use crate::rng::Rng;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::ops::Bound;
 use std::time::{Duration, Instant};
@@ -128,7 +129,7 @@ pub(super) struct Waits {
     /// The earliest time at which a delay is over.
     pub(super) until: Option<Instant>,
     /// What is in the way.
-    pub(super) flags: BTreeSet<Flag>,
+    pub(super) flags: Flags,
 }
 
 impl Waits {
@@ -138,7 +139,7 @@ impl Waits {
 
     pub(super) fn at(&mut self, gate: Gate, flag: Option<Flag>) {
         self.gates.push(gate);
-        self.flags.extend(flag);
+        self.flags = self.flags.and(flag.map_or(Flags::default(), Flags::only));
     }
 
     pub(super) fn until(&mut self, at: Instant) {
@@ -147,7 +148,7 @@ impl Waits {
 
     pub(super) fn add(&mut self, other: Self) {
         self.gates.extend(other.gates);
-        self.flags.extend(other.flags);
+        self.flags = self.flags.and(other.flags);
         if let Some(at) = other.until {
             self.until(at);
         }
@@ -162,7 +163,7 @@ pub(super) fn end_of(last: Option<Instant>, delay: Duration, now: Instant) -> Op
 /// All routes.
 #[derive(Debug, Default)]
 pub(super) struct Routes {
-    ways: BTreeMap<RouteKey, Route>,
+    ways: BTreeMap<RouteKey, Box<Route>>,
     numbers: BTreeMap<RouteId, RouteKey>,
     hosts: BTreeMap<IpAddr, Host>,
     last: u64,
@@ -182,7 +183,7 @@ impl Routes {
                 let target = SocketAddr::new(mx.address, ask.port);
                 let source = ask.source;
                 let key = RouteKey { source, target };
-                let route = self.ways.get(&key);
+                let route = self.get(key);
                 if !ask.suits(mx.address) {
                     mismatch = true;
                 } else if let Some(failure) = ask.barred.why(ask.now, mx.address) {
@@ -298,7 +299,7 @@ impl Routes {
     /// before and nothing is known of the route.
     pub(super) fn is_probe(&self, ask: &Ask<'_>, mx: &Mx) -> bool {
         let (source, target) = (ask.source, SocketAddr::new(mx.address, ask.port));
-        is_probe(ask, self.ways.get(&RouteKey { source, target }))
+        is_probe(ask, self.get(RouteKey { source, target }))
     }
 
     /// A connection is being opened.
@@ -311,7 +312,7 @@ impl Routes {
             host.routes += 1;
             let id = RouteId(self.last);
             self.numbers.insert(id, key);
-            Route {
+            Box::new(Route {
                 id,
                 key,
                 name: mx.name.clone(),
@@ -326,7 +327,7 @@ impl Routes {
                 last_connect: None,
                 last_disconnect: None,
                 keep: None,
-            }
+            })
         });
         host.sessions += 1;
         host.last_connect = Some(ask.now);
@@ -461,12 +462,14 @@ impl Routes {
 
     /// `IP (name)` of a route's host, for the log.
     pub(super) fn get(&self, key: RouteKey) -> Option<&Route> {
-        self.ways.get(&key)
+        self.ways.get(&key).map(|route| &**route)
     }
 
     pub(super) fn after(&self, after: Option<RouteKey>) -> impl Iterator<Item = &Route> {
         let start = after.map_or(Bound::Unbounded, Bound::Excluded);
-        self.ways.range((start, Bound::Unbounded)).map(|(_, r)| r)
+        self.ways
+            .range((start, Bound::Unbounded))
+            .map(|(_, r)| &**r)
     }
 
     pub(super) fn len(&self) -> usize {
@@ -512,7 +515,7 @@ impl Routes {
 
     fn drop_if_unused(&mut self, key: RouteKey) {
         let unused = |route: &Route| route.sessions == 0 && route.timer.is_none();
-        if self.ways.get(&key).is_some_and(unused)
+        if self.get(key).is_some_and(unused)
             && let Some(route) = self.ways.remove(&key)
         {
             self.numbers.remove(&route.id);

@@ -8,7 +8,6 @@ use crate::id::EnvelopeId;
 use crate::queue::{Failure, Outcome};
 use crate::reply::{Class, Status};
 use crate::time::Now;
-use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
@@ -119,7 +118,7 @@ impl Mta {
         if let Some(tls) = tls {
             self.routes.proved(route, tls);
         }
-        self.drain(now, relay);
+        self.proceed(now, relay);
         if first {
             self.open_gate(now, &Gate::Route(route));
         }
@@ -236,6 +235,9 @@ impl Mta {
             return;
         };
         let (relay_id, route) = (session.relay, session.route);
+        if let State::Idle(since) = session.state {
+            self.spare.remove(&(since, id));
+        }
         if let Some(relay) = self.relays.get_mut(&relay_id) {
             match session.state {
                 State::Connecting => relay.connecting -= 1,
@@ -303,12 +305,18 @@ impl Mta {
         task: Task,
         outcomes: Vec<(EnvelopeId, Outcome)>,
     ) {
-        let mut outcomes: BTreeMap<_, _> = outcomes.into_iter().collect();
+        let outcomes = outcomes
+            .into_iter()
+            .map(|(id, outcome)| (id, Some(outcome)));
+        let mut outcomes: Vec<_> = outcomes.collect();
+        outcomes.sort_unstable_by_key(|(id, _)| *id);
         for envelope in task.envelopes {
+            let place = outcomes.binary_search_by_key(&envelope.id, |(id, _)| *id);
+            let outcome = place
+                .ok()
+                .and_then(|place| outcomes.get_mut(place)?.1.take());
             // Every recipient must have an outcome; one that has none was not delivered.
-            let outcome = outcomes
-                .remove(&envelope.id)
-                .unwrap_or_else(|| Outcome::TempFail(network_error()));
+            let outcome = outcome.unwrap_or_else(|| Outcome::TempFail(network_error()));
             let outcome = match outcome {
                 Outcome::TempFail(failure) => Outcome::TempFail(transient(failure)),
                 other => other,
@@ -362,7 +370,9 @@ impl Mta {
         let Some(session) = self.sessions.get_mut(&id) else {
             return;
         };
-        session.state = State::Quitting;
+        if let State::Idle(since) = std::mem::replace(&mut session.state, State::Quitting) {
+            self.spare.remove(&(since, id));
+        }
         if let Some(relay) = self.relays.get_mut(&session.relay) {
             relay.idle.retain(|idle| *idle != id);
             relay.quitting += 1;
@@ -370,9 +380,25 @@ impl Mta {
         self.actions.push_back(Action::Quit(id));
     }
 
-    /// Sees to it that a session with nothing to do ends: a relay's last one after the keep-alive,
-    /// the others after a tenth of it, so that a short lull does not cost all connections.
+    /// Sees to it that a session with nothing to do ends: at once if another relay waits for its
+    /// place; else a relay's last one after the keep-alive, the others after a tenth of it, so that a
+    /// short lull does not cost all connections.
     fn watch_idle(&mut self, now: Now, id: SessionId) {
+        let Some(session) = self.sessions.get(&id) else {
+            return;
+        };
+        let State::Idle(since) = session.state else {
+            return;
+        };
+        let relay = self.relays.get(&session.relay);
+        if let Some(at) = relay.and_then(|relay| relay.pressure.expects_until(now.mono)) {
+            self.timers.insert((at, Timer::Idle(id)));
+            return;
+        }
+        if self.is_wanted(id) {
+            return self.quit(id);
+        }
+        self.spare.insert((since, id));
         if let Some(at) = self.idle_end(id) {
             self.timers.insert((at.max(now.mono), Timer::Idle(id)));
         }
@@ -399,9 +425,7 @@ impl Mta {
                     self.shrunk(now, relay);
                 }
             }
-            Some(at) => {
-                self.timers.insert((at, Timer::Idle(id)));
-            }
+            Some(_) => self.watch_idle(now, id),
             None => {}
         }
     }

@@ -4,12 +4,12 @@ use super::Content;
 use crate::envelope::Envelope;
 use crate::id::{EnvelopeId, MessageId};
 use crate::smtp::{Transaction, TransactionRecipient};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
 /// One message for one relay: what becomes one transaction.
 #[derive(Debug)]
 pub(super) struct Task {
-    pub(super) envelopes: Vec<Envelope>,
+    pub(super) envelopes: Vec<Box<Envelope>>,
     content: Content,
 }
 
@@ -48,7 +48,8 @@ impl Task {
 /// The tasks of a relay, in order of arrival.
 #[derive(Debug, Default)]
 pub(super) struct Tasks {
-    queue: BTreeMap<u64, Task>,
+    /// In order of their numbers.
+    queue: VecDeque<(u64, Task)>,
     /// The last task of a message: the one more recipients may join.
     joinable: BTreeMap<MessageId, u64>,
     places: BTreeMap<EnvelopeId, u64>,
@@ -62,19 +63,19 @@ impl Tasks {
 
     /// Whether the oldest task has failed before.
     pub(super) fn has_failed(&self) -> bool {
-        let first = self.queue.first_key_value();
+        let first = self.queue.front();
         first.is_some_and(|(_, task)| task.envelopes.iter().any(|envelope| envelope.retry > 0))
     }
 
     /// Whether an envelope would join a task that is there already.
     pub(super) fn fits(&self, envelope: &Envelope, most: usize) -> bool {
         let task = self.joinable.get(&envelope.id.message());
-        let task = task.and_then(|place| self.queue.get(place));
-        task.is_some_and(|task| task.envelopes.len() < most && task.agrees(envelope))
+        let task = task.and_then(|place| self.queue.get(self.index(*place)?));
+        task.is_some_and(|(_, task)| task.envelopes.len() < most && task.agrees(envelope))
     }
 
     /// Adds an envelope; says whether that made another task.
-    pub(super) fn add(&mut self, envelope: Envelope, content: Content, most: usize) -> bool {
+    pub(super) fn add(&mut self, envelope: Box<Envelope>, content: Content, most: usize) -> bool {
         let (id, message) = (envelope.id, envelope.id.message());
         let another = !self.fits(&envelope, most);
         if another {
@@ -82,19 +83,20 @@ impl Tasks {
             self.joinable.insert(message, self.last);
         }
         let place = self.joinable.get(&message).copied().unwrap_or(self.last);
-        let empty = || Task {
-            envelopes: Vec::new(),
-            content,
-        };
-        let task = self.queue.entry(place).or_insert_with(empty);
-        task.envelopes.push(envelope);
         self.places.insert(id, place);
+        match self.index(place).and_then(|at| self.queue.get_mut(at)) {
+            Some((_, task)) => task.envelopes.push(envelope),
+            None => {
+                let envelopes = vec![envelope];
+                self.queue.push_back((place, Task { envelopes, content }));
+            }
+        }
         another
     }
 
     /// Takes the oldest task.
     pub(super) fn pop(&mut self) -> Option<Task> {
-        let (place, task) = self.queue.pop_first()?;
+        let (place, task) = self.queue.pop_front()?;
         for envelope in &task.envelopes {
             self.places.remove(&envelope.id);
         }
@@ -107,18 +109,28 @@ impl Tasks {
         let Some(place) = self.places.remove(&id) else {
             return false;
         };
-        let Some(task) = self.queue.get_mut(&place) else {
+        let Some(at) = self.index(place) else {
+            return false;
+        };
+        let Some((_, task)) = self.queue.get_mut(at) else {
             return false;
         };
         task.envelopes.retain(|envelope| envelope.id != id);
         if !task.envelopes.is_empty() {
             return false;
         }
-        self.queue.remove(&place);
+        self.queue.remove(at);
         if self.joinable.get(&id.message()) == Some(&place) {
             self.joinable.remove(&id.message());
         }
         true
+    }
+
+    /// Where a task is.
+    fn index(&self, place: u64) -> Option<usize> {
+        self.queue
+            .binary_search_by_key(&place, |(place, _)| *place)
+            .ok()
     }
 
     fn forget_joinable(&mut self, task: &Task, place: u64) {

@@ -6,11 +6,11 @@
 
 use super::HoldKey;
 use crate::id::EnvelopeId;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{HashMap, VecDeque};
 
 #[derive(Debug, Default)]
 pub(super) struct Holds {
-    queues: BTreeMap<HoldKey, VecDeque<EnvelopeId>>,
+    queues: HashMap<HoldKey, VecDeque<EnvelopeId>>,
 }
 
 impl Holds {

@@ -27,12 +27,12 @@ use clock::{Clock, NEVER, Tick};
 use hold::Holds;
 use record::{Entry, LISTED, NO_WARNINGS, PARDONED, POSTPONED, Record, SUSPENDED, State, Wake};
 use shelf::Shelf;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// Who holds an envelope back: a relay or a user, by the agent's own number for it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct HoldKey {
     /// The agent.
     pub agent: Agent,
@@ -84,8 +84,8 @@ pub struct Inflight {
     pub since: Timestamp,
     /// What for.
     pub purpose: Purpose,
-    /// Whether it goes although it is suspended: the administrator asked for it.
-    forced: bool,
+    /// Whether it was suspended since. One that was before goes: the administrator asked for it.
+    suspended: bool,
 }
 
 /// The lists of those whose turn comes, in the order they are served.
@@ -106,7 +106,7 @@ pub struct Scheduler {
     records: Shelf<Entry>,
     times: Shelf<Wake>,
     lists: [VecDeque<EnvelopeId>; LISTS],
-    inflight: BTreeMap<EnvelopeId, Inflight>,
+    inflight: HashMap<EnvelopeId, Inflight>,
     /// When those are due that could not be read before they were: for a delay notice.
     postponed: BTreeMap<EnvelopeId, Tick>,
     holds: Holds,
@@ -126,7 +126,7 @@ impl Scheduler {
             records: Shelf::new(),
             times: Shelf::new(),
             lists: Default::default(),
-            inflight: BTreeMap::new(),
+            inflight: HashMap::new(),
             postponed: BTreeMap::new(),
             holds: Holds::default(),
             held: 0,
@@ -218,8 +218,8 @@ impl Scheduler {
 
     /// Whether an envelope in flight may be delivered: nobody has paused it meanwhile.
     pub fn may_go(&self, id: EnvelopeId) -> bool {
-        let suspended = self.records.get(id).is_none_or(|e| e.record.is(SUSPENDED));
-        self.inflight(id).is_some_and(|f| f.forced || !suspended)
+        self.inflight(id)
+            .is_some_and(|inflight| !inflight.suspended)
     }
 
     /// An attempt failed for now, and that is recorded: it waits for its next slot, at least the
@@ -253,12 +253,15 @@ impl Scheduler {
 
     /// One that has just come back is being tried: the attempt began before it left.
     pub fn resume(&mut self, id: EnvelopeId, since: Timestamp) {
-        let known = self.change(id, |record| record.state = State::Inflight);
-        if known.is_some() {
+        let known = self.change(id, |record| {
+            record.state = State::Inflight;
+            record.is(SUSPENDED)
+        });
+        if let Some(suspended) = known {
             let inflight = Inflight {
                 since,
                 purpose: Purpose::Attempt,
-                forced: false,
+                suspended,
             };
             self.inflight.insert(id, inflight);
         }
@@ -309,20 +312,29 @@ impl Scheduler {
 
     /// Takes up to `count` envelopes off hold; they are due. Gives how many there were.
     pub fn release(&mut self, key: HoldKey, count: usize) -> usize {
-        let mut left = count;
-        while left > 0
+        let mut released = Vec::new();
+        while released.len() < count
             && let Some(id) = self.holds.release(key)
         {
-            let released = self.change(id, |record| {
+            let listed = self.change(id, |record| {
                 let held = record.state == State::Held;
-                if held {
+                let next = held && !record.is(SUSPENDED);
+                if next {
+                    record.state = State::Scheduled;
+                    record.mark(LISTED, true);
+                } else if held {
                     record.state = State::Pending;
                 }
-                held
+                held.then_some(next)
             });
-            left -= usize::from(released == Some(true));
+            released.extend(listed.flatten().map(|next| (id, next)));
         }
-        count - left
+        if let Some(list) = self.lists.get_mut(list_of(key.agent)) {
+            // They have had their turn: they come before those that have not.
+            let next = released.iter().rev().filter(|(_, next)| *next);
+            next.for_each(|(id, _)| list.push_front(*id));
+        }
+        released.len()
     }
 
     /// Takes all envelopes off hold; they wait for their next slots, because the relay just failed.
@@ -392,7 +404,7 @@ impl Scheduler {
             }
         });
         if let Some(inflight) = self.inflight.get_mut(&id) {
-            inflight.forced = false;
+            inflight.suspended = suspended;
         }
     }
 
@@ -580,7 +592,7 @@ impl Scheduler {
         if self.is_paused(list) {
             return None;
         }
-        let (id, forced) = loop {
+        let id = loop {
             let id = self.lists.get_mut(list)?.pop_front()?;
             let valid = self.change(id, |record| {
                 let valid = match list {
@@ -594,10 +606,10 @@ impl Scheduler {
                 if valid {
                     record.state = State::Inflight;
                 }
-                valid.then(|| record.is(SUSPENDED))
+                valid
             });
-            if let Some(Some(suspended)) = valid {
-                break (id, suspended);
+            if valid == Some(true) {
+                break id;
             }
         };
         let purpose = match list {
@@ -609,7 +621,7 @@ impl Scheduler {
         let inflight = Inflight {
             since,
             purpose,
-            forced,
+            suspended: false,
         };
         self.inflight.insert(id, inflight);
         Some((id, purpose))

@@ -1,7 +1,7 @@
 //! A sorted collection that spends almost nothing per element.
 //!
 //! What: elements in order of their keys, in blocks of a few hundred; a key is found by binary
-//! search over the blocks, then inside one. Promises: each key once; inserting and removing move
+//! search over the first keys of the blocks, which lie side by side, then inside one. Promises: each key once; inserting and removing move
 //! at most one block; blocks stay at least a quarter full on average, so an element costs one to
 //! two times its own size (a `BTreeMap` filled in ascending order costs more and is never denser).
 //! Absent on purpose: concurrency, iteration while changing.
@@ -20,8 +20,10 @@ pub(super) trait Keyed: Copy {
 
 /// A sorted collection.
 #[derive(Debug)]
-pub(super) struct Shelf<T> {
+pub(super) struct Shelf<T: Keyed> {
     blocks: Vec<Vec<T>>,
+    /// The first key of each block.
+    firsts: Vec<T::Key>,
     len: usize,
 }
 
@@ -30,6 +32,7 @@ impl<T: Keyed> Shelf<T> {
     pub(super) const fn new() -> Self {
         Self {
             blocks: Vec::new(),
+            firsts: Vec::new(),
             len: 0,
         }
     }
@@ -41,9 +44,7 @@ impl<T: Keyed> Shelf<T> {
 
     /// The block in which `key` is or belongs.
     fn block_of(&self, key: T::Key) -> usize {
-        let after = self
-            .blocks
-            .partition_point(|block| block.first().is_some_and(|first| first.key() <= key));
+        let after = self.firsts.partition_point(|first| *first <= key);
         after.saturating_sub(1)
     }
 
@@ -72,15 +73,20 @@ impl<T: Keyed> Shelf<T> {
         };
         self.len += 1;
         let last = index + 1 >= self.blocks.len();
+        if place == 0
+            && let Some(first) = self.firsts.get_mut(index)
+        {
+            *first = element.key();
+        }
         let Some(block) = self.blocks.get_mut(index) else {
-            self.blocks.push(block_of_one(element));
+            self.append(element);
             return true;
         };
         if block.len() < BLOCK {
             block.insert(place, element);
         } else if last && place == BLOCK {
             // In ascending order, as at start-up, blocks are left full.
-            self.blocks.push(block_of_one(element));
+            self.append(element);
         } else {
             let mut upper = Vec::with_capacity(BLOCK);
             upper.extend(block.drain(BLOCK / 2..));
@@ -89,9 +95,17 @@ impl<T: Keyed> Shelf<T> {
             } else {
                 upper.insert(place - BLOCK / 2, element);
             }
+            let first = upper.first().map_or(element.key(), Keyed::key);
+            self.firsts.insert(index + 1, first);
             self.blocks.insert(index + 1, upper);
         }
         true
+    }
+
+    /// Adds the highest element in a block of its own.
+    fn append(&mut self, element: T) {
+        self.firsts.push(element.key());
+        self.blocks.push(block_of_one(element));
     }
 
     /// Takes the element with this key out.
@@ -100,6 +114,9 @@ impl<T: Keyed> Shelf<T> {
         let block = self.blocks.get_mut(index)?;
         let element = block.remove(place.ok()?);
         self.len -= 1;
+        if let (Some(first), Some(new)) = (self.firsts.get_mut(index), block.first()) {
+            *first = new.key();
+        }
         self.tidy(index);
         Some(element)
     }
@@ -134,6 +151,7 @@ impl<T: Keyed> Shelf<T> {
     fn tidy(&mut self, index: usize) {
         if self.blocks.get(index).is_some_and(Vec::is_empty) {
             self.blocks.remove(index);
+            self.firsts.remove(index);
         } else if !self.join(index) && index > 0 {
             self.join(index - 1);
         }
@@ -146,6 +164,7 @@ impl<T: Keyed> Shelf<T> {
             return false;
         }
         let upper = self.blocks.remove(index + 1);
+        self.firsts.remove(index + 1);
         if let Some(block) = self.blocks.get_mut(index) {
             block.extend(upper);
         }
@@ -161,11 +180,12 @@ fn block_of_one<T>(element: T) -> Vec<T> {
 }
 
 #[cfg(test)]
-impl<T> Shelf<T> {
+impl<T: Keyed> Shelf<T> {
     /// Memory used, in octets.
     pub(super) fn octets(&self) -> usize {
         let elements: usize = self.blocks.iter().map(Vec::capacity).sum();
-        elements * size_of::<T>() + self.blocks.capacity() * size_of::<Vec<T>>()
+        let blocks = self.blocks.capacity() * size_of::<Vec<T>>();
+        elements * size_of::<T>() + blocks + self.firsts.capacity() * size_of::<T::Key>()
     }
 }
 
@@ -196,6 +216,8 @@ mod tests {
                 }
                 prop_assert_eq!(shelf.len(), model.len());
                 prop_assert_eq!(shelf.first(), model.first());
+                let firsts = shelf.blocks.iter().map(|block| block.first());
+                prop_assert!(firsts.eq(shelf.firsts.iter().map(Some)));
             }
             prop_assert!(shelf.iter().eq(&model));
             prop_assert!(shelf.range(500, 900).eq(model.range(500..=900)));

@@ -8,6 +8,7 @@ use redspool_core::envelope::{Delivery, Relay};
 use redspool_core::id::EnvelopeId;
 use redspool_core::limits::{Limits, MtaLimits};
 use redspool_core::queue::Selector;
+use redspool_core::stats::Counter;
 use std::time::Duration;
 
 const HOUR: Duration = Duration::from_hours(1);
@@ -368,16 +369,18 @@ fn who_waits_for_a_place_keeps_the_turn() {
         1,
         mta(MtaLimits {
             connections_per_source: 1,
+            transaction_delay: Duration::from_secs(10),
             ..hasty()
         }),
     );
-    // One after the other takes the keep-alive, so the last ones wait longer than what the DNS
-    // said about them is good for.
+    // One after the other pauses between two messages, so the last ones wait longer than what the
+    // DNS said about them is good for.
     let numbers: Vec<u8> = (1..=60).collect();
     for n in &numbers {
         let name = format!("d{n}.example");
         world.domains.insert(name, Ok(vec![(10, address(*n))]));
         world.send(relay(), &format!("u@d{n}.example"));
+        world.send(relay(), &format!("v@d{n}.example"));
         world.run(Duration::from_millis(100));
     }
     world.run_out(HOUR);
@@ -385,6 +388,103 @@ fn who_waits_for_a_place_keeps_the_turn() {
     let order: Vec<_> = world.diary.connects.iter().map(|(to, _)| to.ip()).collect();
     let wanted: Vec<_> = numbers.iter().map(|n| address(*n)).collect();
     assert_eq!(order, wanted);
+}
+
+#[test]
+fn an_idle_connection_gives_its_place_to_who_waits() {
+    let limits = MtaLimits {
+        connections_per_source: 1,
+        keepalive: Duration::from_mins(5),
+        ..hasty()
+    };
+    let mut world = World::new(1, mta(limits));
+    for n in 1..=3 {
+        let name = format!("d{n}.example");
+        world.domains.insert(name, Ok(vec![(10, address(n))]));
+    }
+    world.send(relay(), "u@d1.example");
+    world.run(Duration::from_secs(30));
+    assert_eq!(
+        world
+            .engine
+            .relays()
+            .map(|relay| relay.sessions)
+            .sum::<usize>(),
+        1
+    );
+    world.send(relay(), "u@d2.example");
+    world.send(relay(), "u@d3.example");
+    world.run(Duration::from_secs(10));
+    assert_eq!(world.diary.delivered.len(), 3);
+    // Nobody waits now: the last one is kept.
+    world.run(Duration::from_secs(30));
+    let open: Vec<_> = world
+        .engine
+        .relays()
+        .filter(|relay| relay.sessions == 1)
+        .collect();
+    assert_eq!(open.len(), 1);
+}
+
+/// So many envelopes for each of many domains, in turn.
+fn crowd(world: &mut World, domains: u8, each: usize) {
+    for n in 1..=domains {
+        let name = format!("d{n}.example");
+        world.domains.insert(name, Ok(vec![(10, address(n))]));
+    }
+    for user in 0..each {
+        for n in 1..=domains {
+            world.send(relay(), &format!("u{user}@d{n}.example"));
+        }
+    }
+}
+
+fn one_place() -> Limits {
+    Limits {
+        inflight: 8,
+        ..mta(MtaLimits {
+            connections_per_source: 1,
+            waiting_relays: 2,
+            ..hasty()
+        })
+    }
+}
+
+#[test]
+fn mail_far_from_its_turn_is_held_and_comes_over_one_connection() {
+    let mut world = World::new(1, one_place());
+    world.latency = Duration::from_secs(1);
+    crowd(&mut world, 20, 5);
+    world.run(Duration::from_secs(15));
+    let counter = |world: &mut World, counter| world.engine.counters().get(counter);
+    let held = counter(&mut world, Counter::SchedulerHold);
+    assert!(held > 50, "{held} envelopes are held");
+    assert!(counter(&mut world, Counter::SchedulerEnvelopeInflight) <= 8);
+    world.run_out(HOUR);
+    assert_eq!(world.diary.delivered.len(), 100);
+    let connections = world.diary.connects.len();
+    assert!(connections < 40, "{connections} connections");
+}
+
+#[test]
+fn mail_that_is_held_for_a_place_obeys_the_administrator() {
+    let mut world = World::new(1, one_place());
+    world.latency = Duration::from_secs(1);
+    crowd(&mut world, 20, 3);
+    world.run(Duration::from_secs(4));
+    world.pause(false, true);
+    world.run(Duration::from_mins(1));
+    let delivered = world.diary.delivered.len();
+    assert!(delivered < 10, "{delivered} were delivered");
+    let ids: Vec<_> = world.store.keys().copied().collect();
+    world.remove(Selector::Envelope(ids[0]));
+    world.suspend(Selector::Envelope(ids[1]), true);
+    world.pause(false, false);
+    world.run(Duration::from_mins(10));
+    assert_eq!(world.diary.delivered.len(), 58);
+    world.suspend(Selector::Envelope(ids[1]), false);
+    world.run_out(HOUR);
+    assert_eq!(world.diary.delivered.len(), 59);
 }
 
 /// What explain says of the limits that the first envelope waits for, and of its attempts.

@@ -46,6 +46,7 @@ fn mta(seed: u64) -> MtaLimits {
         connections_per_connector: if rare(4) { 1 } else { 4 },
         connections_per_relay: 5,
         connections_per_domain: 4,
+        waiting_relays: if rare(2) { 1 } else { 20 },
         mails_per_session: 4,
         recipients_per_transaction: 3,
         task_hiwat: 6,
