@@ -14,7 +14,7 @@ type Part = fn(&Handed) -> Duration;
 fn whole(criterion: &mut Criterion) {
     let mail = envelopes(100_000, 10_000).expect("addresses are well-formed");
     let once = hand_out(&mail, Limits::default());
-    println!(
+    eprintln!(
         "{} envelopes over {} connections in {:?} of the world's time",
         once.delivered, once.connections, once.virtual_time
     );

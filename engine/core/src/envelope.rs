@@ -140,7 +140,51 @@ pub struct Security {
     pub mta_sts: Stance,
 }
 
+impl Relay {
+    /// The same as `==`, faster where most texts are empty: comparing two of those costs as much as a
+    /// cache miss with the C library of some machines, which touches the octet that is not there.
+    pub fn is_same(&self, other: &Self) -> bool {
+        let Self {
+            host,
+            helo,
+            src,
+            helo_src,
+            backup,
+            security,
+        } = self;
+        same(helo, &other.helo)
+            && same(src, &other.src)
+            && same(helo_src, &other.helo_src)
+            && security.is_same(&other.security)
+            && *backup == other.backup
+            && *host == other.host
+    }
+}
+
+fn same(one: &str, other: &str) -> bool {
+    one.len() == other.len() && (one.is_empty() || one == other)
+}
+
 impl Security {
+    fn is_same(&self, other: &Self) -> bool {
+        let Self {
+            tls,
+            auth,
+            pki,
+            ca,
+            ciphers,
+            protocols,
+            dane,
+            mta_sts,
+        } = self;
+        same(auth, &other.auth)
+            && same(pki, &other.pki)
+            && same(ca, &other.ca)
+            && same(ciphers, &other.ciphers)
+            && same(protocols, &other.protocols)
+            && (*tls, *dane, *mta_sts) == (other.tls, other.dane, other.mta_sts)
+    }
+
     /// Whether a host can be relayed to like this: with TLS if it is asked for, and with
     /// credentials if its URL names some.
     pub fn suits(&self, host: &RelayHost) -> bool {
@@ -488,5 +532,48 @@ impl Envelope {
     /// When it expires.
     pub fn expiry(&self) -> Timestamp {
         self.ctime.after(self.ttl)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn relays_are_the_same_where_they_are_equal() {
+        let host = |name: &str| RelayHost {
+            scheme: Scheme::Smtp,
+            label: "".into(),
+            host: name.into(),
+            port: 25,
+        };
+        let base = Relay::to(None);
+        let with = |change: fn(&mut Relay)| {
+            let mut relay = base.clone();
+            change(&mut relay);
+            relay
+        };
+        let relays = [
+            base.clone(),
+            Relay::to(Some(host("a.example"))),
+            Relay::to(Some(host("b.example"))),
+            with(|relay| relay.helo = "a".into()),
+            with(|relay| relay.src = "a".into()),
+            with(|relay| relay.src = "b".into()),
+            with(|relay| relay.helo_src = "a".into()),
+            with(|relay| relay.backup = Some("".into())),
+            with(|relay| relay.security.auth = "a".into()),
+            with(|relay| relay.security.pki = "a".into()),
+            with(|relay| relay.security.ca = "a".into()),
+            with(|relay| relay.security.ciphers = "a".into()),
+            with(|relay| relay.security.protocols = "a".into()),
+            with(|relay| relay.security.dane = Stance::Required),
+            with(|relay| relay.security.mta_sts = Stance::Required),
+        ];
+        for one in &relays {
+            for other in &relays {
+                assert_eq!(one.is_same(other), one == other, "{one:?} {other:?}");
+            }
+        }
     }
 }

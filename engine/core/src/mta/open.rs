@@ -69,7 +69,7 @@ impl Mta {
                 if self.is_far(id, &waits) {
                     self.park(id);
                 }
-                for gate in waits.gates {
+                for gate in &waits.gates {
                     self.wait_at(gate, id);
                 }
             }
@@ -295,12 +295,12 @@ impl Mta {
         }))
     }
 
-    fn wait_at(&mut self, gate: Gate, id: RelayId) {
+    fn wait_at(&mut self, gate: &Gate, id: RelayId) {
         if !self.gates.entry(gate.clone()).or_default().join(id) {
             return;
         }
         let mut spare = self.spare.iter().map(|(_, session)| *session);
-        if let Some(session) = spare.find(|session| self.holds(*session, &gate)) {
+        if let Some(session) = spare.find(|session| self.holds(*session, gate)) {
             self.quit(session);
         }
     }

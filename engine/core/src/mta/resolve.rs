@@ -49,7 +49,7 @@ impl Mta {
     /// The relay with these parameters, if it is there.
     pub(super) fn known_relay(&self, relay: &Relay, domain: &DomainKey) -> Option<RelayId> {
         let mut own = self.domains.get(domain)?.relays.iter();
-        let same = own.find(|(_, known)| **known == *relay);
+        let same = own.find(|(_, known)| known.is_same(relay));
         same.map(|(id, _)| *id)
     }
 

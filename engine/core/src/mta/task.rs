@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, VecDeque};
 /// One message for one relay: what becomes one transaction.
 #[derive(Debug)]
 pub(super) struct Task {
+    #[expect(clippy::vec_box, reason = "they come and go in their boxes")]
     pub(super) envelopes: Vec<Box<Envelope>>,
     content: Content,
 }
@@ -84,12 +85,12 @@ impl Tasks {
         }
         let place = self.joinable.get(&message).copied().unwrap_or(self.last);
         self.places.insert(id, place);
-        match self.index(place).and_then(|at| self.queue.get_mut(at)) {
-            Some((_, task)) => task.envelopes.push(envelope),
-            None => {
-                let envelopes = vec![envelope];
-                self.queue.push_back((place, Task { envelopes, content }));
-            }
+        if let Some((_, task)) = self.index(place).and_then(|at| self.queue.get_mut(at)) {
+            task.envelopes.push(envelope);
+        } else {
+            let envelopes = vec![envelope];
+            let task = Task { envelopes, content };
+            self.queue.push_back((place, task));
         }
         another
     }
