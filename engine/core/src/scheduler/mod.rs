@@ -202,7 +202,7 @@ impl Scheduler {
     /// Whether there are envelopes of the same message.
     fn has_message(&self, id: EnvelopeId) -> bool {
         let (first, last) = id.message().envelopes().into_inner();
-        self.records.range(first, last).next().is_some()
+        self.records.has_any(first, last)
     }
 
     /// Hands out what is due, one of each kind in turn, at most `limits.schedule_batch`. Empty when
