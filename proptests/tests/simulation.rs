@@ -126,6 +126,17 @@ fn planted_bugs_are_found() {
         (Bug::MailForgotten, &["have not ended"]),
         (Bug::RestartForgets, &["have not ended"]),
         (Bug::NoticeDropped, &["sender told: false, wants it: true"]),
+        (Bug::StepsHidden, &["not tried since"]),
+        (
+            Bug::TimeStandsStill,
+            &["it has waited", "after the end of its life"],
+        ),
+        (
+            Bug::SourceIgnored,
+            &["Source(", "Route(", "another address reaches it"],
+        ),
+        (Bug::PolicyForgotten, &["though TLS is required"]),
+        (Bug::NoSecondTry, &["Expired, although its destination"]),
     ] {
         let found = planted(bug);
         eprintln!("{bug:?}: seed {}: {}", found.seed, found.what);

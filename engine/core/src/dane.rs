@@ -6,11 +6,12 @@
 //! Fails: with what is missing, for now; another exchanger may do.
 
 use crate::envelope::{Relay, Stance, TlsPolicy};
+use crate::limits::DaneLimits;
 use crate::queue::Failure;
 use crate::reply::Status;
 
 /// A TLSA record (RFC 6698 section 2.1).
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Tlsa {
     /// What it speaks of: 2 is an authority (DANE-TA), 3 the server (DANE-EE).
     pub usage: u8,
@@ -43,8 +44,13 @@ pub enum Found {
     Unsigned,
     /// It has no TLSA records.
     Absent,
-    /// These, securely; not empty.
-    Records(Vec<Tlsa>),
+    /// These, securely.
+    Records {
+        /// Whose they are: the host's, or that of the name it is an alias of.
+        name: Box<str>,
+        /// Not empty.
+        records: Vec<Tlsa>,
+    },
     /// There is no answer, or a forged one, for this reason.
     Failed(Box<str>),
 }
@@ -56,6 +62,19 @@ pub struct Demand {
     pub tls: TlsPolicy,
     /// One of these must match the certificate; if there is none, the relay's authorities count.
     pub records: Vec<Tlsa>,
+    /// The name to ask the server for, and its certificate is to be for.
+    pub name: Box<str>,
+}
+
+impl Demand {
+    /// What a relay asks of `host` by its options alone.
+    pub fn plain(relay: &Relay, host: &str) -> Self {
+        Self {
+            tls: relay.tls(),
+            records: Vec::new(),
+            name: host.into(),
+        }
+    }
 }
 
 /// Whether TLSA records mean anything to a relay: by MX, unless it says otherwise.
@@ -65,7 +84,12 @@ pub fn applies(relay: &Relay) -> bool {
 
 /// What a connection to `host` must be, by the relay's options and what was found. Only of relays
 /// to which DANE [`applies`].
-pub fn demand(relay: &Relay, host: &str, found: Found) -> Result<Demand, Failure> {
+pub fn demand(
+    relay: &Relay,
+    host: &str,
+    found: Found,
+    limits: &DaneLimits,
+) -> Result<Demand, Failure> {
     let failed = |what: &str| {
         let host = host.escape_debug();
         Err(Failure::new(
@@ -73,27 +97,41 @@ pub fn demand(relay: &Relay, host: &str, found: Found) -> Result<Demand, Failure
             format!("DANE of {host}: {what}"),
         ))
     };
-    let policy = relay.tls();
+    let plain = Demand::plain(relay, host);
     let required = relay.security.dane == Stance::Required;
-    let (tls, records) = match found {
+    let (name, mut records) = match found {
         Found::Failed(why) => return failed(&why),
         Found::Unsigned if required => return failed("the DNS has no signed answers"),
         Found::Absent if required => return failed("there is no TLSA record"),
-        Found::Unsigned | Found::Absent => (policy, Vec::new()),
-        Found::Records(mut records) => {
-            records.retain(Tlsa::is_usable);
-            if !records.is_empty() {
-                (TlsPolicy::Required { verify: true }, records)
-            } else if required {
-                return failed("none of its TLSA records can be used");
-            } else {
-                // RFC 7672 section 2.2: encrypted all the same.
-                let verify = policy.verifies();
-                (TlsPolicy::Required { verify }, records)
-            }
-        }
+        Found::Unsigned | Found::Absent => return Ok(plain),
+        Found::Records { name, records } => (name, records),
     };
-    Ok(Demand { tls, records })
+    records.retain(Tlsa::is_usable);
+    if records.is_empty() {
+        if required {
+            return failed("none of its TLSA records can be used");
+        }
+        // RFC 7672 section 2.2: encrypted all the same.
+        let verify = plain.tls.verifies();
+        return Ok(Demand {
+            tls: TlsPolicy::Required { verify },
+            ..plain
+        });
+    }
+    // Each record is enough, so without some the others hold: fewer certificates match, never more.
+    // Without all of them, nothing would be left to prove.
+    records.retain(|record| record.data.len() <= limits.record_size);
+    if records.is_empty() {
+        return failed("its TLSA records are too large");
+    }
+    // Those of the server first: they alone need no authority. The DNS has no order of its own.
+    records.sort_by(|one, other| other.cmp(one));
+    records.truncate(limits.records);
+    Ok(Demand {
+        tls: TlsPolicy::Required { verify: true },
+        records,
+        name,
+    })
 }
 
 #[cfg(test)]
@@ -115,6 +153,11 @@ mod tests {
             matching,
             data: vec![7; length].into(),
         }
+    }
+
+    fn found(records: Vec<Tlsa>) -> Found {
+        let name = "host.example.org".into();
+        Found::Records { name, records }
     }
 
     #[test]
@@ -145,10 +188,11 @@ mod tests {
     #[test]
     fn what_is_found_decides_about_tls() {
         use TlsPolicy::{Opportunistic, Required};
-        let usable = || Found::Records(vec![record(0, 1, 1, 32), record(3, 1, 1, 32)]);
-        let unusable = || Found::Records(vec![record(1, 1, 1, 32), record(3, 1, 9, 32)]);
+        let usable = || found(vec![record(0, 1, 1, 32), record(3, 1, 1, 32)]);
+        let unusable = || found(vec![record(1, 1, 1, 32), record(3, 1, 9, 32)]);
         let check = |tls, dane, found, want: Result<(TlsPolicy, usize), &str>| {
-            let got = demand(&relay(tls, dane), "mx.example.org", found);
+            let limits = DaneLimits::default();
+            let got = demand(&relay(tls, dane), "mx.example.org", found, &limits);
             let got = got.map(|demand| (demand.tls, demand.records.len()));
             let want = want.map_err(|what| {
                 let text = format!("DANE of mx.example.org: {what}");
@@ -183,5 +227,40 @@ mod tests {
             unusable(),
             Err("none of its TLSA records can be used"),
         );
+    }
+
+    #[test]
+    fn the_name_is_that_of_the_records_in_use() {
+        let relay = relay(TlsRule::Scheme, Stance::Opportunistic);
+        let check = |found, want: &str| {
+            let got = demand(&relay, "mx.example.org", found, &DaneLimits::default());
+            assert_eq!(&*got.unwrap().name, want);
+        };
+        check(found(vec![record(3, 1, 1, 32)]), "host.example.org");
+        check(found(vec![record(1, 1, 1, 32)]), "mx.example.org");
+        check(Found::Absent, "mx.example.org");
+    }
+
+    #[test]
+    fn of_too_many_or_too_large_records_the_rest_holds() {
+        let relay = relay(TlsRule::Scheme, Stance::Opportunistic);
+        let limits = DaneLimits {
+            records: 3,
+            record_size: 64,
+            ..DaneLimits::default()
+        };
+        let kept = |records| {
+            let demand = demand(&relay, "mx.example.org", found(records), &limits);
+            let records = demand.map(|demand| demand.records.into_iter());
+            records.map(|records| records.map(|r| (r.usage, r.data.len())).collect::<Vec<_>>())
+        };
+        let mut many = vec![record(2, 1, 1, 32); 5];
+        many.push(record(3, 1, 1, 32));
+        assert_eq!(kept(many), Ok(vec![(3, 32), (2, 32), (2, 32)]));
+        let large = vec![record(3, 0, 0, 65), record(3, 0, 0, 64)];
+        assert_eq!(kept(large), Ok(vec![(3, 64)]));
+        // Not taken for unusable ones: then anybody's certificate would do.
+        let failure = kept(vec![record(3, 0, 0, 65)]).unwrap_err();
+        assert!(failure.text.ends_with("too large"), "{failure:?}");
     }
 }

@@ -138,6 +138,8 @@ pub struct Limits {
     pub spf: SpfLimits,
     /// Bounds of policies of domains.
     pub sts: StsLimits,
+    /// Bounds of TLSA records.
+    pub dane: DaneLimits,
 
     /// Notices whose headers we gather before they go out: failures of one message merge.
     pub bounce_wait: Duration,
@@ -373,6 +375,28 @@ pub struct StsLimits {
     pub file_size: u64,
 }
 
+/// Limits of DANE: what of hosts' TLSA records is used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DaneLimits {
+    /// Records of one host: a certificate in use and one to come, in all forms, are a dozen.
+    pub records: usize,
+    /// Octets of what a record holds: a certificate as a whole, with room to spare.
+    pub record_size: usize,
+    /// How long name servers that pass no signatures on are taken at their word. There is no record
+    /// whose life could say; a name server that comes to pass them on is soon heard.
+    pub retry: Duration,
+}
+
+impl Default for DaneLimits {
+    fn default() -> Self {
+        Self {
+            records: 32,
+            record_size: 8 << 10,
+            retry: Duration::from_mins(5),
+        }
+    }
+}
+
 impl Default for StsLimits {
     fn default() -> Self {
         Self {
@@ -520,6 +544,7 @@ impl Default for Limits {
             attempts_per_envelope: 32,
             spf: SpfLimits::default(),
             sts: StsLimits::default(),
+            dane: DaneLimits::default(),
             bounce_wait: Duration::from_secs(1),
             bounce_sessions: 2,
             bounce_copy: 64 << 10,

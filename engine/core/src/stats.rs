@@ -34,6 +34,9 @@ pub enum Counter {
     SchedulerEnvelopeExpired,
     /// Envelopes removed by the administrator.
     SchedulerEnvelopeRemoved,
+    /// Envelopes that went back to wait for another slot untried: a hold queue was full, or their
+    /// relay has just failed.
+    SchedulerEnvelopeUpdated,
     /// Attempts that delivered.
     SchedulerDeliveryOk,
     /// Attempts that failed for now.
@@ -42,6 +45,12 @@ pub enum Counter {
     SchedulerDeliveryPermfail,
     /// Attempts that found a mail loop.
     SchedulerDeliveryLoop,
+    /// Envelopes in memory: queued, or of transactions not committed yet.
+    SchedulerRamEnvelope,
+    /// Messages of these.
+    SchedulerRamMessage,
+    /// Transactions not committed yet.
+    SchedulerRamUpdate,
     /// Envelopes held for an agent.
     SchedulerHold,
     /// Hold queues in use.
@@ -86,7 +95,7 @@ pub enum Counter {
 
 impl Counter {
     /// Every counter, in the order of declaration.
-    pub const ALL: [Self; 38] = [
+    pub const ALL: [Self; 42] = [
         Self::SmtpSession,
         Self::SmtpSessionLocal,
         Self::SmtpSessionInet4,
@@ -101,10 +110,14 @@ impl Counter {
         Self::SchedulerEnvelopeInflight,
         Self::SchedulerEnvelopeExpired,
         Self::SchedulerEnvelopeRemoved,
+        Self::SchedulerEnvelopeUpdated,
         Self::SchedulerDeliveryOk,
         Self::SchedulerDeliveryTempfail,
         Self::SchedulerDeliveryPermfail,
         Self::SchedulerDeliveryLoop,
+        Self::SchedulerRamEnvelope,
+        Self::SchedulerRamMessage,
+        Self::SchedulerRamUpdate,
         Self::SchedulerHold,
         Self::SchedulerHoldq,
         Self::SchedulerHoldOverflow,
@@ -144,10 +157,14 @@ impl Counter {
             Self::SchedulerEnvelopeInflight => "scheduler.envelope.inflight",
             Self::SchedulerEnvelopeExpired => "scheduler.envelope.expired",
             Self::SchedulerEnvelopeRemoved => "scheduler.envelope.removed",
+            Self::SchedulerEnvelopeUpdated => "scheduler.envelope.updated",
             Self::SchedulerDeliveryOk => "scheduler.delivery.ok",
             Self::SchedulerDeliveryTempfail => "scheduler.delivery.tempfail",
             Self::SchedulerDeliveryPermfail => "scheduler.delivery.permfail",
             Self::SchedulerDeliveryLoop => "scheduler.delivery.loop",
+            Self::SchedulerRamEnvelope => "scheduler.ramqueue.envelope",
+            Self::SchedulerRamMessage => "scheduler.ramqueue.message",
+            Self::SchedulerRamUpdate => "scheduler.ramqueue.update",
             Self::SchedulerHold => "scheduler.ramqueue.hold",
             Self::SchedulerHoldq => "scheduler.ramqueue.holdq",
             Self::SchedulerHoldOverflow => "scheduler.ramqueue.hold-overflow",

@@ -62,12 +62,18 @@ pub(crate) enum Order {
 pub(crate) async fn run(shared: Arc<Shared>, call: Call, orders: mpsc::Receiver<Order>) {
     let session = call.session;
     let failure = match begin(&shared, &call).await {
-        Ok((stream, params, Terms { records, ruling })) => {
+        Ok((stream, params, terms)) => {
+            let Terms {
+                name,
+                records,
+                ruling,
+            } = terms;
             let talk = Talk {
                 shared: &shared,
                 call: &call,
                 verify: params.tls.verifies(),
                 machine: Client::new(params),
+                name,
                 records,
                 ruling,
                 proof: None,
@@ -96,6 +102,8 @@ pub(crate) async fn run(shared: Arc<Shared>, call: Call, orders: mpsc::Receiver<
 
 /// What the host must prove.
 struct Terms {
+    /// The name its certificate is to be for.
+    name: Box<str>,
     /// TLSA records that its certificate must match, if there are any.
     records: Vec<Tlsa>,
     /// What the policy of the domain asks for.
@@ -104,7 +112,7 @@ struct Terms {
 
 /// Connects, and finds what the session needs to know.
 async fn begin(shared: &Shared, call: &Call) -> Result<(TcpStream, Params, Terms), Failure> {
-    let Demand { tls, records } = by_dane(shared, call).await?;
+    let Demand { tls, records, name } = by_dane(shared, call).await?;
     // RFC 8461 section 2: where TLSA records prove the host, no policy has a say.
     let ruling = if records.is_empty() {
         by_policy(shared, call).await?
@@ -116,22 +124,29 @@ async fn begin(shared: &Shared, call: &Call) -> Result<(TcpStream, Params, Terms
         tls: ruling.tls(tls),
         ..params(shared, call, source)?
     };
-    Ok((stream, params, Terms { records, ruling }))
+    let terms = Terms {
+        name,
+        records,
+        ruling,
+    };
+    Ok((stream, params, terms))
 }
 
 /// What the connection must be, by the relay's options and what the DNS says of the host.
 async fn by_dane(shared: &Shared, call: &Call) -> Result<Demand, Failure> {
     if !dane::applies(&call.relay) {
-        let (tls, records) = (call.relay.tls(), Vec::new());
-        return Ok(Demand { tls, records });
+        return Ok(Demand::plain(&call.relay, &call.host));
     }
     let mut target = call.target;
     target.set_port(shared.mx_port);
-    let wait = shared.limits().mta.reply_timeout;
-    let asked = shared.dnssec.tlsa(&call.domain, &call.host, target);
+    let limits = shared.limits();
+    let (wait, dane) = (limits.mta.reply_timeout, limits.dane);
+    let asked = shared
+        .dnssec
+        .tlsa(&call.domain, &call.host, target, dane.retry);
     let found = timeout(wait, asked).await;
     let found = found.unwrap_or_else(|_| dane::Found::Failed("the DNS does not answer".into()));
-    dane::demand(&call.relay, &call.host, found)
+    dane::demand(&call.relay, &call.host, found, &dane)
 }
 
 /// What the policy of the domain asks of the connection.
@@ -245,6 +260,8 @@ struct Talk<'a> {
     machine: Client,
     /// Gone after a handshake that failed, until there is another one.
     stream: Option<Stream>,
+    /// The name the host's certificate is to be for.
+    name: Box<str>,
     /// TLSA records that the host's certificate must match, if there are any.
     records: Vec<Tlsa>,
     /// What the policy of the domain asks for.
@@ -405,7 +422,7 @@ impl Talk<'_> {
         let (config, loaded) = (shared.config.load_full(), shared.tls.load_full());
         let files = (&*config, &*loaded);
         let peer = Peer {
-            host: &call.host,
+            name: &self.name,
             domain: &call.domain,
             records: &self.records,
             verify: self.verify,

@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicI64, Ordering::Relaxed};
 pub struct SharedCounters {
     smtp_opened: AtomicI64,
     smtp_closed: AtomicI64,
+    local: AtomicI64,
     inet4: AtomicI64,
     inet6: AtomicI64,
     tls_opened: AtomicI64,
@@ -18,6 +19,8 @@ pub struct SharedCounters {
     control: AtomicI64,
     incoming_begun: AtomicI64,
     incoming_ended: AtomicI64,
+    commits_begun: AtomicI64,
+    commits_ended: AtomicI64,
     corrupt: AtomicI64,
 }
 
@@ -28,7 +31,13 @@ impl SharedCounters {
         let open = opened - self.smtp_closed.load(Relaxed);
         changed(Counter::SmtpSession, open, 1);
         match source {
-            Source::Local => {}
+            Source::Local => {
+                changed(
+                    Counter::SmtpSessionLocal,
+                    self.local.fetch_add(1, Relaxed),
+                    1,
+                );
+            }
             Source::Inet4(_) => {
                 changed(
                     Counter::SmtpSessionInet4,
@@ -91,16 +100,18 @@ impl SharedCounters {
         );
     }
 
-    /// Envelopes are on their way into the queue.
+    /// The envelopes of a message are on their way into the queue.
     pub fn incoming(&self, count: usize) {
         let count = i64::try_from(count).unwrap_or(i64::MAX);
         self.incoming_begun.fetch_add(count, Relaxed);
+        self.commits_begun.fetch_add(i64::from(count > 0), Relaxed);
     }
 
     /// They are queued, or are not to be.
     pub fn arrived(&self, count: usize) {
         let count = i64::try_from(count).unwrap_or(i64::MAX);
         self.incoming_ended.fetch_add(count, Relaxed);
+        self.commits_ended.fetch_add(i64::from(count > 0), Relaxed);
     }
 
     /// A message went to the corrupt bucket.
@@ -111,6 +122,7 @@ impl SharedCounters {
     /// Adds these numbers to those of the engine.
     pub fn report(&self, counters: &mut Counters) {
         let changed = [
+            (Counter::SmtpSessionLocal, self.local.load(Relaxed)),
             (Counter::SmtpSessionInet4, self.inet4.load(Relaxed)),
             (Counter::SmtpSessionInet6, self.inet6.load(Relaxed)),
             (Counter::ControlSession, self.control.load(Relaxed)),
@@ -124,6 +136,21 @@ impl SharedCounters {
                 Counter::SchedulerEnvelopeIncoming,
                 &self.incoming_begun,
                 &self.incoming_ended,
+            ),
+            (
+                Counter::SchedulerRamEnvelope,
+                &self.incoming_begun,
+                &self.incoming_ended,
+            ),
+            (
+                Counter::SchedulerRamMessage,
+                &self.commits_begun,
+                &self.commits_ended,
+            ),
+            (
+                Counter::SchedulerRamUpdate,
+                &self.commits_begun,
+                &self.commits_ended,
             ),
         ];
         for (counter, opened, closed) in gauges {

@@ -20,9 +20,6 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// How long name servers that pass no signatures on are taken at their word.
-const AGAIN: Duration = Duration::from_mins(5);
-
 /// Asks for proven answers.
 pub struct Dnssec {
     dns: TokioResolver,
@@ -43,7 +40,10 @@ enum Proven {
     Records(Vec<Record>),
     /// There are none, as is proven, or as an unsigned zone says.
     Absent,
-    Unsigned,
+    Unsigned {
+        /// Whether the name asked for is a signed alias of another one.
+        alias: bool,
+    },
 }
 
 impl Dnssec {
@@ -52,7 +52,10 @@ impl Dnssec {
     /// be read.
     pub fn new(server: Option<SocketAddr>, anchors: Option<&Path>) -> Result<Self, String> {
         let mut builder = builder(server)?;
-        builder.options_mut().validate = true;
+        let options = builder.options_mut();
+        options.validate = true;
+        // An answer is proven only if every alias on the way to it is.
+        options.preserve_intermediates = true;
         let mut signatures = Signatures::Unknown;
         if let Some(path) = anchors {
             let anchors = TrustAnchors::from_file(path);
@@ -69,10 +72,17 @@ impl Dnssec {
     }
 
     /// TLSA records of `host`, an exchanger of `domain`, for the address and port it is called at.
-    pub async fn tlsa(&self, domain: &str, host: &str, target: SocketAddr) -> Found {
+    /// Name servers that pass no signatures on are asked again after `retry`.
+    pub async fn tlsa(
+        &self,
+        domain: &str,
+        host: &str,
+        target: SocketAddr,
+        retry: Duration,
+    ) -> Found {
         // Nobody signs an address literal.
         let literal = host.parse::<IpAddr>().is_ok();
-        let found = if !literal && self.are_passed().await {
+        let found = if !literal && self.are_passed(retry).await {
             let found = self.found(domain, host, target).await;
             found.unwrap_or_else(|why| Found::Failed(why.into()))
         } else {
@@ -87,7 +97,7 @@ impl Dnssec {
 
     async fn found(&self, domain: &str, host: &str, target: SocketAddr) -> Result<Found, String> {
         match self.ask(domain, RecordType::MX).await? {
-            Proven::Unsigned => return Ok(Found::Unsigned),
+            Proven::Unsigned { .. } => return Ok(Found::Unsigned),
             Proven::Records(records) if !is_exchanger(&records, host) => {
                 return Err("it is not among the signed exchangers".into());
             }
@@ -101,33 +111,42 @@ impl Dnssec {
         } else {
             RecordType::AAAA
         };
-        match self.ask(host, family).await? {
-            Proven::Records(_) => {}
-            Proven::Unsigned => return Ok(Found::Unsigned),
-            Proven::Absent => return Err("its address is gone by signed answers".into()),
+        let address = self.ask(host, family).await?;
+        if matches!(address, Proven::Absent) {
+            return Err("its address is gone by signed answers".into());
         }
-        let owner = format!("_{}._tcp.{host}", target.port());
-        Ok(match self.ask(&owner, RecordType::TLSA).await? {
-            Proven::Records(records) => Found::Records(records.iter().filter_map(tlsa).collect()),
-            Proven::Absent => Found::Absent,
-            Proven::Unsigned => Found::Unsigned,
-        })
+        // RFC 7672 section 2.1.2: where nothing is signed, nobody is asked for TLSA records, for
+        // there are name servers that fail at it.
+        let mut found = Found::Unsigned;
+        for name in owners(host, &address) {
+            let owner = format!("_{}._tcp.{name}", target.port());
+            found = match self.ask(&owner, RecordType::TLSA).await? {
+                Proven::Records(records) => {
+                    let records = records.iter().filter_map(tlsa).collect();
+                    let name = name.into();
+                    return Ok(Found::Records { name, records });
+                }
+                Proven::Absent => Found::Absent,
+                Proven::Unsigned { .. } => Found::Unsigned,
+            };
+        }
+        Ok(found)
     }
 
     async fn ask(&self, name: &str, kind: RecordType) -> Result<Proven, String> {
         match self.dns.lookup(absolute(name), kind).await {
-            Ok(lookup) => proven(lookup.answers(), kind),
+            Ok(lookup) => proven(name, lookup.answers(), kind),
             Err(NetError::Dns(DnsError::NoRecordsFound(_))) => Ok(Proven::Absent),
             Err(NetError::Dns(DnsError::Nsec {
                 proof: Proof::Insecure,
                 ..
-            })) => Ok(Proven::Unsigned),
+            })) => Ok(Proven::Unsigned { alias: false }),
             Err(error) => Err(format!("{kind} lookup: {error}")),
         }
     }
 
     /// Whether name servers pass signatures on: the root's can be had then.
-    async fn are_passed(&self) -> bool {
+    async fn are_passed(&self, retry: Duration) -> bool {
         let now = Instant::now();
         match *self.signatures.lock() {
             Signatures::Passed => return true,
@@ -144,14 +163,14 @@ impl Dnssec {
                     "dane: the name servers pass no DNSSEC signatures on, so no host has TLSA records"
                 );
             }
-            *known = Signatures::Missing(now + AGAIN);
+            *known = Signatures::Missing(now + retry);
         }
         passed
     }
 }
 
 /// The records of a kind, if all of the answer is signed.
-fn proven(answer: &[Record], kind: RecordType) -> Result<Proven, String> {
+fn proven(name: &str, answer: &[Record], kind: RecordType) -> Result<Proven, String> {
     let wanted = |record: &&Record| record.record_type() == kind;
     if answer.iter().all(|record| record.proof == Proof::Secure) {
         let records: Vec<_> = answer.iter().filter(wanted).cloned().collect();
@@ -165,7 +184,30 @@ fn proven(answer: &[Record], kind: RecordType) -> Result<Proven, String> {
     if answer.iter().any(unproven) {
         return Err(format!("{kind} lookup: the answer is not proven"));
     }
-    Ok(Proven::Unsigned)
+    let is_alias = |record: &Record| {
+        record.record_type() == RecordType::CNAME
+            && record.proof == Proof::Secure
+            && is_same(&record.name.to_utf8(), name)
+    };
+    Ok(Proven::Unsigned {
+        alias: answer.iter().any(is_alias),
+    })
+}
+
+/// The names whose TLSA records speak for a host with this address, the best first (RFC 7672
+/// section 2.2.2): what it is an alias of, if all of the way there is signed, and its own.
+fn owners(host: &str, address: &Proven) -> Vec<String> {
+    let own = host.to_owned();
+    match address {
+        Proven::Records(records) => {
+            let end = records.first().map(|record| record.name.to_utf8());
+            let end = end.filter(|end| !is_same(end, host));
+            let end = end.map(|end| end.trim_end_matches('.').to_lowercase());
+            end.into_iter().chain([own]).collect()
+        }
+        Proven::Unsigned { alias: true } => vec![own],
+        Proven::Unsigned { alias: false } | Proven::Absent => Vec::new(),
+    }
 }
 
 fn is_same(one: &str, other: &str) -> bool {
@@ -189,5 +231,57 @@ fn tlsa(record: &Record) -> Option<Tlsa> {
             data: tlsa.cert_data.as_slice().into(),
         }),
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use hickory_resolver::proto::rr::Name;
+    use hickory_resolver::proto::rr::rdata::{A, CNAME};
+    use std::net::Ipv4Addr;
+    use std::str::FromStr as _;
+
+    fn record(owner: &str, data: RData, proof: Proof) -> Record {
+        let mut record = Record::from_rdata(Name::from_str(owner).unwrap(), 60, data);
+        record.proof = proof;
+        record
+    }
+
+    fn alias(owner: &str, of: &str, proof: Proof) -> Record {
+        record(
+            owner,
+            RData::CNAME(CNAME(Name::from_str(of).unwrap())),
+            proof,
+        )
+    }
+
+    fn address(owner: &str, proof: Proof) -> Record {
+        record(owner, RData::A(A(Ipv4Addr::LOCALHOST)), proof)
+    }
+
+    #[test]
+    fn the_end_of_signed_aliases_is_asked_first_and_no_end_that_is_not_signed() {
+        use Proof::{Bogus, Insecure, Secure};
+        let check = |answer: &[Record], want: &[&str]| {
+            let proven = proven("MX.test", answer, RecordType::A).unwrap();
+            assert_eq!(owners("MX.test", &proven), want);
+        };
+        check(&[address("mx.test.", Secure)], &["MX.test"]);
+        check(&[address("mx.test.", Insecure)], &[]);
+        let middle = |proof| {
+            let first = alias("mx.test.", "middle.test.", Secure);
+            vec![first, alias("middle.test.", "end.test.", proof)]
+        };
+        let chain = |proof, end| [middle(proof), vec![address("end.test.", end)]].concat();
+        check(&chain(Secure, Secure), &["end.test", "MX.test"]);
+        check(&chain(Secure, Insecure), &["MX.test"]);
+        check(&chain(Insecure, Secure), &["MX.test"]);
+        let unsigned = alias("mx.test.", "end.test.", Insecure);
+        check(&[unsigned, address("end.test.", Secure)], &[]);
+        assert!(proven("mx.test", &chain(Bogus, Secure), RecordType::A).is_err());
+        assert!(proven("mx.test", &chain(Insecure, Bogus), RecordType::A).is_err());
+        let none = proven("mx.test", &middle(Secure), RecordType::A).unwrap();
+        assert!(matches!(none, Proven::Absent));
     }
 }

@@ -23,4 +23,14 @@ pub enum Bug {
     RestartForgets,
     /// No notice is made for mail that failed.
     NoticeDropped,
+    /// A step of the wall clock reaches the engine in small ones.
+    StepsHidden,
+    /// After the wall clock is set back, time stands still until it has caught up.
+    TimeStandsStill,
+    /// Connections are made from the first local address of a relay, whichever is wanted.
+    SourceIgnored,
+    /// Sessions are told that TLS is a courtesy, whatever their relay asks for.
+    PolicyForgotten,
+    /// No second connection is made after a handshake that failed.
+    NoSecondTry,
 }

@@ -252,6 +252,7 @@ impl World {
             self.disk.backlog.pop_front();
         }
         self.trace.all(self.elapsed, "results are recorded again");
+        self.ledger.freed(self.elapsed);
         self.tell(Event::StoreRecovered);
     }
 
@@ -278,7 +279,7 @@ impl World {
             {
                 self.trace
                     .envelope(self.elapsed, *id, "reported", || message.to_string());
-                let ended = self.ledger.end(wall, *id, End::Reported);
+                let ended = self.ledger.end(self.elapsed, wall, *id, End::Reported);
                 self.check(Some(*id), ended);
             }
         }
@@ -293,7 +294,9 @@ impl World {
         for id in &reported {
             let tried = self.ledger.tried(*id, None, false);
             self.check(Some(*id), tried);
-            let judged = self.ledger.judged(*id, super::ledger::Verdict::Later);
+            let (now, wall) = (self.elapsed, self.now().wall);
+            let later = super::ledger::Verdict::Later;
+            let judged = self.ledger.judged(now, wall, *id, later);
             self.check(Some(*id), judged);
         }
         let result = Err(temporary("the disk does not write"));

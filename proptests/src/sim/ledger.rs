@@ -75,6 +75,14 @@ pub(super) struct Entry {
     state: State,
     not_before: Duration,
     failed: Duration,
+    /// When the schedule has handed it out last.
+    seen: Duration,
+    /// When it was paused or resumed last.
+    resumed: Duration,
+    /// When the wall clock was set so far forward that its life may not end without an attempt.
+    pardoned: Option<Duration>,
+    /// Whether that attempt is still to come.
+    owed: bool,
     /// Whether the administrator wants it tried at once.
     asked: bool,
     suspended: bool,
@@ -95,9 +103,20 @@ fn wrong(what: impl Into<String>) -> Wrong {
     Err(what.into())
 }
 
+/// The wall clock was set.
+#[derive(Clone, Copy, Debug)]
+struct Jump {
+    at: Duration,
+    before: Timestamp,
+    after: Timestamp,
+}
+
 /// The books.
 #[derive(Debug, Default)]
 pub(super) struct Ledger {
+    jumps: Vec<Jump>,
+    /// Until when all mail was kept back last: by a pause, a disk, or a daemon that was not there.
+    free: Duration,
     entries: BTreeMap<EnvelopeId, Entry>,
     /// Messages by the digest of their content.
     contents: BTreeMap<u64, MessageId>,
@@ -116,7 +135,63 @@ const GRACE: Duration = Duration::from_hours(2);
 /// The longest an envelope waits for its next attempt, a penalty of its route included.
 pub(super) const LONGEST_WAIT: Duration = Duration::from_hours(6);
 
+/// How far the wall clock may be set forward without a pardon.
+const PARDON: Duration = Duration::from_hours(1);
+
+/// How far both clocks may drift apart before it is noticed, with the fraction of a second that
+/// dates do not have.
+const DRIFT: Duration = Duration::from_secs(61);
+
 impl Ledger {
+    /// The wall clock is set, or begins.
+    pub(super) fn clock_set(&mut self, at: Duration, before: Timestamp, after: Timestamp) {
+        self.jumps.push(Jump { at, before, after });
+        if after.since(before) <= PARDON {
+            return;
+        }
+        for entry in self.live_mut().filter(|entry| before < entry.expiry) {
+            entry.pardoned = Some(at);
+            entry.owed = true;
+        }
+    }
+
+    /// Since when a date is over, if it is.
+    fn over_since(&self, date: Timestamp, wall: Timestamp) -> Option<Duration> {
+        let (mut since, mut end) = (None, wall);
+        for jump in self.jumps.iter().rev() {
+            if end < date {
+                break;
+            }
+            if jump.after < date {
+                return Some(jump.at + date.since(jump.after));
+            }
+            since = Some(jump.at);
+            end = jump.before;
+        }
+        since
+    }
+
+    /// All mail was kept back until now.
+    pub(super) fn freed(&mut self, now: Duration) {
+        self.free = now;
+    }
+
+    /// The schedule hands an envelope out, for whatever purpose.
+    pub(super) fn handed_out(&mut self, now: Duration, id: EnvelopeId) -> Wrong {
+        let free = self.free;
+        let Some(entry) = self.entries.get_mut(&id) else {
+            // It is not in the store either.
+            return Ok(());
+        };
+        let since = entry.seen.max(entry.failed).max(entry.resumed).max(free);
+        entry.seen = now;
+        let waited = now.saturating_sub(since);
+        if waited > LONGEST_WAIT && !entry.suspended {
+            return wrong(format!("it has waited {waited:?} for its turn"));
+        }
+        Ok(())
+    }
+
     /// An envelope is durable.
     pub(super) fn accept(
         &mut self,
@@ -140,6 +215,10 @@ impl Ledger {
             state: State::Waiting,
             not_before: now,
             failed: now,
+            seen: now,
+            resumed: now,
+            pardoned: None,
+            owed: false,
             asked: false,
             suspended: false,
             taken: false,
@@ -248,7 +327,14 @@ impl Ledger {
     }
 
     /// The engine says what became of an attempt.
-    pub(super) fn judged(&mut self, id: EnvelopeId, verdict: Verdict) -> Wrong {
+    pub(super) fn judged(
+        &mut self,
+        now: Duration,
+        wall: Timestamp,
+        id: EnvelopeId,
+        verdict: Verdict,
+    ) -> Wrong {
+        let last = self.jumps.last().copied();
         let Some(entry) = self.entries.get_mut(&id) else {
             return wrong("judged, but never accepted");
         };
@@ -260,6 +346,17 @@ impl Ledger {
         }
         if verdict == Verdict::Never && !entry.refused && entry.fate != Fate::Nowhere {
             return wrong("failed for good, but nobody has refused it");
+        }
+        if verdict == Verdict::Expired {
+            // Set back just now, the clock was beyond it when its turn came.
+            let was = last.filter(|jump| now < jump.at + PARDON);
+            let latest = was.map_or(wall, |jump| wall.max(jump.before));
+            if latest.after(DRIFT) < entry.expiry {
+                return wrong("expired before its time");
+            }
+            if entry.owed {
+                return wrong("expired by a clock that was set, not tried since");
+            }
         }
         entry.state = State::Tried(verdict);
         Ok(())
@@ -336,9 +433,6 @@ impl Ledger {
                 let State::Tried(verdict) = state else {
                     return wrong(format!("it leaves the queue while it is {state:?}"));
                 };
-                if verdict == Verdict::Expired && wall < entry.expiry {
-                    return wrong("expired before its time");
-                }
                 let told = settlement.bounce.is_some();
                 let end = match verdict {
                     Verdict::Delivered if entry.taken || entry.agent == Agent::Bounce => {
@@ -356,11 +450,13 @@ impl Ledger {
                         entry.wants_failure
                     ));
                 }
-                self.end(wall, settlement.envelope, end)
+                self.end(now, wall, settlement.envelope, end)
             }
             Change::Retry { retry, .. } if retry == entry.retry => {
                 // Only a warning, or a result that was recorded before its receipt was lost.
                 entry.state = if state == State::Tried(Verdict::Later) {
+                    // Its slot is found anew, by the clock as it is now.
+                    entry.not_before = entry.not_before.min(now + wait(entry, wall));
                     State::Waiting
                 } else {
                     state
@@ -376,6 +472,7 @@ impl Ledger {
                 }
                 entry.retry = retry;
                 entry.failed = now;
+                entry.owed = false;
                 entry.not_before = now + wait(entry, wall);
                 Ok(())
             }
@@ -383,23 +480,35 @@ impl Ledger {
     }
 
     /// An envelope has left the queue.
-    pub(super) fn end(&mut self, wall: Timestamp, id: EnvelopeId, end: End) -> Wrong {
+    pub(super) fn end(
+        &mut self,
+        now: Duration,
+        wall: Timestamp,
+        id: EnvelopeId,
+        end: End,
+    ) -> Wrong {
+        let expiry = self.entries.get(&id).map_or(wall, |entry| entry.expiry);
+        let (over, free) = (self.over_since(expiry, wall), self.free);
         let Some(entry) = self.entries.get_mut(&id) else {
             return wrong(format!("{end:?}, but never accepted"));
         };
         if let Some(before) = entry.end.replace(end) {
             return wrong(format!("{end:?}, but it was {before:?} before"));
         }
-        let late = wall.since(entry.expiry);
+        let last = entry.pardoned.map_or(Duration::ZERO, |at| {
+            at.max(entry.resumed).max(free) + LONGEST_WAIT
+        });
+        let late = over.map_or(Duration::ZERO, |over| now.saturating_sub(over.max(last)));
         if late > GRACE {
             return wrong(format!("{end:?} {late:?} after the end of its life"));
         }
+        let over = over.unwrap_or(now);
+        // The clock has taken away what time it had.
+        let cut = entry.pardoned.is_some() && over < entry.since + LONGEST_WAIT;
         let lawful = match (entry.fate, end) {
             (_, End::Removed | End::Reported) | (Fate::Partly, _) => true,
             // Unless it came back too late for this one.
-            (Fate::From(from), End::Expired) => {
-                entry.since + entry.expiry.since(entry.ctime) < from + LONGEST_WAIT
-            }
+            (Fate::From(from), End::Expired) => cut || over < from + LONGEST_WAIT,
             (Fate::From(_), end) => end == End::Delivered,
             (Fate::Never, end) => end == End::Expired,
             (Fate::Nowhere, end) => matches!(end, End::Failed | End::Expired),
@@ -421,9 +530,10 @@ impl Ledger {
         }
     }
 
-    pub(super) fn suspend(&mut self, id: EnvelopeId, suspended: bool) {
+    pub(super) fn suspend(&mut self, now: Duration, id: EnvelopeId, suspended: bool) {
         if let Some(entry) = self.entries.get_mut(&id) {
             entry.suspended = suspended;
+            entry.resumed = now;
         }
     }
 
@@ -437,11 +547,13 @@ impl Ledger {
 
     /// The daemon is back, and knows only what is on disk: the slots that were skipped are forgotten.
     pub(super) fn restart(&mut self, now: Duration, wall: Timestamp) {
+        self.freed(now);
         for entry in self.live_mut() {
             let slot = base(entry.agent) * u64::from(entry.retry).pow(2);
             let at = entry.ctime.after(Duration::from_secs(slot));
             let left = at.since(wall).min(LONGEST) * 899 / 1000;
             entry.not_before = now + left;
+            entry.owed = false;
         }
     }
 }

@@ -9,7 +9,7 @@ use super::watch::Connection;
 use super::world::{Step, World, temporary};
 use bytes::Bytes;
 use redspool_core::engine::{Event as EngineEvent, SessionId};
-use redspool_core::envelope::Scheme;
+use redspool_core::envelope::{Scheme, TlsPolicy};
 use redspool_core::id::{EnvelopeId, MessageId};
 use redspool_core::machine::Machine as _;
 use redspool_core::queue::{Failure, Outcome, Reader as _};
@@ -35,6 +35,8 @@ pub(super) struct Link {
     /// Octets of the content that were not read yet.
     left: u64,
     latency: Duration,
+    /// When it began.
+    since: Duration,
     /// When the last octets arrive there, and here.
     there: Duration,
     here: Duration,
@@ -66,15 +68,21 @@ impl World {
             .host
             .as_ref()
             .is_some_and(|host| host.scheme == Scheme::Lmtp);
+        let tls = if self.bug(Bug::PolicyForgotten, 1) {
+            TlsPolicy::Opportunistic
+        } else {
+            connection.relay.tls()
+        };
         let client = Client::new(Params {
             helo: "mx.example.org".into(),
             lmtp,
-            tls: connection.relay.tls(),
+            tls,
             credentials: None,
             peer: format!("{target} ({host})").into(),
             limits: Arc::new(limits),
         });
         let latency = Duration::from_millis(1 + self.rng.below(100));
+        let source = connection.source;
         self.links.insert(
             session,
             Link {
@@ -86,19 +94,19 @@ impl World {
                 confirmed: BTreeSet::new(),
                 left: 0,
                 latency,
+                since: self.elapsed,
                 there: self.elapsed,
                 here: self.elapsed,
                 look: None,
             },
         );
-        let (wait, step) = match self.scene.hosts[host_number].temper(self.elapsed) {
-            Temper::Closed => (
-                2 * latency,
-                Step::Unconnected(session, "connection refused"),
-            ),
-            Temper::Void => {
+        let host = &self.scene.hosts[host_number];
+        let (refused, lost) = ("connection refused", "connection timed out");
+        let (wait, step) = match host.temper(self.elapsed) {
+            Temper::Closed => (2 * latency, Step::Unconnected(session, refused)),
+            temper if temper == Temper::Void || (source.is_some() && host.deaf_to == source) => {
                 let wait = self.limits.mta.connect_timeout;
-                (wait, Step::Unconnected(session, "connection timed out"))
+                (wait, Step::Unconnected(session, lost))
             }
             _ => (2 * latency, Step::Connected(session)),
         };
@@ -228,9 +236,14 @@ impl World {
                     self.agenda.add(link.there, Step::ToPeer(session, octets));
                 }
             }
-            Action::SendHidden(_) | Action::StartTls | Action::Reconnect => {
-                unreachable!("no host here offers TLS or AUTH")
+            Action::SendHidden(_) => unreachable!("no host here offers AUTH"),
+            Action::StartTls => {
+                if let Some(link) = self.links.get(&session) {
+                    let at = self.elapsed + 4 * link.latency;
+                    self.agenda.add(at, Step::Shaken(session));
+                }
             }
+            Action::Reconnect => self.reconnect(session),
             Action::ReadBody(message, index) => {
                 let event = self.read(session, message, index);
                 let now = self.now();
@@ -242,6 +255,70 @@ impl World {
             Action::Troubled(failure) => self.tell(EngineEvent::Troubled { session, failure }),
             Action::Attempted(outcomes) => self.attempted(session, outcomes),
             Action::Close(failure) => self.client_closes(session, failure),
+        }
+    }
+
+    /// A handshake is over.
+    pub(super) fn shaken(&mut self, session: SessionId) {
+        let now = self.elapsed;
+        let Some(link) = self.links.get_mut(&session) else {
+            return;
+        };
+        let host = &self.scene.hosts[link.host];
+        let alive = link.client.is_some();
+        match &mut link.peer {
+            Some(peer) if alive && host.shakes(now) => peer.secure(),
+            _ => {
+                self.fallbacks += u64::from(alive);
+                return self.hand_over(session, Event::Unsecured("handshake failure".into()));
+            }
+        }
+        let tls = "TLSv1.3:TLS_AES_256_GCM_SHA384:256:unverified".into();
+        self.tell(EngineEvent::Secured { session, tls });
+        self.hand_over(session, Event::Secured);
+    }
+
+    /// A client wants another connection to the same host.
+    fn reconnect(&mut self, session: SessionId) {
+        let refused = self.bug(Bug::NoSecondTry, 1);
+        let Some(link) = self.links.get_mut(&session) else {
+            return;
+        };
+        let host = &mut self.scene.hosts[link.host];
+        if link.peer.take().is_some() {
+            host.open -= 1;
+        }
+        let temper = host.temper(self.elapsed);
+        if refused || matches!(temper, Temper::Closed | Temper::Void) {
+            let why = Some("connection refused".into());
+            let now = self.now();
+            if let Some(client) = self.client(session) {
+                client.handle(now, Event::Closed(why));
+            }
+            return;
+        }
+        let at = self.elapsed + 2 * link.latency;
+        self.agenda.add(at, Step::Connected(session));
+    }
+
+    /// Whether this may be said in clear text, if it is.
+    fn guarded(&self, link: &Link, octets: &[u8]) -> Result<(), String> {
+        let secured = link.peer.as_ref().is_some_and(Peer::is_secured);
+        if secured || !octets.starts_with(b"MAIL ") {
+            return Ok(());
+        }
+        let host = &self.scene.hosts[link.host];
+        let policy = link.connection.relay.tls();
+        let plain = [Temper::Plain, Temper::Babbles];
+        if policy.is_required() {
+            Err("mail in clear text, though TLS is required".into())
+        } else if policy == TlsPolicy::Opportunistic
+            && host.shakes(self.elapsed)
+            && !plain.contains(&host.temper(link.since))
+        {
+            Err("mail in clear text, though the host has TLS".into())
+        } else {
+            Ok(())
         }
     }
 
@@ -357,6 +434,11 @@ impl World {
     }
 
     pub(super) fn reach_peer(&mut self, session: SessionId, octets: &Bytes) {
+        let Some(link) = self.links.get(&session) else {
+            return;
+        };
+        let lawful = self.guarded(link, octets);
+        self.check(None, lawful);
         let Some(link) = self.links.get_mut(&session) else {
             return;
         };
@@ -395,6 +477,8 @@ impl World {
                     self.agenda.add(here, Step::PeerClosed(session));
                 }
                 Say::Take { content, rcpts } => {
+                    let secured = link.peer.as_ref().is_some_and(Peer::is_secured);
+                    self.secured += u64::from(secured);
                     for rcpt in rcpts {
                         let taken = self.ledger.take(self.elapsed, content, &rcpt, lost);
                         match taken {

@@ -2,10 +2,11 @@
 
 use super::bug::Bug;
 use super::ledger::End;
-use super::plan::{Mishap, pick};
+use super::plan::{Mishap, SOURCES, TABLE, pick};
 use super::world::{DELAY, NAME, Step, World};
 use redspool_core::engine::{Engine, Event};
 use redspool_core::id::MessageId;
+use redspool_core::mta::Sources;
 use redspool_core::queue::{Paused, Reader as _, Receipt, Selector, Transition};
 use std::sync::Arc;
 use std::time::Duration;
@@ -31,10 +32,12 @@ impl World {
                 self.disk.fail();
                 self.agenda.add(self.elapsed + down, Step::Mended);
             }
+            Mishap::Clock(by) => self.set_clock(by),
             Mishap::Pause { mta, mda } => {
                 let smtp = false;
                 self.paused = Paused { mda, mta, smtp };
                 self.disk.command(Transition::Pause(self.paused));
+                self.ledger.freed(self.elapsed);
                 let paused = self.paused;
                 self.ask(|engine, now| engine.pause(now, paused));
             }
@@ -78,7 +81,7 @@ impl World {
         for id in &ids {
             self.trace
                 .envelope(self.elapsed, *id, "removed", String::new);
-            let ended = self.ledger.end(wall, *id, End::Removed);
+            let ended = self.ledger.end(self.elapsed, wall, *id, End::Removed);
             self.check(Some(*id), ended);
         }
         self.ask(|engine, now| {
@@ -97,9 +100,31 @@ impl World {
         for id in &ids {
             self.trace
                 .envelope(self.elapsed, *id, "suspended", || suspended.to_string());
-            self.ledger.suspend(*id, suspended);
+            self.ledger.suspend(self.elapsed, *id, suspended);
         }
         self.ask(|engine, now| engine.suspended(now, &ids, suspended));
+    }
+
+    /// The wall clock is set by so many seconds.
+    fn set_clock(&mut self, by: i64) {
+        let before = self.now().wall;
+        self.offset += by;
+        let after = self.wall();
+        self.ledger.clock_set(self.elapsed, before, after);
+        match self.plan.bug {
+            Some(Bug::StepsHidden) => {
+                self.hidden = by;
+                while self.hidden != 0 {
+                    self.hidden -= self.hidden.clamp(-50, 50);
+                    self.tell(Event::TimedOut);
+                }
+            }
+            Some(Bug::TimeStandsStill) if by < 0 => {
+                let until = self.elapsed + Duration::from_secs(by.unsigned_abs());
+                self.still = Some((self.elapsed, until));
+            }
+            _ => {}
+        }
     }
 
     /// The daemon is killed.
@@ -132,9 +157,13 @@ impl World {
             limits.mta.connect_delay_route = Some(Duration::ZERO);
             limits.mta.reconnect_delay_route = Some(Duration::ZERO);
         }
-        let seed = self.seed.wrapping_add(u64::from(self.life));
+        // From the numbers of the world, it would make ids that the world has given before.
+        let seed = (self.seed ^ (1 << 63)).wrapping_add(u64::from(self.life));
         let paused = self.disk.reader().paused().unwrap_or_default();
-        let engine = Engine::new(Arc::new(limits), vec![DELAY], NAME, seed, paused);
+        let limits = Arc::new(limits);
+        let mut engine = Engine::new(Arc::clone(&limits), vec![DELAY], NAME, seed, paused);
+        let sources = Sources::from([(TABLE.into(), SOURCES[..3].to_vec())]);
+        engine.configure(self.now(), limits, vec![DELAY], sources);
         self.engine = Some(engine);
         let mut queued = Vec::new();
         let walked = self

@@ -1,12 +1,14 @@
 //! Simulation: the whole engine, with real client sessions, in a world made from a seed.
 //!
 //! What: [`run`] lets a [`Plan`] happen: a week of mail to thousands of destinations that are fast,
-//! slow, dead, greylisting, dropping after the dot, babbling or silent, over a store that fails and
-//! a daemon that is killed, in virtual time.
+//! slow, dead, greylisting, dropping after the dot, babbling or silent, with TLS that works or not,
+//! over a store that fails, a clock that is set and a daemon that is killed, in virtual time.
 //! Promises: checked at every step: every envelope ends once in the books, for a reason the world
-//! has seen; nothing is tried before its time, or twice at a time; limits and delays hold; contents
-//! arrive unchanged; a host takes mail twice only where a reply was lost or the daemon was killed;
-//! in the end everything is over. The same seed gives the same trace.
+//! has seen; nothing is tried before its time, or twice at a time, whatever the wall clock does;
+//! limits and delays hold; an address of ours that reaches a host makes up for one that does not;
+//! nothing goes in clear text where TLS is required, or works; contents arrive unchanged; a host
+//! takes mail twice only where a reply was lost or the daemon was killed; in the end everything is
+//! over. The same seed gives the same trace.
 //! Absent on purpose: sockets, threads, and the daemon's drivers, which the kill -9 ledger and the
 //! end-to-end tests try.
 //! Fails: with a [`Found`], which prints how to see it again, and the story of the message concerned.

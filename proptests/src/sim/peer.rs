@@ -61,6 +61,19 @@ pub(super) enum Chunks {
     Pretended,
 }
 
+/// What comes of STARTTLS at a host.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Shake {
+    /// It does not offer it.
+    No,
+    /// TLS.
+    Works,
+    /// A handshake that fails, until then.
+    Fails(Duration),
+    /// It offers it, and says 454.
+    Refuses,
+}
+
 /// A machine on the network.
 #[derive(Debug)]
 pub(super) struct Host {
@@ -70,6 +83,10 @@ pub(super) struct Host {
     pub(super) dsn: bool,
     /// Whether it offers CHUNKING (RFC 3030), and knows it.
     pub(super) chunks: Chunks,
+    /// What becomes of STARTTLS.
+    pub(super) shake: Shake,
+    /// A local address of ours from which it cannot be reached.
+    pub(super) deaf_to: Option<IpAddr>,
     temper: Temper,
     /// When its temper changes, if ever, and to which.
     turns: Option<(Duration, Temper)>,
@@ -88,6 +105,8 @@ impl Host {
             lmtp: false,
             dsn: false,
             chunks: Chunks::No,
+            shake: Shake::No,
+            deaf_to: None,
             temper,
             turns,
             open: 0,
@@ -100,6 +119,15 @@ impl Host {
         match self.turns {
             Some((at, temper)) if at <= now => temper,
             _ => self.temper,
+        }
+    }
+
+    /// Whether a handshake that begins now succeeds.
+    pub(super) fn shakes(&self, now: Duration) -> bool {
+        match self.shake {
+            Shake::Works => true,
+            Shake::Fails(until) => until <= now,
+            Shake::No | Shake::Refuses => false,
         }
     }
 }
@@ -125,7 +153,12 @@ pub(super) enum Say {
 enum Mode {
     Commands,
     Content,
-    Chunk { left: usize, last: bool },
+    Chunk {
+        left: usize,
+        last: bool,
+    },
+    /// The handshake is under way.
+    Handshake,
     Closed,
 }
 
@@ -136,6 +169,8 @@ pub(super) struct Peer {
     lmtp: bool,
     dsn: bool,
     chunks: Chunks,
+    shake: Shake,
+    secured: bool,
     mode: Mode,
     input: Vec<u8>,
     /// Content of chunks so far.
@@ -161,6 +196,8 @@ impl Peer {
             lmtp: host.lmtp,
             dsn: host.dsn,
             chunks: host.chunks,
+            shake: host.shake,
+            secured: false,
             mode: Mode::Commands,
             input: Vec::new(),
             chunked: Vec::new(),
@@ -176,6 +213,21 @@ impl Peer {
             _ => peer.say(220, "peer.test at your service", &[], &mut said),
         }
         (peer, said)
+    }
+
+    /// Whether there is TLS.
+    pub(super) fn is_secured(&self) -> bool {
+        self.secured
+    }
+
+    /// The handshake has succeeded: nothing counts that came before.
+    pub(super) fn secure(&mut self) {
+        self.secured = true;
+        self.mode = Mode::Commands;
+        self.input.clear();
+        self.chunked.clear();
+        self.mail = false;
+        self.rcpts.clear();
     }
 
     /// What it does upon these octets.
@@ -219,7 +271,7 @@ impl Peer {
                     let octets: Vec<u8> = self.input.drain(..left).collect();
                     self.chunk(&octets, last, &mut said);
                 }
-                Mode::Closed => return said,
+                Mode::Handshake | Mode::Closed => return said,
             }
         }
     }
@@ -231,6 +283,16 @@ impl Peer {
                 self.say(500, "command unknown", &[], said);
             }
             "EHLO" | "LHLO" => self.hello(said),
+            "STAR" if self.secured || self.shake == Shake::No => {
+                self.say(503, "no TLS here", &[], said);
+            }
+            "STAR" if self.shake == Shake::Refuses => {
+                self.say(454, "TLS not available", &[], said);
+            }
+            "STAR" => {
+                self.mode = Mode::Handshake;
+                self.say(220, "go ahead", &[], said);
+            }
             "HELO" => self.say(250, "hello", &[], said),
             "MAIL" if self.temper == Temper::TurnsAway => {
                 self.say(451, "not now", &[], said);
@@ -357,8 +419,13 @@ impl Peer {
             Chunks::No => "",
             Chunks::Yes | Chunks::Dislikes | Chunks::Pretended => "250-CHUNKING\r\n",
         };
+        let tls = if self.secured || self.shake == Shake::No {
+            ""
+        } else {
+            "250-STARTTLS\r\n"
+        };
         let text = format!(
-            "250-peer.test\r\n250-PIPELINING\r\n{chunking}{dsn}250-SIZE 0\r\n250 8BITMIME\r\n"
+            "250-peer.test\r\n250-PIPELINING\r\n{tls}{chunking}{dsn}250-SIZE 0\r\n250 8BITMIME\r\n"
         );
         self.put(text.into_bytes(), &[], said);
     }

@@ -4,9 +4,9 @@
 //! else there is, so that two worlds can be compared.
 
 use super::bug::Bug;
-use super::peer::{Chunks, Host, Temper};
+use super::peer::{Chunks, Host, Shake, Temper};
 use super::zone::{Exchangers, Zone};
-use redspool_core::envelope::{Delivery, Mda, Method, Notify, Relay, RelayHost, Scheme};
+use redspool_core::envelope::{Delivery, Mda, Method, Notify, Relay, RelayHost, Scheme, TlsRule};
 use redspool_core::limits::{Limits, MtaLimits};
 use redspool_core::rng::Rng;
 use std::net::{IpAddr, Ipv4Addr};
@@ -35,6 +35,8 @@ pub struct Plan {
     pub crashes: usize,
     /// Times the disk refuses to write for a while.
     pub disk_faults: usize,
+    /// Times the wall clock is set.
+    pub clock_steps: usize,
     /// Commands of an administrator.
     pub commands: usize,
     /// The limits in force.
@@ -88,6 +90,7 @@ impl Plan {
             tempers: ALL,
             crashes: 6,
             disk_faults: 8,
+            clock_steps: 6,
             commands: 200,
             limits,
             bug: None,
@@ -123,6 +126,7 @@ impl Plan {
             tempers: DEAD,
             crashes: 0,
             disk_faults: 0,
+            clock_steps: 0,
             commands: 0,
             limits: Limits::default(),
             bug: None,
@@ -181,6 +185,8 @@ pub(super) struct Domain {
     pub(super) fate: Fate,
     /// How mail for it is delivered.
     pub(super) delivery: Delivery,
+    /// Whether a host of it can be reached at any time, from one of our addresses at least.
+    pub(super) reachable: bool,
 }
 
 /// A message that will come.
@@ -204,6 +210,8 @@ pub(super) enum Mishap {
     Crash(Duration),
     /// The disk does not write for a while.
     Disk(Duration),
+    /// The wall clock is set by so many seconds.
+    Clock(i64),
     /// Relaying and local delivery are paused, or not.
     Pause { mta: bool, mda: bool },
     /// A message is removed.
@@ -229,6 +237,17 @@ pub(super) struct Scene {
     pub(super) flooded: usize,
 }
 
+/// Our addresses that relays name: in a table, but for the last one.
+pub(super) const SOURCES: [IpAddr; 4] = [
+    IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1)),
+    IpAddr::V4(Ipv4Addr::new(192, 0, 2, 2)),
+    IpAddr::V4(Ipv4Addr::new(192, 0, 2, 3)),
+    IpAddr::V4(Ipv4Addr::new(192, 0, 2, 4)),
+];
+
+/// Name of that table.
+pub(super) const TABLE: &str = "ours";
+
 /// Life of most messages.
 pub(super) const LIFE: Duration = Duration::from_hours(96);
 
@@ -246,7 +265,7 @@ impl Scene {
             |part: u64| Rng::new(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15).wrapping_add(part));
         let mut rng = stream(1);
         for number in 0..plan.healthy {
-            scene.healthy(number, plan.faults, &mut rng);
+            scene.healthy(number, plan, &mut rng);
         }
         scene.flooded = scene.domains.len();
         let host = scene.host(Temper::Prompt, None);
@@ -304,21 +323,62 @@ impl Scene {
             5 => Chunks::Pretended,
             _ => Chunks::No,
         };
+        host.shake = match number % 5 {
+            1 => Shake::Works,
+            2 => Shake::Fails(Duration::MAX),
+            3 => Shake::Refuses,
+            _ => Shake::No,
+        };
         self.hosts.push(host);
         self.hosts.len() - 1
     }
 
     fn by_mx(&mut self, name: Box<str>, zone: Zone, fate: Fate) {
-        let delivery = Delivery::Mta(Relay::to(None));
+        self.by_relay(name, zone, fate, Relay::to(None));
+    }
+
+    fn by_relay(&mut self, name: Box<str>, zone: Zone, fate: Fate, relay: Relay) {
         self.domains.push(Domain {
             name,
             zone,
             fate,
-            delivery,
+            delivery: Delivery::Mta(relay),
+            reachable: false,
         });
     }
 
-    fn healthy(&mut self, number: usize, faults: Duration, rng: &mut Rng) {
+    /// A domain whose mail goes out from several addresses, of which one or none reaches the host.
+    fn sourced(&mut self, name: Box<str>, host: usize, plan: &Plan, rng: &mut Rng) {
+        let mut relay = Relay::to(None);
+        relay.src = match rng.below(3) {
+            0 => format!("{{{}, {}}}", SOURCES[0], SOURCES[3]).into(),
+            _ => TABLE.into(),
+        };
+        self.hosts[host].shake = Shake::Works;
+        let deaf = plan.tempers.len() == ALL.len() && rng.below(4) > 0;
+        self.hosts[host].deaf_to = deaf.then_some(SOURCES[0]);
+        let zone = found(vec![(10, host)], rng);
+        self.by_relay(name, zone, Fate::From(Duration::ZERO), relay);
+        if let Some(domain) = self.domains.last_mut() {
+            domain.reachable = true;
+        }
+    }
+
+    /// A domain whose mail may go with TLS only, to a host that comes to have it, or does not.
+    fn guarded(&mut self, name: Box<str>, until: Option<Duration>, rng: &mut Rng) {
+        let host = self.host([Temper::Prompt, Temper::Wordy][pick(0, 2, rng)], None);
+        let fate = until.map_or(Fate::Never, Fate::From);
+        self.hosts[host].shake = match until {
+            Some(Duration::ZERO) => Shake::Works,
+            Some(until) => Shake::Fails(until),
+            None => [Shake::No, Shake::Refuses, Shake::Fails(Duration::MAX)][pick(0, 3, rng)],
+        };
+        let mut relay = Relay::to(None);
+        relay.security.tls = TlsRule::Unverified;
+        self.by_relay(name, found(vec![(10, host)], rng), fate, relay);
+    }
+
+    fn healthy(&mut self, number: usize, plan: &Plan, rng: &mut Rng) {
         let name: Box<str> = format!("d{number}.test").into();
         let temper = [Temper::Prompt, Temper::Plain, Temper::Wordy][pick(0, 3, rng)];
         let host = self.host(temper, None);
@@ -333,7 +393,7 @@ impl Scene {
             }
             // It moves away from a host that dies soon after.
             1 => {
-                let at = (faults / 100) * u32::try_from(1 + rng.below(99)).unwrap_or(1);
+                let at = (plan.faults / 100) * u32::try_from(1 + rng.below(99)).unwrap_or(1);
                 let ttl = Duration::from_secs(1 + rng.below(600));
                 let old = self.host(temper, Some((at + ttl, Temper::Closed)));
                 let (before, after) = (vec![(10, old)], vec![(10, host)]);
@@ -353,6 +413,8 @@ impl Scene {
             4 => found(vec![(10, 0), (20, host)], rng),
             5 => return self.smart(name, host, number.is_multiple_of(2)),
             6 => return self.local(name, fate),
+            7 => return self.sourced(name, host, plan, rng),
+            8 => return self.guarded(name, Some(Duration::ZERO), rng),
             _ => found(vec![(10, host)], rng),
         };
         self.by_mx(name, zone, fate);
@@ -378,6 +440,7 @@ impl Scene {
             zone: Zone::Found { list, ttl },
             fate: Fate::From(Duration::ZERO),
             delivery: Delivery::Mta(Relay::to(Some(relay))),
+            reachable: false,
         });
     }
 
@@ -396,6 +459,7 @@ impl Scene {
             zone,
             fate,
             delivery,
+            reachable: false,
         });
     }
 
@@ -415,6 +479,8 @@ impl Scene {
         let (until, ttl) = (plan.faults, Duration::from_mins(5));
         let dns = plan.tempers.len() == ALL.len();
         let (zone, fate) = match rng.below(20) {
+            4 if dns => return self.guarded(name, Some(until), rng),
+            5 if dns => return self.guarded(name, None, rng),
             0 if dns => (Zone::NoDomain, Fate::Nowhere),
             1 if dns => (Zone::NullMx, Fate::Nowhere),
             2 if dns => (Zone::Fails { until, then, ttl }, fate),
@@ -487,6 +553,12 @@ fn mishaps(plan: &Plan, rng: &mut Rng) -> Vec<(Duration, Mishap)> {
     for _ in 0..plan.disk_faults {
         let down = Duration::from_secs(1 + rng.below(1800));
         mishaps.push((moment(plan, rng), Mishap::Disk(down)));
+    }
+    for _ in 0..plan.clock_steps {
+        let most = [90, 1800, 7200, 86_400, 259_200][pick(0, 5, rng)];
+        let by = i64::try_from(1 + rng.below(most)).unwrap_or(1);
+        let by = if rng.below(2) == 0 { by } else { -by };
+        mishaps.push((moment(plan, rng), Mishap::Clock(by)));
     }
     for _ in 0..plan.commands {
         let at = moment(plan, rng);

@@ -24,6 +24,10 @@ pub struct Report {
     pub duplicates: u64,
     /// Most connections open at a time.
     pub connections: usize,
+    /// Messages that hosts have taken with TLS.
+    pub secured: u64,
+    /// Connections in clear text after a handshake that failed.
+    pub fallbacks: u64,
     /// Times the daemon was started.
     pub starts: u32,
     /// Waits of mail from clients for destinations that were healthy all the time, in order.
@@ -57,6 +61,8 @@ impl Report {
             attempts: world.ledger.attempts,
             duplicates: world.ledger.duplicates,
             connections: world.watch.most,
+            secured: world.secured,
+            fallbacks: world.fallbacks,
             starts: world.life + 1,
             delays,
         }
@@ -75,11 +81,13 @@ impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "{:.1} days, {} starts, {} attempts, {} connections at most, {} taken twice, {:?}, hash {:016x}",
+            "{:.1} days, {} starts, {} attempts, {} connections at most, {} messages with TLS, {} handshakes failed, {} taken twice, {:?}, hash {:016x}",
             self.time.as_secs_f64() / 86_400.0,
             self.starts,
             self.attempts,
             self.connections,
+            self.secured,
+            self.fallbacks,
             self.duplicates,
             self.ends,
             self.hash

@@ -11,7 +11,7 @@ use super::bug::Bug;
 use super::disk::{Disk, Write};
 use super::ledger::{Ledger, Verdict};
 use super::link::Link;
-use super::plan::{Mail, Mishap, Plan, Scene};
+use super::plan::{Domain, Mail, Mishap, Plan, SOURCES, Scene};
 use super::trace::Trace;
 use super::watch::Watch;
 use bytes::Bytes;
@@ -20,7 +20,7 @@ use redspool_core::engine::{
 };
 use redspool_core::envelope::{Delivery, Envelope, Relay};
 use redspool_core::id::{EnvelopeId, Epoch, MessageId, MessageIds};
-use redspool_core::limits::Limits;
+use redspool_core::limits::{Limits, MtaLimits};
 use redspool_core::machine::Machine as _;
 use redspool_core::queue::{
     Failure, Outcome, Paused, Reader as _, Scheduled, Selector, Settlement,
@@ -67,6 +67,8 @@ pub(super) enum Step {
     Report(u32, Vec<Envelope>),
     /// A connection is there, or is not.
     Connected(SessionId),
+    /// A handshake is over.
+    Shaken(SessionId),
     Unconnected(SessionId, &'static str),
     Order(SessionId, Option<Box<redspool_core::smtp::Transaction>>),
     /// Octets have arrived at the host.
@@ -103,14 +105,31 @@ pub(super) struct World {
     pub(super) seed: u64,
     start: Instant,
     pub(super) elapsed: Duration,
+    /// By how many seconds the wall clock has been set.
+    pub(super) offset: i64,
+    /// How many of them the engine is yet to see, and when its time stands still: bugs.
+    pub(super) hidden: i64,
+    pub(super) still: Option<(Duration, Duration)>,
+    /// Messages taken with TLS, and handshakes that failed.
+    pub(super) secured: u64,
+    pub(super) fallbacks: u64,
     /// The first thing that was wrong.
     breach: Option<Breach>,
 }
 
 impl World {
     /// A world in which nothing has happened; its trace keeps the lines about one message, if any.
-    pub(super) fn new(seed: u64, plan: Plan, watched: Option<MessageId>) -> Self {
+    pub(super) fn new(seed: u64, mut plan: Plan, watched: Option<MessageId>) -> Self {
         let mut scene = Scene::new(seed, &plan);
+        // So many relays share few addresses of ours that their limits bite.
+        for domain in scene.domains.iter().filter(|domain| domain.reachable) {
+            let limits = MtaLimits {
+                connections_per_source: 2,
+                connect_delay_source: Duration::from_secs(1),
+                ..plan.limits.mta.clone()
+            };
+            plan.limits.mta_for.insert(domain.name.clone(), limits);
+        }
         let names = scene.domains.iter().enumerate();
         let zones = names.map(|(number, domain)| {
             let name = match &domain.delivery {
@@ -146,8 +165,17 @@ impl World {
             seed,
             start: Instant::now(),
             elapsed: Duration::ZERO,
+            offset: 0,
+            hidden: 0,
+            still: None,
+            secured: 0,
+            fallbacks: 0,
             breach: None,
         };
+        let date = world.now().wall;
+        world
+            .ledger
+            .clock_set(Duration::ZERO, Timestamp::default(), date);
         world.restart();
         world.next_mail();
         world.next_mishap();
@@ -156,7 +184,12 @@ impl World {
 
     /// Lets the world go on until nothing is queued and nothing will come, or something is wrong.
     pub(super) fn live(&mut self) -> Result<(), Breach> {
-        let end = self.plan.faults + TAIL;
+        let back = |(_, mishap): &(Duration, Mishap)| match mishap {
+            Mishap::Clock(by) => u64::try_from(-by).unwrap_or(0),
+            _ => 0,
+        };
+        let back = self.mishaps.as_slice().iter().map(back).sum();
+        let end = self.plan.faults + TAIL + Duration::from_secs(back);
         loop {
             if let Some(breach) = self.breach.take() {
                 return Err(breach);
@@ -165,7 +198,8 @@ impl World {
                 return self.close();
             }
             let start = self.start;
-            let deadline = self.engine.as_ref().and_then(Engine::deadline);
+            let awake = self.engine.as_ref().filter(|_| !self.stands_still());
+            let deadline = awake.and_then(Engine::deadline);
             let deadline = deadline.map(|at| at.saturating_duration_since(start));
             let next = self.agenda.next();
             let Some(at) = deadline.into_iter().chain(next).min() else {
@@ -188,7 +222,32 @@ impl World {
     pub(super) fn now(&self) -> Now {
         Now {
             mono: self.start + self.elapsed,
-            wall: Timestamp::from_secs(DATE + self.elapsed.as_secs()),
+            wall: self.wall(),
+        }
+    }
+
+    /// The wall clock, as it is set now.
+    pub(super) fn wall(&self) -> Timestamp {
+        let date = DATE + self.elapsed.as_secs();
+        Timestamp::from_secs(date.saturating_add_signed(self.offset - self.hidden))
+    }
+
+    /// Whether the planted bug keeps the time from the engine.
+    fn stands_still(&self) -> bool {
+        self.still.is_some_and(|(_, until)| self.elapsed < until)
+    }
+
+    /// What the engine takes for now.
+    fn engine_now(&self) -> Now {
+        match self.still.filter(|_| self.stands_still()) {
+            Some((at, _)) => {
+                let date = DATE.saturating_add_signed(self.offset) + at.as_secs();
+                Now {
+                    mono: self.start + at,
+                    wall: Timestamp::from_secs(date),
+                }
+            }
+            None => self.now(),
         }
     }
 
@@ -288,6 +347,7 @@ impl World {
             | Step::Run(..)
             | Step::Report(..) => {}
             Step::Connected(session) => self.connected(session),
+            Step::Shaken(session) => self.shaken(session),
             Step::Unconnected(session, why) => self.unconnected(session, why),
             Step::Order(session, transaction) => self.order(session, transaction),
             Step::ToPeer(session, octets) => self.reach_peer(session, &octets),
@@ -302,7 +362,7 @@ impl World {
 
     /// Reports an event to the engine, and carries out what it wants.
     pub(super) fn tell(&mut self, event: Event) {
-        let now = self.now();
+        let now = self.engine_now();
         if let Some(engine) = &mut self.engine {
             engine.handle(now, event);
             self.drain();
@@ -311,7 +371,7 @@ impl World {
 
     /// Does something with the engine, as the administrator, and carries out what it wants.
     pub(super) fn ask(&mut self, question: impl FnOnce(&mut Engine, Now)) {
-        let now = self.now();
+        let now = self.engine_now();
         if let Some(engine) = &mut self.engine {
             question(engine, now);
             self.drain();
@@ -328,7 +388,7 @@ impl World {
             self.act(action);
         }
         let deadline = self.engine.as_ref().and_then(Engine::deadline);
-        if deadline.is_some_and(|at| at <= self.now().mono) {
+        if deadline.is_some_and(|at| at <= self.engine_now().mono) {
             self.check(
                 None,
                 Err("a deadline that is over makes a busy loop".into()),
@@ -362,6 +422,8 @@ impl World {
                 relay,
                 ..
             } => {
+                let ignored = source.is_some() && self.bug(Bug::SourceIgnored, 1);
+                let source = if ignored { Some(SOURCES[0]) } else { source };
                 let connection = super::watch::Connection {
                     source,
                     target,
@@ -416,6 +478,13 @@ impl World {
             Note::Expired(envelope) => (envelope.id, Verdict::Expired),
             Note::DoubleBounce(_) | Note::ClockSet(_) => return,
         };
+        if let Note::Delivery {
+            envelope, outcome, ..
+        } = &note
+        {
+            let reached = self.reaches(envelope, outcome);
+            self.check(Some(id), reached);
+        }
         self.trace
             .envelope(self.elapsed, id, "result", || match note {
                 Note::Delivery { via, outcome, .. } => match via {
@@ -424,8 +493,24 @@ impl World {
                 },
                 _ => "expired".into(),
             });
-        let judged = self.ledger.judged(id, verdict);
+        let wall = self.now().wall;
+        let judged = self.ledger.judged(self.elapsed, wall, id, verdict);
         self.check(Some(id), judged);
+    }
+
+    /// A host that one of our addresses does not reach keeps no mail from the others.
+    fn reaches(&self, envelope: &Envelope, outcome: &Outcome) -> Result<(), String> {
+        let Outcome::TempFail(failure) = outcome else {
+            return Ok(());
+        };
+        let named = |domain: &&Domain| &*domain.name == envelope.dest.domain();
+        let unreached = failure.text.contains("Network error");
+        let domain = self.scene.domains.iter().find(named).filter(|_| unreached);
+        if domain.is_some_and(|domain| domain.reachable) {
+            let why = &failure.text;
+            return Err(format!("put off, but another address reaches it: {why}"));
+        }
+        Ok(())
     }
 
     fn load(&mut self, ids: Vec<EnvelopeId>) {
@@ -453,6 +538,8 @@ impl World {
         for (id, _) in &loaded {
             self.trace
                 .envelope(self.elapsed, *id, "loaded", String::new);
+            let in_time = self.ledger.handed_out(self.elapsed, *id);
+            self.check(Some(*id), in_time);
         }
         self.tell(Event::Loaded(loaded));
         self.start_early();

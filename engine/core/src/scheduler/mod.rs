@@ -111,7 +111,10 @@ pub struct Scheduler {
     postponed: BTreeMap<EnvelopeId, Tick>,
     holds: Holds,
     held: usize,
+    /// Messages that have envelopes here.
+    messages: usize,
     overflows: usize,
+    updates: usize,
     paused: Paused,
 }
 
@@ -130,7 +133,9 @@ impl Scheduler {
             postponed: BTreeMap::new(),
             holds: Holds::default(),
             held: 0,
+            messages: 0,
             overflows: 0,
+            updates: 0,
             paused,
         }
     }
@@ -172,8 +177,10 @@ impl Scheduler {
             self.delays_until(envelope.ctime, envelope.last_bounce)
         });
         let id = envelope.id;
+        let first = !self.has_message(id);
         let new = self.records.insert(Entry { id, record });
         if new {
+            self.messages += usize::from(first);
             self.note_wake(id, NEVER, record.wake(&self.clock, &self.delays));
         }
         new
@@ -188,7 +195,14 @@ impl Scheduler {
         self.inflight.remove(&id);
         self.postponed.remove(&id);
         self.held -= usize::from(entry.record.state == State::Held);
+        self.messages -= usize::from(!self.has_message(id));
         true
+    }
+
+    /// Whether there are envelopes of the same message.
+    fn has_message(&self, id: EnvelopeId) -> bool {
+        let (first, last) = id.message().envelopes().into_inner();
+        self.records.has_any(first, last)
     }
 
     /// Hands out what is due, one of each kind in turn, at most `limits.schedule_batch`. Empty when
@@ -303,6 +317,7 @@ impl Scheduler {
             return;
         }
         self.overflows += 1;
+        self.updates += 1;
         let due = self.next_slot(now, ctime, backoff::OVERFLOW_BASE, 0);
         self.change(id, |record| {
             record.due = due;
@@ -346,6 +361,7 @@ impl Scheduler {
             };
             let base = backoff::base(entry.record.agent());
             let due = self.next_slot(now, entry.record.ctime(), base, 0);
+            self.updates += 1;
             self.change(id, |record| {
                 record.due = due;
                 record.state = State::Pending;
@@ -469,6 +485,16 @@ impl Scheduler {
     /// Envelopes a full hold queue turned away.
     pub fn overflows(&self) -> usize {
         self.overflows
+    }
+
+    /// Envelopes that went back to wait for another slot untried.
+    pub fn updates(&self) -> usize {
+        self.updates
+    }
+
+    /// Messages that have envelopes here.
+    pub fn messages(&self) -> usize {
+        self.messages
     }
 
     fn first_wait(&mut self, now: Now, envelope: &Scheduled) -> Duration {

@@ -137,6 +137,16 @@ impl<T: Keyed> Shelf<T> {
             .take_while(move |element| element.key() <= last)
     }
 
+    /// Whether there is an element with a key from `first` to `last`.
+    pub(super) fn has_any(&self, first: T::Key, last: T::Key) -> bool {
+        let (index, place) = self.position(first);
+        let (Ok(at) | Err(at)) = place;
+        let here = self.blocks.get(index).and_then(|block| block.get(at));
+        let next = || self.blocks.get(index + 1)?.first();
+        let next = here.or_else(next);
+        next.is_some_and(|element| element.key() <= last)
+    }
+
     /// All elements, in order, to be changed in anything but their keys.
     pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = &mut T> {
         self.blocks.iter_mut().flatten()
@@ -221,6 +231,10 @@ mod tests {
             }
             prop_assert!(shelf.iter().eq(&model));
             prop_assert!(shelf.range(500, 900).eq(model.range(500..=900)));
+            for first in 0..3000 {
+                let any = model.range(first..=first + 2).next().is_some();
+                prop_assert_eq!(shelf.has_any(first, first + 2), any);
+            }
         }
     }
 

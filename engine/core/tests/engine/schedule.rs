@@ -3,7 +3,7 @@
 use crate::world::{
     DATE, Host, World, address, delivered, failure, is_delay, local, relay, smart_host,
 };
-use redspool_core::engine::{Event, Loaded, Phase};
+use redspool_core::engine::{Event, Loaded, Phase, Unresolved};
 use redspool_core::envelope::{Delivery, Notify};
 use redspool_core::id::MessageId;
 use redspool_core::limits::Limits;
@@ -192,6 +192,41 @@ fn held_mail_obeys_the_administrator() {
     assert_eq!(world.diary.delivered.len(), 58);
     world.suspend(last, false);
     world.run_out(HOUR);
+}
+
+#[test]
+fn mail_that_goes_back_untried_is_counted_as_updated() {
+    let limits = Limits {
+        hold_queue: 6,
+        ..Limits::default()
+    };
+    let mut world = World::new(14, limits);
+    let later = Unresolved::Temporary(failure("later"));
+    world.domains.insert("example.net".into(), Err(later));
+    world.latency = Duration::from_mins(1);
+    // Fifty wait for the relay, six are held, and there is no room for four.
+    let envelopes = (0..60).map(|n| world.envelope(relay(), &format!("u{n}@example.net")));
+    let envelopes = envelopes.collect();
+    world.submit(envelopes);
+    let count = |world: &mut World, counter| world.engine.counters().get(counter);
+    while count(&mut world, Counter::SchedulerHold) < 6 {
+        let end = world.elapsed() + HOUR;
+        assert!(world.step(end));
+    }
+    assert_eq!(count(&mut world, Counter::SchedulerHoldOverflow), 4);
+    assert_eq!(count(&mut world, Counter::SchedulerEnvelopeUpdated), 4);
+    assert_eq!(count(&mut world, Counter::SchedulerRamEnvelope), 60);
+    assert_eq!(count(&mut world, Counter::SchedulerRamMessage), 60);
+    // The relay fails: what is held for it has not been tried.
+    while count(&mut world, Counter::SchedulerHold) == 6 {
+        let end = world.elapsed() + HOUR;
+        assert!(world.step(end));
+    }
+    let updated = count(&mut world, Counter::SchedulerEnvelopeUpdated);
+    assert_eq!(
+        updated,
+        count(&mut world, Counter::SchedulerHoldOverflow) + 6
+    );
 }
 
 #[test]

@@ -85,8 +85,8 @@ impl Proof {
 
 /// Whom a connection is to.
 pub(crate) struct Peer<'p> {
-    /// Name of the host.
-    pub host: &'p str,
+    /// The name to ask for: the host's, or the one its TLSA records are of (RFC 7672 section 8.1).
+    pub name: &'p str,
     /// The domain whose exchanger it is.
     pub domain: &'p str,
     /// Its usable TLSA records; if there is none, authorities count.
@@ -130,8 +130,8 @@ impl Clients {
         relay: &Relay,
         files: (&Config, &Loaded),
     ) -> Result<Secured, String> {
-        let name = ServerName::try_from(peer.host.to_owned())
-            .map_err(|_| format!("`{}` is not a name to verify", peer.host.escape_debug()))?;
+        let name = ServerName::try_from(peer.name.to_owned())
+            .map_err(|_| format!("`{}` is not a name to verify", peer.name.escape_debug()))?;
         let by_dane = !peer.records.is_empty();
         let client = if by_dane {
             let names = ServerName::try_from(peer.domain.to_owned()).into_iter();

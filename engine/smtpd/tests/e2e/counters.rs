@@ -1,6 +1,7 @@
 //! `show stats` to the unit: what happened to a known mix of mail, and nothing left when it is gone.
 
 use super::setup::{mailbox, queued};
+use super::submission::sendmail;
 use redspool_tools::rig::{Answer, Rig, Sink, Stage, until};
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -9,7 +10,13 @@ use std::time::Duration;
 fn stats(rig: &Rig) -> BTreeMap<String, i64> {
     let text = rig.show(&["show", "stats"]);
     let lines = text.lines().map(|line| line.split_once('=').unwrap());
-    let groups = ["mta.", "bounce.", "scheduler.", "queue."];
+    let groups = [
+        "mta.",
+        "bounce.",
+        "scheduler.",
+        "queue.",
+        "smtp.session.local",
+    ];
     lines
         .filter(|(key, _)| groups.iter().any(|group| key.starts_with(group)))
         .map(|(key, value)| (key.to_owned(), value.parse().unwrap()))
@@ -68,6 +75,8 @@ fn counters_tell_of_a_known_mix_to_the_unit() {
         ("mta.envelope", 1),
         ("scheduler.envelope", 1),
         ("scheduler.envelope.inflight", 1),
+        ("scheduler.ramqueue.envelope", 1),
+        ("scheduler.ramqueue.message", 1),
     ];
     reach(&rig, "it is being sent", &sending);
     good.next();
@@ -122,6 +131,9 @@ fn counters_tell_of_a_known_mix_to_the_unit() {
         ("scheduler.envelope", 0),
         ("scheduler.envelope.incoming", 0),
         ("scheduler.envelope.inflight", 0),
+        ("scheduler.ramqueue.envelope", 0),
+        ("scheduler.ramqueue.message", 0),
+        ("scheduler.ramqueue.update", 0),
         // One was refused, one expired.
         ("queue.bounce", 2),
         // Three to hosts, two notices made, and both delivered here.
@@ -133,4 +145,28 @@ fn counters_tell_of_a_known_mix_to_the_unit() {
     ];
     let wanted = wanted.map(|(key, value)| (key.to_owned(), value));
     assert_eq!(stats(&rig), BTreeMap::from(wanted));
+}
+
+#[test]
+fn what_programs_of_this_host_submit_is_counted_as_local_sessions() {
+    let rig = Rig::new(
+        "table users { alice = \"@UID@:@GID@:@DIR@/home\" }\n\
+         listen on 127.0.0.1 port 0\n\
+         action \"in\" maildir \"@DIR@/mail/%{user.username}\" userbase <users>\n\
+         match from local for any action \"in\"\n",
+    );
+    let daemon = rig.start();
+    for number in 1..=2 {
+        let text = format!("Subject: {number}\n\nhi\n");
+        let sent = sendmail(&rig, &["alice@local.example"], &text);
+        assert_eq!(sent.status, Some(0), "{sent:?}");
+        reach(&rig, "it is counted", &[("smtp.session.local", number)]);
+    }
+    mailbox(&rig, "alice").wait(2);
+    let end = [
+        ("scheduler.envelope", 0),
+        ("scheduler.ramqueue.envelope", 0),
+    ];
+    reach(&rig, "both are delivered", &end);
+    drop(daemon);
 }

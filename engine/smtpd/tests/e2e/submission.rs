@@ -16,7 +16,7 @@ fn rig() -> Rig {
     )
 }
 
-fn sendmail(rig: &Rig, args: &[&str], input: &str) -> Output {
+pub(super) fn sendmail(rig: &Rig, args: &[&str], input: &str) -> Output {
     let mut command = rig.command("sendmail", args);
     let piped = command
         .stdin(Stdio::piped())

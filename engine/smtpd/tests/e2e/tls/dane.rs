@@ -2,123 +2,17 @@
 
 use super::certificates::{Authority, Pair};
 use super::deferred;
+use super::dns::{Dns, Publish, Sayings, exchanger, here};
 use super::peer::{Manners, Peer};
 use crate::setup::queued;
 use aws_lc_rs::digest::{SHA256, digest};
-use hickory_server::Server;
-use hickory_server::dnssec::NxProofKind;
-use hickory_server::proto::dnssec::crypto::EcdsaSigningKey;
-use hickory_server::proto::dnssec::rdata::DNSKEY;
-use hickory_server::proto::dnssec::{Algorithm, DnssecSigner, SigningKey as _};
 use hickory_server::proto::rr::rdata::tlsa::{CertUsage, Matching, Selector};
-use hickory_server::proto::rr::rdata::{A, MX, NS, SOA, TLSA};
-use hickory_server::proto::rr::{LowerName, Name, RData, Record};
-use hickory_server::store::in_memory::InMemoryZoneHandler;
-use hickory_server::zone_handler::{AxfrPolicy, Catalog, ZoneType};
+use hickory_server::proto::rr::rdata::{A, CNAME, TLSA};
+use hickory_server::proto::rr::{Name, RData};
 use redspool_tools::rig::{Daemon, Rig, until};
 use rustls::version::{TLS12, TLS13};
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::Ipv4Addr;
 use std::str::FromStr as _;
-use std::sync::Arc;
-use std::time::Duration;
-use tokio::net::UdpSocket;
-use tokio::runtime::Runtime;
-
-/// A DNS server that signs what it says of `test.`, where `far.test` has the exchanger `mx.test`.
-pub(super) struct Dns {
-    pub address: SocketAddr,
-    /// The zone's key, as a line of a file.
-    pub anchor: String,
-    _server: Server<Catalog>,
-    _runtime: Runtime,
-}
-
-/// How the exchanger's TLSA records come to be.
-pub(super) enum Publish {
-    /// Signed.
-    Signed(Vec<TLSA>),
-    /// Put in after all was signed, as a forger would.
-    Forged(TLSA),
-}
-
-pub(super) fn name(text: &str) -> Name {
-    Name::from_str(text).unwrap()
-}
-
-/// The zone with more records, and the line that makes its key trusted.
-fn zone(port: u16, publish: Publish, more: &[(&str, RData)]) -> (InMemoryZoneHandler, String) {
-    let (origin, ns) = (name("test."), name("ns.test."));
-    let mut zone = InMemoryZoneHandler::empty(
-        origin.clone(),
-        ZoneType::Primary,
-        AxfrPolicy::Deny,
-        Some(NxProofKind::Nsec),
-    );
-    let soa = SOA::new(ns.clone(), name("admin.test."), 1, 3600, 600, 86400, 60);
-    let put = |zone: &mut InMemoryZoneHandler, owner: &str, data| {
-        assert!(zone.upsert_mut(Record::from_rdata(name(owner), 60, data), 1));
-    };
-    let here = || RData::A(A(Ipv4Addr::LOCALHOST));
-    put(&mut zone, "test.", RData::SOA(soa));
-    put(&mut zone, "test.", RData::NS(NS(ns)));
-    put(&mut zone, "ns.test.", here());
-    put(
-        &mut zone,
-        "far.test.",
-        RData::MX(MX::new(10, name("mx.test."))),
-    );
-    put(&mut zone, "mx.test.", here());
-    for (owner, data) in more {
-        put(&mut zone, owner, data.clone());
-    }
-    let owner = format!("_{port}._tcp.mx.test.");
-    let (signed, forged) = match publish {
-        Publish::Signed(records) => (records, None),
-        Publish::Forged(record) => (Vec::new(), Some(record)),
-    };
-    for record in signed {
-        put(&mut zone, &owner, RData::TLSA(record));
-    }
-    let algorithm = Algorithm::ECDSAP256SHA256;
-    let key = EcdsaSigningKey::generate_pkcs8(algorithm).unwrap();
-    let key = EcdsaSigningKey::from_pkcs8(&key, algorithm).unwrap();
-    let dnskey = DNSKEY::from_key(&key.to_public_key().unwrap());
-    let anchor = format!("test. 3600 IN DNSKEY {dnskey}\n");
-    let hour = Duration::from_hours(1);
-    let signer = DnssecSigner::new(dnskey, Box::new(key), origin, hour);
-    zone.add_zone_signing_key_mut(signer).unwrap();
-    zone.secure_zone_mut().unwrap();
-    if let Some(record) = forged {
-        put(&mut zone, &owner, RData::TLSA(record));
-    }
-    (zone, anchor)
-}
-
-impl Dns {
-    pub(super) fn start(port: u16, publish: Publish, more: &[(&str, RData)]) -> Self {
-        let runtime = tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(1)
-            .enable_all()
-            .build()
-            .unwrap();
-        let (zone, anchor) = zone(port, publish, more);
-        let mut catalog = Catalog::new();
-        catalog.upsert(LowerName::new(&name("test.")), vec![Arc::new(zone)]);
-        let (server, address) = runtime.block_on(async {
-            let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
-            let address = socket.local_addr().unwrap();
-            let mut server = Server::new(catalog);
-            server.register_socket(socket);
-            (server, address)
-        });
-        Self {
-            address,
-            anchor,
-            _server: server,
-            _runtime: runtime,
-        }
-    }
-}
 
 /// A record with the SHA-256 of a public key.
 pub(super) fn record(usage: CertUsage, key: &[u8]) -> TLSA {
@@ -129,6 +23,12 @@ pub(super) fn record(usage: CertUsage, key: &[u8]) -> TLSA {
 /// A daemon that relays by MX with these options, and has a message for `far.test`.
 fn sent(peer: &Peer, publish: Publish, options: &str) -> (Dns, Rig, Daemon) {
     let dns = Dns::start(peer.port(), publish, &[]);
+    let (rig, daemon) = sent_to("b@far.test", peer, &dns, options);
+    (dns, rig, daemon)
+}
+
+/// The same for somebody, with this DNS.
+fn sent_to(rcpt: &str, peer: &Peer, dns: &Dns, options: &str) -> (Rig, Daemon) {
     let rig = Rig::new(&super::configuration("", options));
     let anchors = rig.path().join("anchors");
     std::fs::write(&anchors, &dns.anchor).unwrap();
@@ -142,8 +42,8 @@ fn sent(peer: &Peer, publish: Publish, options: &str) -> (Dns, Rig, Daemon) {
         anchors.to_str().unwrap(),
     ]);
     let daemon = rig.start();
-    queued(&daemon, "b@far.test", "dane");
-    (dns, rig, daemon)
+    queued(&daemon, rcpt, "dane");
+    (rig, daemon)
 }
 
 pub(super) fn secured(authority: &Authority, pair: &Pair) -> Peer {
@@ -269,4 +169,125 @@ fn a_forged_answer_keeps_the_mail_here() {
     let (_dns, _rig, daemon) = sent(&peer, forged(), "dane none");
     assert!(peer.next().secured);
     daemon.logged(":256:unverified delay=");
+}
+
+/// An exchanger of `far.plain.test`, signed by nobody, with a record that fits nothing.
+fn unsigned(port: u16) -> Sayings {
+    let fits_nothing = RData::TLSA(record(CertUsage::DaneEe, b"nothing"));
+    let records = [
+        ("far.plain.test.".into(), exchanger(10, "mx.plain.test.")),
+        ("mx.plain.test.".into(), here()),
+        (format!("_{port}._tcp.mx.plain.test."), fits_nothing),
+    ];
+    Sayings {
+        records: records.into(),
+        ..Sayings::default()
+    }
+}
+
+#[test]
+fn a_zone_that_is_not_signed_has_no_records_and_nobody_asks_for_them() {
+    let peer = Peer::start(Manners::clear());
+    let dns = Dns::saying(unsigned(peer.port()));
+    let rcpt = "b@far.plain.test";
+    let (_rig, daemon) = sent_to(rcpt, &peer, &dns, "");
+    assert!(!peer.next().secured);
+    drop(daemon);
+
+    let (rig, _daemon) = sent_to(rcpt, &peer, &dns, "dane required");
+    let error = deferred(&rig);
+    let text = "DANE of mx.plain.test: the DNS has no signed answers";
+    assert!(error.contains(text), "{error}");
+    assert!(peer.is_empty());
+    assert!(dns.asked().is_empty(), "{:?}", dns.asked());
+}
+
+#[test]
+fn an_exchanger_whose_address_is_not_signed_has_no_records_either() {
+    let peer = Peer::start(Manners::clear());
+    let mut sayings = unsigned(peer.port());
+    let mixed = ("mixed.test.".into(), exchanger(10, "mx.plain.test."));
+    sayings.records.push(mixed);
+    let dns = Dns::saying(sayings);
+    let (_rig, daemon) = sent_to("b@mixed.test", &peer, &dns, "");
+    assert!(!peer.next().secured);
+    drop(daemon);
+
+    let (rig, _daemon) = sent_to("b@mixed.test", &peer, &dns, "dane required");
+    let error = deferred(&rig);
+    assert!(error.contains("no signed answers"), "{error}");
+    assert!(dns.asked().is_empty(), "{:?}", dns.asked());
+}
+
+#[test]
+fn an_exchanger_under_a_broken_signature_gets_nothing() {
+    let peer = Peer::start(Manners::clear());
+    let dns = Dns::saying(Sayings {
+        records: vec![("evil.test.".into(), here())],
+        forged: vec![("far.test.".into(), exchanger(5, "evil.test."))],
+        ..Sayings::default()
+    });
+    let (rig, _daemon) = sent_to("b@far.test", &peer, &dns, "");
+    let error = deferred(&rig);
+    assert!(error.contains(".test: MX lookup: "), "{error}");
+    assert!(peer.is_empty());
+    assert!(dns.asked().is_empty(), "{:?}", dns.asked());
+}
+
+#[test]
+fn a_host_whose_records_cannot_be_asked_for_is_passed_over() {
+    let peer = Peer::start(Manners::clear());
+    let dns = Dns::saying(Sayings {
+        failing: "mx.test.",
+        ..Sayings::default()
+    });
+    let (rig, daemon) = sent_to("b@far.test", &peer, &dns, "");
+    let error = deferred(&rig);
+    assert!(error.contains("DANE of mx.test: TLSA lookup: "), "{error}");
+    drop(daemon);
+
+    let other = Ipv4Addr::new(127, 0, 0, 2);
+    let second = Peer::start_at((other, peer.port()), Manners::clear());
+    let dns = Dns::saying(Sayings {
+        records: vec![
+            ("far.test.".into(), exchanger(20, "second.test.")),
+            ("second.test.".into(), RData::A(A(other))),
+        ],
+        failing: "mx.test.",
+        ..Sayings::default()
+    });
+    let (_rig, _daemon) = sent_to("b@far.test", &peer, &dns, "");
+    assert!(!second.next().secured);
+    assert!(peer.is_empty());
+}
+
+#[test]
+fn an_alias_is_asked_for_by_the_name_it_stands_for_and_then_by_its_own() {
+    let authority = Authority::new();
+    let check = |owner: &str| {
+        let pair = authority.vouch(owner);
+        let peer = secured(&authority, &pair);
+        let port = peer.port();
+        let records = RData::TLSA(record(CertUsage::DaneTa, &authority.spki()));
+        let target = RData::CNAME(CNAME(Name::from_str("mx.test.").unwrap()));
+        let dns = Dns::saying(Sayings {
+            records: vec![
+                ("near.test.".into(), exchanger(10, "www.test.")),
+                ("www.test.".into(), target),
+                (format!("_{port}._tcp.{owner}."), records),
+            ],
+            ..Sayings::default()
+        });
+        let (_rig, _daemon) = sent_to("b@near.test", &peer, &dns, "dane required");
+        let arrival = peer.next();
+        assert!(arrival.secured);
+        assert_eq!(arrival.asked.as_deref(), Some(owner));
+        dns.asked()
+            .iter()
+            .map(|asked| asked.replace(&format!("_{port}._tcp."), ""))
+            .collect()
+    };
+    let asked: Vec<String> = check("mx.test");
+    assert_eq!(asked, ["mx.test."]);
+    assert_eq!(check("www.test"), ["mx.test.", "www.test."]);
 }

@@ -2,6 +2,7 @@
 
 mod certificates;
 mod dane;
+mod dns;
 mod peer;
 mod sts;
 

@@ -80,7 +80,11 @@ pub(super) struct Peer {
 
 impl Peer {
     pub(super) fn start(manners: Manners) -> Self {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        Self::start_at((Ipv4Addr::LOCALHOST, 0), manners)
+    }
+
+    pub(super) fn start_at(address: (Ipv4Addr, u16), manners: Manners) -> Self {
+        let listener = TcpListener::bind(address).unwrap();
         let address = listener.local_addr().unwrap();
         let stopped = Arc::new(AtomicBool::new(false));
         let (sender, arrivals) = channel();

@@ -1,8 +1,9 @@
 //! MTA-STS: domains with policies in force, tried out, out of reach and out of bounds.
 
 use super::certificates::Authority;
-use super::dane::{Dns, Publish, record, secured};
+use super::dane::{record, secured};
 use super::deferred;
+use super::dns::{Dns, Publish};
 use super::peer::{Manners, Peer};
 use crate::setup::{field, fields, queued};
 use hickory_server::proto::rr::RData;
