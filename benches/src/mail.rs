@@ -6,7 +6,7 @@
 
 use bytes::Bytes;
 use redspool_core::addr::Source;
-use redspool_core::envelope::{Delivery, Dsn, Envelope, Flags, Relay};
+use redspool_core::envelope::{Attempts, Delivery, Dsn, Envelope, Flags, Relay};
 use redspool_core::id::{EnvelopeId, Epoch, MessageId, MessageIds};
 use redspool_core::queue::{Body, Change, Message, Settlement, Submission};
 use redspool_core::reply::Status;
@@ -77,6 +77,7 @@ fn failure() -> Change {
         last_try: CTIME.after(Duration::from_mins(1)),
         status: Some(Status::transient(4, 1)),
         errorline: "421 4.4.1 come back later".into(),
+        via: None,
         warned: None,
     }
 }
@@ -88,9 +89,12 @@ pub(crate) fn defer(envelope: &mut Envelope) {
         last_try,
         status,
         errorline,
+        via,
         ..
     } = failure()
     {
+        let before = (envelope.last_try, &*envelope.errorline);
+        envelope.attempts.add(via.as_deref(), &errorline, before);
         envelope.retry = retry;
         envelope.last_try = last_try;
         envelope.status = status;
@@ -195,6 +199,7 @@ fn envelope(id: EnvelopeId) -> Envelope {
         status: None,
         errorline: "".into(),
         remote: "".into(),
+        attempts: Attempts::default(),
     }
 }
 

@@ -585,10 +585,16 @@ pub(crate) static COMMANDS: &[Command] = &[
          paused, whether it is held, when its next attempt is due, and the limits in force with their \
          numbers; how many attempts failed, and of the last ones when each began, which addresses it \
          went between, with which TLS, and what was said; and for mail to other hosts the relay, \
-         and its routes with their penalties and when they end. Attempts are remembered until smtpd \
-         ends, 32 of an envelope and 10,000 in all; `--json` has all of them.",
+         its routes with their penalties and when they end, and the hosts it does not use for a while \
+         because they did not prove what TLS options, TLSA records or a policy ask for. An \
+         envelope keeps its last attempts, up to 16 in 2 KiB; `--json` has all of them. Works \
+         while smtpd is not running, too, without limits and routes, which the store does not know.",
     )
-    .asks(|args| Request::Explain(args.evpid()), Render::Explanation)
+    .asks_or(
+        Offline::Reads,
+        |args| Request::Explain(args.evpid()),
+        Render::Explanation,
+    )
     .for_operators()
     .with(&["json"]),
     Entry::new(

@@ -6,14 +6,17 @@
 //! Fails: with the store's error, when it cannot be opened or read at all.
 
 use redspool_core::control::{
-    EnvelopeRecord, EnvelopeRow, Listing, MtaListing, MtaRow, Reply, Request, Runstate, uncorrupted,
+    EnvelopeRecord, EnvelopeRow, Explanation, Listing, MtaListing, MtaRow, Reply, Request,
+    Runstate, uncorrupted,
 };
 use redspool_core::envelope::Envelope;
 use redspool_core::id::{EnvelopeId, MessageId};
 use redspool_core::limits::Limits;
 use redspool_core::queue::{
-    Discarded, Reader, Receipt, Selector, Span, Store, StoreError, Transition, Walked,
+    Discarded, Reader, Receipt, Scheduled, Selector, Span, Store, StoreError, Transition, Walked,
 };
+use redspool_core::scheduler;
+use redspool_core::time::Timestamp;
 
 /// Where replies go; gives whether more are wanted.
 type Each<'a> = &'a mut dyn FnMut(Reply) -> bool;
@@ -24,6 +27,7 @@ pub(crate) fn answer(
     reader: &dyn Reader,
     request: &Request,
     page: usize,
+    now: Timestamp,
     each: Each<'_>,
 ) -> Result<(), StoreError> {
     let last = match *request {
@@ -37,6 +41,10 @@ pub(crate) fn answer(
         },
         Request::ShowEnvelope(number) => match EnvelopeId::new(number) {
             Some(id) => Some(show_envelope(reader, id)?),
+            None => Some(Reply::Unknown),
+        },
+        Request::Explain(number) => match EnvelopeId::new(number) {
+            Some(id) => Some(explain(reader, id, now)?),
             None => Some(Reply::Unknown),
         },
         Request::ShowMessage(number) => match MessageId::new(number) {
@@ -202,6 +210,17 @@ fn show_envelope(reader: &dyn Reader, id: EnvelopeId) -> Result<Reply, StoreErro
     }
 }
 
+/// What the store knows of why an envelope does not move.
+fn explain(reader: &dyn Reader, id: EnvelopeId, now: Timestamp) -> Result<Reply, StoreError> {
+    let Some(envelope) = reader.envelope(id)? else {
+        return absent(reader, id.message());
+    };
+    let longest = Limits::default().backoff_max;
+    let due = scheduler::due(&Scheduled::from(&envelope), now, longest);
+    let explanation = Explanation::offline(&envelope, reader.paused()?, due);
+    Ok(Reply::Explanation(Box::new(explanation)))
+}
+
 fn show_message(
     reader: &dyn Reader,
     id: MessageId,
@@ -237,12 +256,13 @@ mod tests {
     use bytes::Bytes;
     use redspool_core::addr::{Address, Source};
     use redspool_core::control::Selector as Wire;
-    use redspool_core::envelope::{Delivery, Dsn, Flags, Relay};
+    use redspool_core::envelope::{Attempts, Delivery, Dsn, Flags, Relay};
     use redspool_core::queue::{Body, Message, Prepare as _, Submission};
-    use redspool_core::time::Timestamp;
     use redspool_store::{MemPreparer, MemStore};
     use std::num::NonZeroU32;
     use std::time::Duration;
+
+    const NOW: Timestamp = Timestamp::from_secs(3_000);
 
     fn envelope(message: MessageId, low: u32) -> Envelope {
         Envelope {
@@ -268,6 +288,7 @@ mod tests {
             status: None,
             errorline: "".into(),
             remote: "".into(),
+            attempts: Attempts::default(),
         }
     }
 
@@ -307,7 +328,7 @@ mod tests {
             replies.push(reply);
             true
         };
-        answer(&store().reader(), request, 3, &mut each).unwrap();
+        answer(&store().reader(), request, 3, NOW, &mut each).unwrap();
         replies
     }
 
@@ -359,6 +380,7 @@ mod tests {
                 Request::ShowQueue(Wire::Message(message)),
                 Request::ShowQueue(Wire::Envelope(number)),
                 Request::ShowEnvelope(number),
+                Request::Explain(number),
                 Request::ShowMessage(message),
             ] {
                 assert_eq!(replies(&request), *want, "{request:?}");
@@ -375,7 +397,7 @@ mod tests {
                 count += 1;
                 false
             };
-            answer(&store().reader(), &request, 1, &mut each).unwrap();
+            answer(&store().reader(), &request, 1, NOW, &mut each).unwrap();
             assert_eq!(count, 1, "{request:?}");
         }
     }

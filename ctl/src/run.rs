@@ -14,6 +14,7 @@ use redspool_core::control::paths::{self, Environment, Paths};
 use redspool_core::control::{Reply, Request};
 use redspool_core::limits::Limits;
 use redspool_core::queue::StoreError;
+use redspool_core::time::Timestamp;
 use std::ffi::OsString;
 use std::io::{self, IsTerminal as _, Write as _};
 use std::path::Path;
@@ -145,7 +146,8 @@ fn ask(console: &mut Console, options: &Options, parsed: &Parsed, question: &Que
     match store(console, question, &trouble, &paths) {
         Ok(store) => {
             let (reader, page) = (store.reader(), limits.listing_page);
-            let read = offline::answer(&reader, &request, page, &mut |reply| {
+            let now = Timestamp::from_secs(now());
+            let read = offline::answer(&reader, &request, page, now, &mut |reply| {
                 show(console, &mut renderer, reply)
             });
             if let Err(error) = read {

@@ -6,6 +6,7 @@
 
 use crate::books::{self, Books};
 use crate::mail::{self, envelope_id, message};
+use redspool_core::envelope::Attempt;
 use redspool_core::id::{EnvelopeId, Epoch};
 use redspool_core::queue::{
     Blocks, Body, Change, Paused, Prepare, Reader, Receipt, Refusal, Selector, Settlement, Span,
@@ -31,7 +32,7 @@ pub trait Place {
 
 /// Runs every case.
 pub fn conformance<P: Place>() {
-    let cases: [fn(&mut Bench<P>); 19] = [
+    let cases: [fn(&mut Bench<P>); 20] = [
         an_empty_store_has_nothing,
         a_submission_is_there_whole,
         contents_of_any_length_come_back,
@@ -39,6 +40,7 @@ pub fn conformance<P: Place>() {
         ids_in_use_are_refused,
         the_last_envelope_takes_its_message_along,
         a_retry_changes_what_it_says,
+        an_envelope_keeps_its_attempts,
         a_bounce_keeps_its_message,
         a_notice_replaces_what_it_reports,
         removal_takes_what_was_selected,
@@ -153,6 +155,7 @@ fn retry(envelope: EnvelopeId, warned: Option<Timestamp>) -> Settlement {
             last_try: Timestamp::from_secs(1_700_001_000),
             status: Some(Status::transient(7, 1)),
             errorline: "451 4.7.1 come\nback|later".into(),
+            via: Some(Box::new(mail::via())),
             warned,
         },
         bounce: None,
@@ -264,8 +267,45 @@ fn a_retry_changes_what_it_says<P: Place>(bench: &mut Bench<P>) {
         want.status = Some(Status::transient(7, 1));
         want.errorline = "451 4.7.1 come\nback|later".into();
         want.last_bounce = last_bounce;
+        want.attempts
+            .add(Some(&mail::via()), &want.errorline, (Timestamp::EPOCH, ""));
         assert_eq!(bench.reader().envelope(id(1, low)), Ok(Some(want)));
     }
+}
+
+fn an_envelope_keeps_its_attempts<P: Place>(bench: &mut Bench<P>) {
+    bench.submit(1, 1);
+    let began = |number: u16| Timestamp::from_secs(1_700_001_000 + u64::from(number));
+    let tried = |number: u16| Attempt {
+        began: began(number),
+        via: Some(mail::via()).filter(|_| number > 1),
+        text: format!("451 {number}").into(),
+    };
+    let failed = |number, warned| {
+        let Attempt { began, via, text } = tried(number);
+        Settlement {
+            envelope: id(1, 1),
+            change: Change::Retry {
+                retry: number,
+                last_try: began,
+                status: None,
+                errorline: text,
+                via: via.map(Box::new),
+                warned,
+            },
+            bounce: None,
+        }
+    };
+    for number in 1..=3 {
+        assert_eq!(bench.settle(vec![failed(number, None)]), Receipt::Done);
+    }
+    let kept = |bench: &mut Bench<P>| bench.books().envelopes[&id(1, 1)].tried();
+    assert_eq!(kept(bench), [1, 2, 3].map(tried));
+    // Neither one whose receipt was lost nor a notice is another attempt.
+    let again = vec![failed(3, None), failed(3, Some(began(9)))];
+    assert_eq!(bench.settle(again), Receipt::Done);
+    assert_eq!(kept(bench), [1, 2, 3].map(tried));
+    assert_eq!(bench.books().envelopes[&id(1, 1)].last_bounce, began(9));
 }
 
 fn a_bounce_keeps_its_message<P: Place>(bench: &mut Bench<P>) {

@@ -280,6 +280,7 @@ fn life(number: u32) -> Vec<Step> {
                 last_try: Timestamp::from_secs(1_700_000_900),
                 status: Some(Status::transient(4, 1)),
                 errorline: "451 later".into(),
+                via: None,
                 warned: None,
             };
             steps.push(Step::Settle(vec![settlement(1, retry)]));

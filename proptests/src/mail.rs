@@ -6,14 +6,15 @@ use proptest::option;
 use proptest::prelude::*;
 use redspool_core::addr::{Address, Source};
 use redspool_core::envelope::{
-    Bounce, Delivery, Dsn, Envelope, Flags, Mda, Method, Notify, Relay, RelayHost, Ret, Scheme,
-    Security, Stance, TlsRule,
+    Attempt, Attempts, Bounce, Delivery, Dsn, Envelope, Flags, Mda, Method, Notify, Relay,
+    RelayHost, Ret, Scheme, Security, Stance, TlsRule, Via,
 };
-use redspool_core::id::{EnvelopeId, Epoch, MessageId};
+use redspool_core::id::{EnvelopeId, Epoch, MessageId, SessionId};
 use redspool_core::queue::{Body, Message, Pieces, StoreError, Submission};
 use redspool_core::reply::{Class, Status};
 use redspool_core::time::Timestamp;
 use std::ffi::OsString;
+use std::net::IpAddr;
 use std::num::NonZeroU32;
 use std::os::unix::ffi::OsStringExt;
 use std::time::Duration;
@@ -60,6 +61,7 @@ pub fn envelope(message: MessageId, low: u32) -> Envelope {
         status: None,
         errorline: "".into(),
         remote: "".into(),
+        attempts: Attempts::default(),
     }
 }
 
@@ -76,6 +78,17 @@ pub fn content(message: MessageId, length: usize) -> Bytes {
     let line = |number: usize| format!("{message} line {number}\r\n").into_bytes();
     let octets = (0..).flat_map(line).take(length);
     octets.collect()
+}
+
+/// What a sample attempt went over.
+pub fn via() -> Via {
+    Via {
+        session: SessionId(7),
+        source: None,
+        target: [192, 0, 2, 1].into(),
+        name: "mx.example.org".into(),
+        tls: "TLSv1.3:TLS_AES_256_GCM_SHA384:256:valid".into(),
+    }
 }
 
 /// A sample submission with recipients 1 to `recipients`.
@@ -128,13 +141,18 @@ pub fn any_envelope() -> impl Strategy<Value = Envelope> {
     let addresses = (any_address(), any_address(), any_address(), any_source());
     let times = (date(), date(), date(), duration(), any::<u16>());
     let status = option::of(any_status());
-    let rest = (any_flags(), any_dsn(), status, text(), text());
+    let attempts = vec(any_attempt(), 0..20);
+    let rest = (any_flags(), any_dsn(), status, text(), text(), attempts);
     (id, any_delivery(), names, addresses, times, rest).prop_map(
         |(id, delivery, names, addresses, times, rest)| {
             let (action, tag, smtpname, helo, hostname, username) = names;
             let (sender, rcpt, dest, source) = addresses;
             let (ctime, last_try, last_bounce, ttl, retry) = times;
-            let (flags, dsn, status, errorline, remote) = rest;
+            let (flags, dsn, status, errorline, remote, tried) = rest;
+            let attempts = Attempts::new(&tried);
+            let last = tried.into_iter().next_back();
+            let (last_try, errorline) =
+                last.map_or((last_try, errorline), |last| (last.began, last.text));
             Envelope {
                 id,
                 action,
@@ -158,6 +176,7 @@ pub fn any_envelope() -> impl Strategy<Value = Envelope> {
                 status,
                 errorline,
                 remote,
+                attempts,
             }
         },
     )
@@ -171,6 +190,29 @@ fn text() -> impl Strategy<Value = Box<str>> {
         vec(any::<char>(), 0..40).prop_map(String::from_iter),
     ]
     .prop_map(String::into_boxed_str)
+}
+
+/// Few hosts and texts, as those that attempts repeat.
+fn any_attempt() -> impl Strategy<Value = Attempt> {
+    let said = prop_oneof![Just("".into()), Just("451".into()), text()];
+    let ip = || {
+        prop_oneof![
+            any::<[u8; 4]>().prop_map(IpAddr::from),
+            any::<[u8; 16]>().prop_map(IpAddr::from),
+            Just([192, 0, 2, 1].into()),
+        ]
+    };
+    let name = prop_oneof![Just("mx.example.org".into()), text()];
+    let other = (any::<u64>(), option::of(ip()), ip(), name, text());
+    let other = other.prop_map(|(session, source, target, name, tls)| Via {
+        session: SessionId(session),
+        source,
+        target,
+        name,
+        tls,
+    });
+    let via = option::of(prop_oneof![Just(via()), other]);
+    (date(), via, said).prop_map(|(began, via, text)| Attempt { began, via, text })
 }
 
 fn any_address() -> impl Strategy<Value = Address> {

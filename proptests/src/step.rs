@@ -149,6 +149,7 @@ pub fn tour() -> Vec<Vec<Step>> {
         last_try: Timestamp::from_secs(1_700_000_900),
         status: Some(Status::transient(4, 1)),
         errorline: "451 later".into(),
+        via: Some(Box::new(mail::via())),
         warned: None,
     };
     let submit =
@@ -268,15 +269,22 @@ fn any_selector() -> impl Strategy<Value = Selector> {
 
 fn any_settlement() -> impl Strategy<Value = Settlement> {
     let date = || (1_700_000_001..1_700_009_999u64).prop_map(Timestamp::from_secs);
-    let retry = (any::<u16>(), date(), "[a-z \\n]{0,30}", option::of(date())).prop_map(
-        |(retry, last_try, errorline, warned)| Change::Retry {
+    let via = option::of(Just(Box::new(mail::via())));
+    let retry = (
+        any::<u16>(),
+        date(),
+        "[a-z \\n]{0,30}",
+        via,
+        option::of(date()),
+    )
+        .prop_map(|(retry, last_try, errorline, via, warned)| Change::Retry {
             retry,
             last_try,
             status: Some(Status::transient(4, retry % 10)),
             errorline: errorline.into(),
+            via,
             warned,
-        },
-    );
+        });
     let change = prop_oneof![Just(Change::Done), retry];
     // Ids 4 to 6 belong to no recipient, but two settlements may choose the same.
     let bounce = option::weighted(0.3, 3..7u32);

@@ -256,6 +256,7 @@ impl Rig {
                     last_try: Timestamp::from_secs(1_700_000_100),
                     status: None,
                     errorline: "try again".into(),
+                    via: None,
                     warned: None,
                 },
             );

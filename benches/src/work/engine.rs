@@ -11,7 +11,7 @@ use redspool_core::addr::Source;
 use redspool_core::engine::{
     Action, Content, Engine, Event, Exchange, Loaded, Resolution, SessionId,
 };
-use redspool_core::envelope::{Delivery, Dsn, Envelope, Flags, Relay, TlsPolicy};
+use redspool_core::envelope::{Attempts, Delivery, Dsn, Envelope, Flags, Relay, TlsPolicy};
 use redspool_core::id::{EnvelopeId, Epoch, MessageIds};
 use redspool_core::limits::{Limits, MtaLimits};
 use redspool_core::machine::Machine as _;
@@ -73,6 +73,7 @@ fn envelope(id: EnvelopeId, dest: &str) -> io::Result<Envelope> {
         status: None,
         errorline: "".into(),
         remote: "".into(),
+        attempts: Attempts::default(),
     })
 }
 

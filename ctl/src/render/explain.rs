@@ -6,8 +6,8 @@ use super::put;
 use super::relaying::{self, ago, ahead, bracketed, flag_words, source};
 use crate::escape;
 use redspool_core::control::{
-    Agent, AttemptRow, ConnectorFlag, Explanation, Limit, LimitRow, MtaRow, Place, RelayWait,
-    RouteRow, Runstate, ViaRow,
+    Agent, AttemptRow, BarredRow, ConnectorFlag, Explanation, Limit, LimitRow, MtaRow, Place,
+    RelayRow, RelayWait, RouteRow, Runstate, ViaRow,
 };
 use std::net::IpAddr;
 
@@ -38,17 +38,31 @@ pub(super) fn screen(explanation: &Explanation, now: u64, out: &mut Vec<u8>) {
         None => "now: its life is over".into(),
     };
     field("expires", &life, out);
+    let offline = explanation.place == Place::Offline;
     if let Some(relay) = &explanation.relay {
-        let mut lines = Vec::new();
-        relaying::row(&MtaRow::Relay(relay.clone()), now, &mut lines);
         label("relay", out);
-        out.extend_from_slice(&lines);
+        if offline {
+            relaying::relay_name(relay, out);
+            out.push(b'\n');
+        } else {
+            relaying::row(&MtaRow::Relay(relay.clone()), now, out);
+        }
     }
     for row in &explanation.limits {
         field("limit", &limit(row), out);
     }
     for row in &explanation.routes {
         field("route", &route(row, now), out);
+    }
+    for row in &explanation.barred {
+        field("route", &barred(row, now), out);
+    }
+    if offline {
+        field(
+            "routes",
+            "known to a running smtpd alone, as are limits",
+            out,
+        );
     }
 }
 
@@ -60,7 +74,7 @@ fn attempts(explanation: &Explanation, now: u64, out: &mut Vec<u8>) {
     let rows = rows.get(rows.len().saturating_sub(SHOWN)..).unwrap_or(rows);
     let earlier = usize::from(explanation.envelope.retry).saturating_sub(rows.len());
     if earlier > 0 && !rows.is_empty() {
-        let text = format!("{earlier} earlier ones; --json has those that are remembered");
+        let text = format!("{earlier} earlier ones; --json has those that are kept");
         field("attempt", &text, out);
     }
     for row in rows {
@@ -132,6 +146,7 @@ pub(super) fn cells(explanation: &Explanation, now: u64) -> Record {
         Place::Agent => ("agent", Cell::None),
         Place::Session(id) => ("session", Cell::Text(format!("{id:016x}"))),
         Place::Settling => ("settling", Cell::None),
+        Place::Offline => ("offline", Cell::None),
     };
     let (due, since) = match row.runstate {
         Runstate::Pending { due, .. } => (Cell::from(due), Cell::None),
@@ -139,7 +154,7 @@ pub(super) fn cells(explanation: &Explanation, now: u64) -> Record {
         Runstate::Offline | Runstate::Trash { .. } => (Cell::None, Cell::None),
     };
     let relay = explanation.relay.iter();
-    let relay = relay.map(|row| relaying::cells(&MtaRow::Relay(row.clone())));
+    let relay = relay.map(|row| relay_cells(row, explanation.place));
     let routes = explanation.routes.iter();
     let routes = routes.map(|row| relaying::cells(&MtaRow::Route(Box::new(row.clone()))));
     vec![
@@ -163,6 +178,10 @@ pub(super) fn cells(explanation: &Explanation, now: u64) -> Record {
         ("relay", Cell::Records(relay.collect())),
         ("routes", Cell::Records(routes.collect())),
         (
+            "barred",
+            Cell::Records(explanation.barred.iter().map(barred_cells).collect()),
+        ),
+        (
             "limits",
             Cell::Records(explanation.limits.iter().map(limit_cells).collect()),
         ),
@@ -170,6 +189,28 @@ pub(super) fn cells(explanation: &Explanation, now: u64) -> Record {
             "attempts",
             Cell::Records(explanation.attempts.iter().map(attempt_cells).collect()),
         ),
+    ]
+}
+
+/// A relay that is not in memory has no number, and nothing else that changes.
+fn relay_cells(row: &RelayRow, place: Place) -> Record {
+    let mut cells = relaying::cells(&MtaRow::Relay(Box::new(row.clone())));
+    if place == Place::Offline {
+        for (name, cell) in &mut cells {
+            if relaying::LIVE.contains(name) {
+                *cell = Cell::None;
+            }
+        }
+    }
+    cells
+}
+
+fn barred_cells(row: &BarredRow) -> Record {
+    vec![
+        ("address", address(Some(row.address))),
+        ("name", text_or_none(&row.name)),
+        ("until", row.until.into()),
+        ("error", row.failure.as_str().into()),
     ]
 }
 
@@ -200,10 +241,7 @@ fn limit_cells(row: &LimitRow) -> Record {
 
 fn attempt_cells(row: &AttemptRow) -> Record {
     let via = row.via.as_ref();
-    let text = |text: Option<&str>| match text {
-        None | Some("") => Cell::None,
-        Some(text) => text.into(),
-    };
+    let text = |text: Option<&str>| text.map_or(Cell::None, text_or_none);
     let session = via.map(|via| format!("{:016x}", via.session));
     vec![
         ("at", row.at.into()),
@@ -214,6 +252,13 @@ fn attempt_cells(row: &AttemptRow) -> Record {
         ("tls", text(via.map(|via| via.tls.as_str()))),
         ("text", row.text.as_str().into()),
     ]
+}
+
+fn text_or_none(text: &str) -> Cell {
+    match text {
+        "" => Cell::None,
+        text => text.into(),
+    }
 }
 
 fn address(address: Option<IpAddr>) -> Cell {
@@ -233,6 +278,7 @@ fn why(explanation: &Explanation, now: u64) -> String {
             return format!("the agent {name} has it and delivers it in its turn{limits}");
         }
         Place::Loading => return "it is due and on its way to its agent".into(),
+        Place::Offline => return asleep(explanation, now),
         Place::Schedule => {}
     }
     if row.flags.suspend {
@@ -258,13 +304,31 @@ fn why(explanation: &Explanation, now: u64) -> String {
         return format!("it is due and waits for its turn in the schedule{limits}");
     }
     let next = format!("its next attempt is due in {}", ahead(Some(due), now));
-    let routes = &explanation.routes;
-    if !routes.is_empty() && routes.iter().all(|route| route.disabled) {
-        let back = routes.iter().filter_map(|route| route.until).min();
+    let Explanation { routes, barred, .. } = explanation;
+    let is_barred = |route: &RouteRow| barred.iter().any(|row| row.address == route.target.ip());
+    let unusable = routes.iter().all(|row| row.disabled || is_barred(row));
+    if unusable && !(routes.is_empty() && barred.is_empty()) {
+        let disabled = routes.iter().filter(|row| row.disabled && !is_barred(row));
+        let back = disabled.filter_map(|row| row.until);
+        let back = back.chain(barred.iter().map(|row| row.until)).min();
         let back = ahead(back, now);
         return format!("{next}; all routes to its destination are disabled, the first for {back}");
     }
     next
+}
+
+/// Why nothing moves while no daemon runs.
+fn asleep(explanation: &Explanation, now: u64) -> String {
+    let row = &explanation.envelope;
+    let next = match row.runstate {
+        _ if row.flags.suspend => "it is paused".into(),
+        _ if explanation.agent_paused => format!("{} is paused", agent(row.agent)),
+        Runstate::Pending { due, .. } if due > now => {
+            format!("its next attempt is due in {}", ahead(Some(due), now))
+        }
+        _ => "it is due".into(),
+    };
+    format!("smtpd does not answer; {next}")
 }
 
 /// Why its relay does not send it now.
@@ -299,11 +363,15 @@ fn relay_waits(explanation: &Explanation, now: u64) -> String {
 
 fn state(explanation: &Explanation, now: u64) -> String {
     let row = &explanation.envelope;
+    let waits = match explanation.place {
+        Place::Offline => "offline",
+        _ => "pending",
+    };
     let state = match row.runstate {
         Runstate::Pending { due, .. } if due > now => {
-            format!("pending, due in {}", ahead(Some(due), now))
+            format!("{waits}, due in {}", ahead(Some(due), now))
         }
-        Runstate::Pending { due, .. } => format!("pending, due since {}", ago(Some(due), now)),
+        Runstate::Pending { due, .. } => format!("{waits}, due since {}", ago(Some(due), now)),
         Runstate::Inflight { since } => format!("in flight for {}", ago(Some(since), now)),
         Runstate::Offline => "offline".into(),
         Runstate::Trash { .. } => "in the trash".into(),
@@ -340,6 +408,16 @@ fn route(row: &RouteRow, now: u64) -> String {
         format!(": {}", row.failure)
     };
     format!("{id}. {from} <-> {to}{name} {state}{cause}")
+}
+
+fn barred(row: &BarredRow, now: u64) -> String {
+    let name = match &*row.name {
+        "" => String::new(),
+        name => format!(" ({name})"),
+    };
+    let (to, until) = (bracketed(row.address), ahead(Some(row.until), now));
+    let why = &row.failure;
+    format!("{to}{name} is not used by this relay for {until} more, for want of proof: {why}")
 }
 
 fn field(name: &str, text: &str, out: &mut Vec<u8>) {

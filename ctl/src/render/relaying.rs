@@ -54,6 +54,18 @@ const RELAY: [&str; 24] = [
     "connectors",
 ];
 
+/// Those of them that a relay has only while it is in memory.
+pub(super) const LIVE: [&str; 8] = [
+    "id",
+    "refcount",
+    "ntask",
+    "nconn",
+    "lastconn",
+    "until",
+    "wait",
+    "connectors",
+];
+
 const CONNECTOR: [&str; 5] = ["source", "nconn", "lastconn", "until", "flags"];
 
 const ROUTE: [&str; 11] = [
@@ -98,7 +110,8 @@ pub(super) fn cells(row: &MtaRow) -> Record {
     }
 }
 
-fn relay(row: &RelayRow, now: u64, out: &mut Vec<u8>) {
+/// What a relay is, in brackets.
+pub(super) fn relay_name(row: &RelayRow, out: &mut Vec<u8>) {
     put(out, format_args!("[relay:"));
     escape::printable(&row.domain, out);
     if let Some(port) = row.port {
@@ -126,10 +139,15 @@ fn relay(row: &RelayRow, now: u64, out: &mut Vec<u8>) {
     ] {
         named(name, text, out);
     }
+    out.push(b']');
+}
+
+fn relay(row: &RelayRow, now: u64, out: &mut Vec<u8>) {
+    relay_name(row, out);
     put(
         out,
         format_args!(
-            "] refcount={} ntask={} nconn={} lastconn={} timeout={} wait=",
+            " refcount={} ntask={} nconn={} lastconn={} timeout={} wait=",
             row.refcount,
             row.tasks,
             row.sessions,

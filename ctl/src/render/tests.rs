@@ -864,8 +864,8 @@ fn numbers_for_programs_have_names() {
 mod mta {
     use super::*;
     use redspool_core::control::{
-        AttemptRow, ConnectorFlag, ConnectorRow, Explanation, HostRow, HostStatRow, Limit,
-        LimitRow, MtaRow, Place, RelayRow, RelayWait, RouteRow, SecurityRow, ViaRow,
+        AttemptRow, BarredRow, ConnectorFlag, ConnectorRow, Explanation, HostRow, HostStatRow,
+        Limit, LimitRow, MtaRow, Place, RelayRow, RelayWait, RouteRow, SecurityRow, ViaRow,
     };
     use std::net::{Ipv4Addr, Ipv6Addr};
 
@@ -1066,6 +1066,7 @@ mod mta {
                 ..relay()
             })),
             routes: vec![disabled],
+            barred: vec![],
             limits: vec![],
             attempts: vec![attempt(40)],
         }
@@ -1126,7 +1127,7 @@ mod mta {
                 action: out (mta)
                 state: pending, due in 6m38s
                 attempts: 9 failed for now, the last begun 40s ago: 451 later
-                attempt: 3 earlier ones; --json has those that are remembered
+                attempt: 3 earlier ones; --json has those that are kept
                 attempt: 1h ago 127.0.0.2 <-> 127.0.0.13 (mx.ok.example) TLSv1.3:TLS_AES_256_GCM_SHA384:256:unverified: 451 \^[[2J later
                 attempt: 50m ago 127.0.0.2 <-> 127.0.0.13 (mx.ok.example) TLSv1.3:TLS_AES_256_GCM_SHA384:256:unverified: 451 \^[[2J later
                 attempt: 40m ago 127.0.0.2 <-> 127.0.0.13 (mx.ok.example) TLSv1.3:TLS_AES_256_GCM_SHA384:256:unverified: 451 \^[[2J later
@@ -1160,6 +1161,94 @@ mod mta {
         );
         assert_eq!(attempts[5]["target"], serde_json::Value::Null);
         assert_eq!(attempts[6]["tls"], serde_json::Value::Null);
+    }
+
+    fn barred(address: [u8; 4], name: &str) -> BarredRow {
+        BarredRow {
+            address: address.into(),
+            name: name.into(),
+            until: NOW + 15,
+            failure: "the certificate \u{1b}[2J is not valid for name".into(),
+        }
+    }
+
+    #[test]
+    fn an_explanation_has_hosts_without_proof_among_the_routes() {
+        let explanation = Explanation {
+            routes: vec![route()],
+            barred: vec![
+                barred([127, 0, 0, 13], "mx.ok.example"),
+                barred([127, 0, 0, 14], ""),
+            ],
+            relay: None,
+            attempts: vec![],
+            ..explanation()
+        };
+        check(
+            Render::Explanation,
+            vec![Reply::Explanation(Box::new(explanation.clone()))],
+            &expect![[r"
+                envelope a5650942d977af13
+                why: its next attempt is due in 6m38s; all routes to its destination are disabled, the first for 15s
+                from: sender@example.org
+                to: y@tmp.example
+                action: out (mta)
+                state: pending, due in 6m38s
+                attempts: 1 failed for now, the last begun 40s ago: connection \^[[2J refused
+                expires: in 3d23h59m13s
+                route: 5. [] <-> 127.0.0.13 (mx.ok.example) works, 1 connections, TLSv1.3:TLS_AES_256_GCM_SHA384:256:valid
+                route: 127.0.0.13 (mx.ok.example) is not used by this relay for 15s more, for want of proof: the certificate \^[[2J is not valid for name
+                route: 127.0.0.14 is not used by this relay for 15s more, for want of proof: the certificate \^[[2J is not valid for name
+            "]],
+        );
+        let mut renderer = Renderer::new(Render::Explanation, String::new(), NOW, false)
+            .with_format(Some(Format::Json));
+        let written = renderer.reply(Reply::Explanation(Box::new(explanation)));
+        let json: serde_json::Value = serde_json::from_slice(&written.out).unwrap();
+        expect![[r#"[{"address":"127.0.0.13","error":"the certificate \u001b[2J is not valid for name","name":"mx.ok.example","until":1795335415},{"address":"127.0.0.14","error":"the certificate \u001b[2J is not valid for name","name":null,"until":1795335415}]"#]].assert_eq(&json["barred"].to_string());
+    }
+
+    #[test]
+    fn an_explanation_without_a_daemon_says_what_the_store_knows() {
+        let explanation = Explanation {
+            place: Place::Offline,
+            routes: vec![],
+            relay: Some(Box::new(RelayRow {
+                id: 0,
+                refcount: 0,
+                tasks: 0,
+                sessions: 0,
+                last_connect: None,
+                until: None,
+                waits: vec![],
+                connectors: vec![],
+                ..relay()
+            })),
+            ..explanation()
+        };
+        check(
+            Render::Explanation,
+            vec![Reply::Explanation(Box::new(explanation.clone()))],
+            &expect![[r"
+                envelope a5650942d977af13
+                why: smtpd does not answer; its next attempt is due in 6m38s
+                from: sender@example.org
+                to: y@tmp.example
+                action: out (mta)
+                state: offline, due in 6m38s
+                attempts: 1 failed for now, the last begun 40s ago: connection \^[[2J refused
+                attempt: 40s ago 127.0.0.2 <-> 127.0.0.13 (mx.ok.example) TLSv1.3:TLS_AES_256_GCM_SHA384:256:unverified: 451 \^[[2J later
+                expires: in 3d23h59m13s
+                relay: [relay:slow.example,smtp]
+                routes: known to a running smtpd alone, as are limits
+            "]],
+        );
+        let mut renderer = Renderer::new(Render::Explanation, String::new(), NOW, false)
+            .with_format(Some(Format::Json));
+        let written = renderer.reply(Reply::Explanation(Box::new(explanation)));
+        expect![[r#"
+            {"id":"a5650942d977af13","why":"smtpd does not answer; its next attempt is due in 6m38s","sender":"sender@example.org","dest":"y@tmp.example","action":"out","type":"mta","place":"offline","session":null,"suspended":false,"held":false,"agent_paused":false,"store_down":false,"due":1795335798,"since":null,"retry":1,"expiry":1795680953,"error":"connection \u001b[2J refused","relay":[{"id":null,"domain":"slow.example","port":null,"scheme":"smtp","mx":false,"backup":null,"sourcetable":null,"helotable":null,"heloname":null,"auth":null,"pki":null,"ca":null,"tls":null,"ciphers":null,"protocols":null,"dane":null,"mta-sts":null,"refcount":null,"ntask":null,"nconn":null,"lastconn":null,"until":null,"wait":null,"connectors":null}],"routes":[],"barred":[],"limits":[],"attempts":[{"at":1795335360,"session":"00000000000000ab","source":"127.0.0.2","target":"127.0.0.13","name":"mx.ok.example","tls":"TLSv1.3:TLS_AES_256_GCM_SHA384:256:unverified","text":"451 \u001b[2J later"}]}
+        "#]].assert_eq(&String::from_utf8(written.out).unwrap());
     }
 
     #[test]
@@ -1233,7 +1322,12 @@ mod mta {
                 ..explanation()
             }),
         ];
+        seen.push(first(Explanation {
+            barred: vec![barred([127, 0, 0, 13], "")],
+            ..explanation()
+        }));
         for place in [
+            Place::Offline,
             Place::Agent,
             Place::Loading,
             Place::Session(0xab),
@@ -1248,6 +1342,8 @@ mod mta {
             mta is paused; smtpctl resume mta lets it go
             the queue cannot record results now, so nothing is tried
             its next attempt is due in 6m38s
+            its next attempt is due in 6m38s; all routes to its destination are disabled, the first for 15s
+            smtpd does not answer; its next attempt is due in 6m38s
             its relay cannot open another connection from []: WAIT,LIMIT_HOST
             it is due and on its way to its agent
             it is being sent over session 00000000000000ab

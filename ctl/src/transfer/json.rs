@@ -8,11 +8,11 @@
 
 use redspool_core::addr::{Address, Source};
 use redspool_core::envelope::{
-    Bounce, Delivery, Dsn, Envelope, Flags, Mda, Method, Notify, Relay, RelayHost, Ret, Scheme,
-    Security, Stance, TlsRule,
+    Attempt, Attempts, Bounce, Delivery, Dsn, Envelope, Flags, Mda, Method, Notify, Relay,
+    RelayHost, Ret, Scheme, Security, Stance, TlsRule, Via,
 };
 use redspool_core::foreign;
-use redspool_core::id::EnvelopeId;
+use redspool_core::id::{EnvelopeId, SessionId};
 use redspool_core::limits::Limits;
 use redspool_core::queue::Message;
 use redspool_core::reply::{Class, Status};
@@ -99,7 +99,27 @@ pub(super) struct Line {
     errorline: String,
     #[serde(default, skip_serializing_if = "String::is_empty")]
     remote: String,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    attempts: Vec<Tried>,
     delivery: Way,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Tried {
+    began: u64,
+    via: Option<Connection>,
+    text: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Connection {
+    session: String,
+    source: Option<IpAddr>,
+    target: IpAddr,
+    name: String,
+    tls: String,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -262,6 +282,7 @@ impl Line {
             }),
             errorline: envelope.errorline.to_string(),
             remote: envelope.remote.to_string(),
+            attempts: envelope.tried().into_iter().map(Tried::new).collect(),
             delivery: Way::new(&envelope.delivery),
         }
     }
@@ -280,10 +301,7 @@ impl Line {
 
     /// The digest of the message's content.
     pub(super) fn digest(&self) -> Result<u64, String> {
-        let digits = Some(self.message_xxh3.as_str()).filter(|text| text.len() == 16);
-        digits
-            .and_then(|text| u64::from_str_radix(text, 16).ok())
-            .ok_or_else(|| "message-xxh3: not 16 hex digits".into())
+        digits_of(&self.message_xxh3).ok_or_else(|| "message-xxh3: not 16 hex digits".into())
     }
 
     /// What is said about its message.
@@ -311,6 +329,7 @@ impl Line {
 
     /// What the line says, sound or not.
     fn decoded(self) -> Result<Envelope, String> {
+        let attempts = attempts(&self)?;
         Ok(Envelope {
             id: self.id()?,
             action: self.dispatcher.into(),
@@ -359,8 +378,61 @@ impl Line {
             },
             errorline: self.errorline.into(),
             remote: self.remote.into(),
+            attempts,
         })
     }
+}
+
+/// The attempts; what an envelope keeps of the last one is said twice.
+fn attempts(line: &Line) -> Result<Attempts, String> {
+    let last = line.attempts.last();
+    if last.is_some_and(|last| (last.began, &last.text) != (line.last_try, &line.errorline)) {
+        return Err("attempts: the last one is not that of last-try and errorline".into());
+    }
+    let tried = line.attempts.iter().map(Tried::attempt);
+    Ok(Attempts::new(&tried.collect::<Result<Vec<_>, _>>()?))
+}
+
+impl Tried {
+    fn new(attempt: Attempt) -> Self {
+        Self {
+            began: attempt.began.as_secs(),
+            via: attempt.via.map(|via| Connection {
+                session: format!("{:016x}", via.session.0),
+                source: via.source,
+                target: via.target,
+                name: via.name.into(),
+                tls: via.tls.into(),
+            }),
+            text: attempt.text.into(),
+        }
+    }
+
+    fn attempt(&self) -> Result<Attempt, String> {
+        Ok(Attempt {
+            began: Timestamp::from_secs(self.began),
+            via: self.via.as_ref().map(Connection::via).transpose()?,
+            text: self.text.as_str().into(),
+        })
+    }
+}
+
+impl Connection {
+    fn via(&self) -> Result<Via, String> {
+        let session = digits_of(&self.session).ok_or("attempts: session: not 16 hex digits")?;
+        Ok(Via {
+            session: SessionId(session),
+            source: self.source,
+            target: self.target,
+            name: self.name.as_str().into(),
+            tls: self.tls.as_str().into(),
+        })
+    }
+}
+
+fn digits_of(text: &str) -> Option<u64> {
+    let digits = Some(text).filter(|text| text.len() == 16);
+    digits.and_then(|text| u64::from_str_radix(text, 16).ok())
 }
 
 fn source(text: &str) -> Result<Source, String> {

@@ -403,8 +403,10 @@ fn help_explains_every_level() {
             or its agent is paused, whether it is held, when its next attempt is due,
             and the limits in force with their numbers; how many attempts failed, and
             of the last ones when each began, which addresses it went between, with
-            which TLS, and what was said; and for mail to other hosts the relay, and
-            its routes with their penalties and when they end.
+            which TLS, and what was said; and for mail to other hosts the relay, its
+            routes with their penalties and when they end, and the hosts it does not
+            use for a while because they did not prove what TLS options, TLSA records
+            or a policy ask for.
         undo
         undo last
             Bring back what was removed last: all of one `remove`, or of those within

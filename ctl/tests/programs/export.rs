@@ -9,7 +9,7 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 use redspool_core::addr::Address;
-use redspool_core::envelope::{Delivery, Envelope, Mda, Method, Relay, TlsRule};
+use redspool_core::envelope::{Attempts, Delivery, Envelope, Mda, Method, Relay, TlsRule};
 use redspool_core::id::MessageId;
 use redspool_core::queue::{
     Body, Message, Reader as _, Selector, Store as _, Submission, Transition,
@@ -160,6 +160,15 @@ fn tame(mut envelope: Envelope) -> Envelope {
             *address = Address::from_parts("u", "example.org").unwrap();
         }
     }
+    let mut tried = envelope.tried();
+    for attempt in &mut tried {
+        date(&mut attempt.began);
+        if let Some(via) = &mut attempt.via {
+            plain(&mut via.name);
+            plain(&mut via.tls);
+        }
+    }
+    envelope.attempts = Attempts::new(&tried);
     date(&mut envelope.ctime);
     date(&mut envelope.last_try);
     date(&mut envelope.last_bounce);

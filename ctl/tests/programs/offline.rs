@@ -4,7 +4,7 @@ use crate::place::{Place, program};
 use bytes::Bytes;
 use expect_test::expect;
 use redspool_core::addr::Source;
-use redspool_core::envelope::{Delivery, Dsn, Envelope, Flags, Relay};
+use redspool_core::envelope::{Attempts, Delivery, Dsn, Envelope, Flags, Relay};
 use redspool_core::id::MessageId;
 use redspool_core::queue::{Body, Message, Store as _, Submission, Transition};
 use redspool_core::time::Timestamp;
@@ -40,6 +40,7 @@ fn submission(message: &str, recipients: u32) -> Transition {
         status: None,
         errorline: "".into(),
         remote: "".into(),
+        attempts: Attempts::default(),
     };
     Transition::Submit(Submission {
         message: Message {

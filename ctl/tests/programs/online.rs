@@ -486,7 +486,7 @@ fn another_protocol_is_refused_naming_both_versions() {
     });
     expect![[r"
         [stderr]
-        smtpctl: incompatible smtpctl and smtpd: the other side speaks version 9 of the control protocol, this one version 5
+        smtpctl: incompatible smtpctl and smtpd: the other side speaks version 9 of the control protocol, this one version 6
         [exit 1]
     "]]
     .assert_eq(&place.smtpctl(&["pause", "mta"]));

@@ -13,8 +13,10 @@ use crate::time::Timestamp;
 use std::path::PathBuf;
 use std::time::Duration;
 
+mod attempts;
 pub(crate) mod codec;
 
+pub use attempts::{Attempt, Attempts, Via};
 pub use codec::DecodeError;
 
 /// One recipient's delivery (spec/smtpd.md 2.2).
@@ -65,6 +67,8 @@ pub struct Envelope {
     /// Name or address of the host of that attempt, in bounce envelopes; empty if it came to no
     /// connection.
     pub remote: Box<str>,
+    /// What its attempts that failed for now went over, and what those before the last one said.
+    pub attempts: Attempts,
 }
 
 /// Who delivers an envelope, and how.

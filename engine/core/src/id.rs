@@ -1,4 +1,4 @@
-//! Names of messages and envelopes.
+//! Names of messages, envelopes and outgoing sessions.
 //!
 //! A message-id is 32 bits, shown as 8 hex digits. An envelope-id is 64 bits, shown as 16: its
 //! upper half is the message-id, so everything about one message is one range of keys. Neither
@@ -17,6 +17,10 @@ pub struct MessageId(NonZeroU32);
 /// The number of one recipient's delivery (`<evpid>` in smtpctl(8)).
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct EnvelopeId(NonZeroU64);
+
+/// Number of an outgoing session; shown as 16 hex digits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SessionId(pub u64);
 
 /// Why a text or number is not an id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -107,11 +107,6 @@ pub struct Limits {
     /// Space of the queue's file system below which new mail waits; `queue limit`.
     pub space: SpaceLimits,
 
-    /// Attempts that are remembered for `smtpctl explain`; a text has at most 2 KiB.
-    pub attempts: usize,
-    /// The same of one envelope: more than that nobody reads.
-    pub attempts_per_envelope: usize,
-
     /// Deliveries to local users that run at a time; `mda limit max-session`.
     pub mda_sessions: usize,
     /// The same for one user; `mda limit max-session-per-user`.
@@ -540,8 +535,6 @@ impl Default for Limits {
             mta: MtaLimits::default(),
             mta_for: BTreeMap::new(),
             mta_blocks: 10_000,
-            attempts: 10_000,
-            attempts_per_envelope: 32,
             spf: SpfLimits::default(),
             sts: StsLimits::default(),
             dane: DaneLimits::default(),

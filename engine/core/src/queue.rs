@@ -8,7 +8,7 @@
 //! Fails: with [`StoreError`]; after one, a store refuses writes until it is reopened.
 
 use crate::envelope::codec::Fixed;
-use crate::envelope::{Agent, DecodeError, Envelope, Flags};
+use crate::envelope::{Agent, DecodeError, Envelope, Flags, Via};
 use crate::id::{EnvelopeId, Epoch, MessageId};
 use crate::reply::Status;
 use crate::space::Space;
@@ -91,7 +91,8 @@ pub struct Settlement {
 pub enum Change {
     /// It is done: delivered, failed or expired. The last one takes the message along.
     Done,
-    /// It failed for now and stays.
+    /// It failed for now and stays. If it has failed as often before, this is recorded already, or
+    /// no more than a notice: then only `warned` counts.
     Retry {
         /// Temporary failures so far, this one included.
         retry: u16,
@@ -101,6 +102,8 @@ pub enum Change {
         status: Option<Status>,
         /// Text of the failure.
         errorline: Box<str>,
+        /// What the attempt went over, if it came to a session.
+        via: Option<Box<Via>>,
         /// When the last delay notice was made, if one is made now.
         warned: Option<Timestamp>,
     },

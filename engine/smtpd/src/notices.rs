@@ -13,7 +13,7 @@ use bytes::Bytes;
 use redspool_core::addr::{Address, Source};
 use redspool_core::bounce::{self, Report};
 use redspool_core::engine::Event;
-use redspool_core::envelope::{Delivery, Dsn, Envelope, Flags};
+use redspool_core::envelope::{Attempts, Delivery, Dsn, Envelope, Flags};
 use redspool_core::id::MessageId;
 use redspool_core::limits::Limits;
 use redspool_core::lookup::Client;
@@ -142,6 +142,7 @@ async fn submission(
         status: None,
         errorline: "".into(),
         remote: "".into(),
+        attempts: Attempts::default(),
     };
     let envelopes = recipients.into_iter().map(envelope).collect();
     Ok(Submission {

@@ -67,6 +67,7 @@ fn failed_attempts(
                     last_try: clock::now().wall,
                     status: Some(Status::transient(3, 0)),
                     errorline: reason.into(),
+                    via: None,
                     warned: None,
                 },
                 bounce: None,

@@ -7,7 +7,9 @@
 use bytes::Bytes;
 use redspool_core::addr::Source;
 use redspool_core::config::table::Table;
-use redspool_core::envelope::{Delivery, Dsn, Envelope, Flags, Mda as Parameters, Method};
+use redspool_core::envelope::{
+    Attempts, Delivery, Dsn, Envelope, Flags, Mda as Parameters, Method,
+};
 use redspool_core::id::EnvelopeId;
 use redspool_core::limits::Limits;
 use redspool_core::queue::{Outcome, StoreError};
@@ -145,6 +147,7 @@ fn envelope(method: Method) -> Envelope {
         status: None,
         errorline: "".into(),
         remote: "".into(),
+        attempts: Attempts::default(),
     }
 }
 

@@ -406,15 +406,20 @@ pub(crate) fn retried(envelope: &mut Envelope, change: Change) {
         last_try,
         status,
         errorline,
+        via,
         warned,
     } = change
     else {
         return;
     };
-    envelope.retry = retry;
-    envelope.last_try = last_try;
-    envelope.status = status;
-    envelope.errorline = errorline;
+    if retry > envelope.retry {
+        let before = (envelope.last_try, &*envelope.errorline);
+        envelope.attempts.add(via.as_deref(), &errorline, before);
+        envelope.retry = retry;
+        envelope.last_try = last_try;
+        envelope.status = status;
+        envelope.errorline = errorline;
+    }
     if let Some(warned) = warned {
         envelope.last_bounce = warned;
     }

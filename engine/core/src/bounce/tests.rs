@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::addr::Source;
-use crate::envelope::{Dsn, Flags};
+use crate::envelope::{Attempts, Dsn, Flags};
 use crate::id::EnvelopeId;
 use crate::reply::Status;
 use crate::rng::Rng;
@@ -48,6 +48,7 @@ fn envelope(low: u64, kind: Bounce, dest: &str, errorline: &str) -> Envelope {
         status: None,
         errorline: errorline.into(),
         remote: "".into(),
+        attempts: Attempts::default(),
     }
 }
 

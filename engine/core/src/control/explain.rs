@@ -1,7 +1,10 @@
 //! Where one envelope is, and what it waits for: everything `smtpctl explain` needs, typed.
 
 use super::relaying::{RelayRow, RouteRow};
-use super::row::EnvelopeRow;
+use super::row::{EnvelopeRow, Runstate};
+use crate::envelope::{Agent, Attempt, Delivery, Envelope};
+use crate::queue::Paused;
+use crate::time::Timestamp;
 use serde::{Deserialize, Serialize};
 use std::net::IpAddr;
 
@@ -22,10 +25,51 @@ pub struct Explanation {
     pub relay: Option<Box<RelayRow>>,
     /// The routes that relay knows to its destination.
     pub routes: Vec<RouteRow>,
+    /// The hosts that relay does not use now, for want of proof.
+    pub barred: Vec<BarredRow>,
     /// The limits it waits for.
     pub limits: Vec<LimitRow>,
-    /// Its last attempts that failed for now, as far as they are remembered, the first one first.
+    /// Its last attempts that failed for now, as far as it keeps them, the first one first.
     pub attempts: Vec<AttemptRow>,
+}
+
+impl Explanation {
+    /// What the store alone says of an envelope whose next attempt is due at a date.
+    pub fn offline(envelope: &Envelope, paused: Paused, due: Timestamp) -> Self {
+        let relay = match &envelope.delivery {
+            Delivery::Mta(relay) => Some(Box::new(RelayRow::at_rest(relay, envelope))),
+            Delivery::Mda(_) | Delivery::Bounce(_) => None,
+        };
+        Self {
+            envelope: EnvelopeRow::new(envelope, Runstate::pending(due)),
+            action: envelope.action.clone().into(),
+            place: Place::Offline,
+            agent_paused: match envelope.agent() {
+                Agent::Mta => paused.mta,
+                Agent::Mda => paused.mda,
+                Agent::Bounce => false,
+            },
+            store_down: false,
+            relay,
+            routes: Vec::new(),
+            barred: Vec::new(),
+            limits: Vec::new(),
+            attempts: envelope.tried().into_iter().map(Into::into).collect(),
+        }
+    }
+}
+
+/// A host that a relay does not use for a while.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BarredRow {
+    /// Its address.
+    pub address: IpAddr,
+    /// Its name, or empty.
+    pub name: String,
+    /// When it may be used again.
+    pub until: u64,
+    /// What it did not prove or offer.
+    pub failure: String,
 }
 
 /// A limit that is reached.
@@ -126,6 +170,22 @@ pub struct ViaRow {
     pub tls: String,
 }
 
+impl From<Attempt> for AttemptRow {
+    fn from(attempt: Attempt) -> Self {
+        Self {
+            at: attempt.began.as_secs(),
+            via: attempt.via.map(|via| ViaRow {
+                session: via.session.0,
+                source: via.source,
+                target: via.target,
+                name: via.name.into(),
+                tls: via.tls.into(),
+            }),
+            text: attempt.text.into(),
+        }
+    }
+}
+
 /// Who has an envelope.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Place {
@@ -139,4 +199,6 @@ pub enum Place {
     Session(u64),
     /// Its attempt is over, and the result is being recorded.
     Settling,
+    /// The store, with no daemon to ask.
+    Offline,
 }

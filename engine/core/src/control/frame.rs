@@ -12,7 +12,7 @@ use serde::de::DeserializeOwned;
 use std::fmt;
 
 /// What is spoken here. Goes up with every change of a wire type.
-pub const VERSION: u8 = 5;
+pub const VERSION: u8 = 6;
 
 /// Octets of the length.
 const LENGTH: usize = 4;
@@ -135,7 +135,7 @@ mod tests {
         assert_eq!(
             error.to_string(),
             "incompatible smtpctl and smtpd: the other side speaks version 9 \
-             of the control protocol, this one version 5"
+             of the control protocol, this one version 6"
         );
         // It is refused as soon as it shows, whatever its messages look like.
         assert!(decode::<Request>(&frame[..HEADER], LIMIT).is_err());

@@ -80,7 +80,7 @@ impl Listing {
 mod tests {
     use super::*;
     use crate::addr::{Address, Source};
-    use crate::envelope::{Delivery, Dsn, Flags, Relay};
+    use crate::envelope::{Attempts, Delivery, Dsn, Flags, Relay};
     use crate::id::{Epoch, MessageId};
     use crate::queue::{Blocks, CorruptMessage, Message, Paused, Scheduled, TrashState};
     use crate::time::Timestamp;
@@ -126,6 +126,7 @@ mod tests {
             status: None,
             errorline: "".into(),
             remote: "".into(),
+            attempts: Attempts::default(),
         }
     }
 

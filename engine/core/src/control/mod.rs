@@ -24,7 +24,7 @@ mod topic;
 mod uncorrupt;
 
 pub use census::{Census, Tally};
-pub use explain::{AttemptRow, Explanation, Limit, LimitRow, Place, ViaRow};
+pub use explain::{AttemptRow, BarredRow, Explanation, Limit, LimitRow, Place, ViaRow};
 pub use listing::Listing;
 pub use record::{BounceKind, DeliveryRecord, EnvelopeRecord, NotifyRow};
 pub use relaying::{

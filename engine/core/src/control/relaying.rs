@@ -3,7 +3,7 @@
 //! A row holds dates, not waits, as all rows do. A listing is cut into pages by its rows: the last
 //! row of a page says where the next page begins.
 
-use crate::envelope::Security;
+use crate::envelope::{Envelope, Relay, Security};
 use serde::{Deserialize, Serialize};
 use std::net::{IpAddr, SocketAddr};
 
@@ -83,6 +83,44 @@ pub struct RelayRow {
     pub on_hold: bool,
     /// Its connectors, in order of their sources.
     pub connectors: Vec<ConnectorRow>,
+}
+
+/// Port that is not worth mentioning (RFC 5321 section 4.5.4.2).
+const SMTP: u16 = 25;
+
+impl RelayRow {
+    /// The relay of an envelope as far as that says what it is; it is not in memory.
+    pub fn at_rest(relay: &Relay, envelope: &Envelope) -> Self {
+        let host = relay.host.as_ref();
+        let domain = host.map_or(envelope.dest.domain(), |host| &host.host);
+        Self::new(relay, domain.to_lowercase(), host.is_some())
+    }
+
+    /// A relay that has nothing to do.
+    pub(crate) fn new(relay: &Relay, domain: String, as_host: bool) -> Self {
+        let host = relay.host.as_ref();
+        Self {
+            id: 0,
+            domain,
+            port: host.map(|host| host.port).filter(|port| *port != SMTP),
+            scheme: relay.scheme().word().into(),
+            label: host.map_or("", |host| &*host.label).into(),
+            security: (&relay.security).into(),
+            as_host,
+            backup: relay.backup.clone().unwrap_or_default().into(),
+            src: relay.src.clone().into(),
+            helo_src: relay.helo_src.clone().into(),
+            helo: relay.helo.clone().into(),
+            refcount: 0,
+            tasks: 0,
+            sessions: 0,
+            last_connect: None,
+            until: None,
+            waits: Vec::new(),
+            on_hold: false,
+            connectors: Vec::new(),
+        }
+    }
 }
 
 /// How a relay's connections are secured, besides its protocol.

@@ -1,10 +1,9 @@
 //! The way of an attempt: loaded, handed to its agent, ended, and what that leaves behind.
 
 use super::bounces::{Verdict, verdict};
-use super::history::Attempt;
 use super::settling::Counted;
 use super::{Action, Engine, Loaded, Note};
-use crate::envelope::{Agent, Bounce, Delivery, Envelope};
+use crate::envelope::{Agent, Attempts, Bounce, Delivery, Envelope};
 use crate::id::EnvelopeId;
 use crate::mda::UserId;
 use crate::mta::{Content, Finished, RelayId, Via};
@@ -74,7 +73,7 @@ impl Engine {
                 Ok(()) => {
                     if self.scheduler.forget(envelope.id) {
                         self.count(Counted::Delivered);
-                        self.left_queue(envelope.id);
+                        self.left_queue();
                     }
                     self.at_rest(now, envelope.id);
                 }
@@ -151,14 +150,9 @@ impl Engine {
                     last_try: inflight.since,
                     status,
                     errorline: errorline(&failure.text),
+                    via: via.map(Box::new),
                     warned: bounce.as_ref().map(|_| now.wall),
                 };
-                let attempt = Attempt {
-                    began: inflight.since,
-                    via,
-                    text: errorline(&failure.text),
-                };
-                self.history.add(id, attempt, &self.limits);
                 (Counted::TempFail, change, bounce)
             }
             Outcome::PermFail(failure) => {
@@ -195,8 +189,7 @@ impl Engine {
 
     /// A delay has passed that senders are told of.
     fn warn(&mut self, now: Now, envelope: &Envelope) {
-        let last = self.history.of(envelope.id).next_back();
-        let via = last.and_then(|attempt| attempt.via.clone());
+        let via = envelope.tried().pop().and_then(|attempt| attempt.via);
         let cause = Cause {
             status: envelope.status,
             text: &envelope.errorline,
@@ -212,6 +205,7 @@ impl Engine {
             last_try: envelope.last_try,
             status: envelope.status,
             errorline: envelope.errorline.clone(),
+            via: None,
             warned: Some(now.wall),
         };
         let settlement = Settlement {
@@ -278,6 +272,7 @@ impl Engine {
         notice.status = cause.status;
         notice.errorline = errorline(cause.text);
         notice.remote = cause.via.map(remote).unwrap_or_default();
+        notice.attempts = Attempts::default();
         Some(Box::new(notice))
     }
 }

@@ -1,11 +1,8 @@
 //! Where one envelope is, and what it waits for.
 
 use super::Engine;
-use super::history::Attempt;
-use super::listing::{count, relay, route};
-use crate::control::{
-    AttemptRow, EnvelopeRow, Explanation, Limit, LimitRow, Place, Runstate, ViaRow,
-};
+use super::listing::{count, date, relay, route};
+use crate::control::{BarredRow, EnvelopeRow, Explanation, Limit, LimitRow, Place, Runstate};
 use crate::envelope::{Agent, Envelope};
 use crate::mta;
 use crate::scheduler::{self, Phase};
@@ -44,9 +41,11 @@ impl Engine {
         };
         let found = self.mta.relay_for(envelope);
         let limits = self.limits_for(envelope, place, state, found.as_ref());
-        let attempts = self.history.of(envelope.id);
         let routes = found.as_ref().map(|row| self.mta.routes_of(row.id));
         let routes = routes.unwrap_or_default().into_iter();
+        let barred = found.as_ref();
+        let barred = barred.map(|row| self.mta.barred_of(now.mono, row.id));
+        let barred = barred.unwrap_or_default().into_iter();
         Some(Explanation {
             envelope: EnvelopeRow::new(envelope, runstate),
             action: envelope.action.clone().into(),
@@ -54,9 +53,10 @@ impl Engine {
             agent_paused,
             store_down: self.store_failed,
             routes: routes.map(|row| route(now, row)).collect(),
+            barred: barred.map(|row| host(now, row)).collect(),
             relay: found.map(|row| Box::new(relay(now, row))),
             limits: limits.into_iter().map(limit).collect(),
-            attempts: attempts.map(attempt).collect(),
+            attempts: envelope.tried().into_iter().map(Into::into).collect(),
         })
     }
 
@@ -94,16 +94,11 @@ fn limit((limit, used, most): mta::Full) -> LimitRow {
     }
 }
 
-fn attempt(attempt: &Attempt) -> AttemptRow {
-    AttemptRow {
-        at: attempt.began.as_secs(),
-        via: attempt.via.as_ref().map(|via| ViaRow {
-            session: via.session.0,
-            source: via.source,
-            target: via.target,
-            name: via.name.clone().into(),
-            tls: via.tls.clone().into(),
-        }),
-        text: attempt.text.clone().into(),
+fn host(now: Now, row: mta::BarredRow) -> BarredRow {
+    BarredRow {
+        address: row.address,
+        name: row.name.into(),
+        until: date(now, row.until),
+        failure: row.failure.into(),
     }
 }

@@ -12,9 +12,6 @@ use crate::time::Now;
 use std::ops::Bound;
 use std::time::Instant;
 
-/// Port that is not worth mentioning (RFC 5321 section 4.5.4.2).
-const SMTP: u16 = 25;
-
 impl Engine {
     /// Up to `most` rows of a listing, those after a row of the page before.
     pub fn mta_rows(
@@ -84,7 +81,6 @@ impl Engine {
 }
 
 pub(super) fn relay(now: Now, row: mta::RelayRow) -> RelayRow {
-    let host = row.relay.host.as_ref();
     let connectors: Vec<_> = row
         .connectors
         .into_iter()
@@ -100,16 +96,6 @@ pub(super) fn relay(now: Now, row: mta::RelayRow) -> RelayRow {
     let held = row.sessions + row.tasks + usize::from(row.resolving);
     RelayRow {
         id: row.id.get(),
-        domain: row.domain.into(),
-        port: host.map(|host| host.port).filter(|port| *port != SMTP),
-        scheme: row.relay.scheme().word().into(),
-        label: host.map_or("", |host| &*host.label).into(),
-        security: (&row.relay.security).into(),
-        as_host: row.as_host,
-        backup: row.relay.backup.unwrap_or_default().into(),
-        src: row.relay.src.into(),
-        helo_src: row.relay.helo_src.into(),
-        helo: row.relay.helo.into(),
         refcount: count(held),
         tasks: count(row.tasks),
         sessions: count(row.sessions),
@@ -118,6 +104,7 @@ pub(super) fn relay(now: Now, row: mta::RelayRow) -> RelayRow {
         waits: waits.collect(),
         on_hold: row.on_hold,
         connectors,
+        ..RelayRow::new(&row.relay, row.domain.into(), row.as_host)
     }
 }
 
@@ -163,7 +150,7 @@ pub(super) fn count(number: usize) -> u64 {
 
 /// The date of an instant, in seconds since the epoch. A wait that has begun to pass still counts
 /// as a whole second.
-fn date(now: Now, at: Instant) -> u64 {
+pub(super) fn date(now: Now, at: Instant) -> u64 {
     let wall = now.wall.as_secs();
     match at.checked_duration_since(now.mono) {
         Some(ahead) => {

@@ -11,7 +11,6 @@ mod attempts;
 mod bounces;
 mod departing;
 mod explain;
-mod history;
 mod listing;
 mod run;
 mod settling;

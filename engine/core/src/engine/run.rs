@@ -2,7 +2,6 @@
 
 use super::bounces::Bounces;
 use super::departing;
-use super::history::History;
 use super::settling::Settling;
 use super::trash::Trash;
 use super::{Action, Event, HostRow, HostStat, Note, RelayRow, Route, RouteId, Runstate, Sources};
@@ -37,7 +36,6 @@ pub struct Engine {
     pub(super) settling: Settling,
     pub(super) departing: departing::All,
     pub(super) trash: Trash,
-    pub(super) history: History,
     pub(super) paused: Paused,
     pub(super) store_failed: bool,
     stopping: bool,
@@ -66,7 +64,6 @@ impl Engine {
             settling: Settling::default(),
             departing: departing::All::new(),
             trash: Trash::default(),
-            history: History::default(),
             limits,
             delays,
             rng,
@@ -256,7 +253,7 @@ impl Engine {
         }
         let known = self.scheduler.forget(id);
         if known {
-            self.left_queue(id);
+            self.left_queue();
         }
         known
     }
@@ -268,9 +265,8 @@ impl Engine {
     }
 
     /// An envelope is queued no longer.
-    pub(super) fn left_queue(&mut self, id: EnvelopeId) {
+    pub(super) fn left_queue(&mut self) {
         self.digest.dequeued += 1;
-        self.history.forget(id);
     }
 
     fn advance(&mut self, now: Now) {

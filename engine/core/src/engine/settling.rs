@@ -84,7 +84,7 @@ impl Engine {
         match settlement.change {
             Change::Done => {
                 if self.scheduler.forget(id) {
-                    self.left_queue(id);
+                    self.left_queue();
                 }
             }
             Change::Retry { retry, warned, .. } => {

@@ -1,7 +1,7 @@
 //! Envelopes and times to test with.
 
 use crate::addr::Source;
-use crate::envelope::{Delivery, Dsn, Envelope, Flags, Relay};
+use crate::envelope::{Attempts, Delivery, Dsn, Envelope, Flags, Relay};
 use crate::id::MessageId;
 use crate::time::{Now, Timestamp};
 use std::num::NonZeroU32;
@@ -45,5 +45,6 @@ pub(crate) fn envelope(message: u32, low: u32) -> Envelope {
         status: None,
         errorline: "".into(),
         remote: "".into(),
+        attempts: Attempts::default(),
     }
 }

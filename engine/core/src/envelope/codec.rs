@@ -8,7 +8,7 @@
 //! one).
 //! Fails: with the name of the first field that makes no sense.
 
-use super::{Agent, Bounce, Delivery, Dsn, Envelope, Flags, Mda, Method, Notify, Relay};
+use super::{Agent, Attempts, Bounce, Delivery, Dsn, Envelope, Flags, Mda, Method, Notify, Relay};
 use super::{RelayHost, Ret, Scheme, Security, Stance, TlsRule};
 use crate::addr::{Address, Source};
 use crate::id::EnvelopeId;
@@ -26,7 +26,7 @@ const VERSION: u8 = 1;
 
 /// Why octets are not an envelope: the first field that makes no sense.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct DecodeError(&'static str);
+pub struct DecodeError(pub(super) &'static str);
 
 impl fmt::Display for DecodeError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -50,7 +50,8 @@ impl Envelope {
         fixed.write(out);
         put_date(out, self.last_try);
         put_source(out, self.source);
-        put_status(out, self.status, &self.remote);
+        let attempts = self.attempts.octets();
+        put_status(out, self.status, &self.remote, !attempts.is_empty());
         for text in [
             &self.action,
             &self.tag,
@@ -71,6 +72,7 @@ impl Envelope {
             Delivery::Mda(mda) => put_mda(out, mda),
             Delivery::Bounce(bounce) => put_bounce(out, *bounce),
         }
+        out.extend_from_slice(attempts);
     }
 
     /// Reads the stored form of envelope `id`; all of `octets` must belong to it.
@@ -79,7 +81,7 @@ impl Envelope {
         let fixed = Fixed::read(&mut input)?;
         let last_try = input.date("last-try")?;
         let source = source(&mut input)?;
-        let (status, remote) = status(&mut input)?;
+        let (status, remote, tried) = status(&mut input)?;
         let action = input.text("action")?.into();
         let tag = input.text("tag")?.into();
         let smtpname = input.text("smtpname")?.into();
@@ -90,11 +92,16 @@ impl Envelope {
         let rcpt = input.address("rcpt")?;
         let dest = input.address("dest")?;
         let dsn = dsn(&mut input)?;
-        let errorline = input.text("errorline")?.into();
+        let errorline = input.text("errorline")?;
         let delivery = match fixed.agent {
             Agent::Mta => Delivery::Mta(relay(&mut input)?),
             Agent::Mda => Delivery::Mda(mda(&mut input)?),
             Agent::Bounce => Delivery::Bounce(bounce(&mut input)?),
+        };
+        let attempts = if tried {
+            Attempts::read(&mut input, (last_try, errorline))?
+        } else {
+            Attempts::default()
         };
         if !input.0.is_empty() {
             return Err(DecodeError("octets left over"));
@@ -120,8 +127,9 @@ impl Envelope {
             flags: fixed.flags,
             dsn,
             status,
-            errorline,
+            errorline: errorline.into(),
             remote,
+            attempts,
         })
     }
 }
@@ -201,7 +209,7 @@ impl Fixed {
 }
 
 /// The lowest bit is the first of `marks`.
-fn bits<const N: usize>(marks: [bool; N]) -> u8 {
+pub(super) fn bits<const N: usize>(marks: [bool; N]) -> u8 {
     let mut bits = 0;
     for mark in marks.into_iter().rev() {
         bits = bits << 1 | u8::from(mark);
@@ -215,11 +223,11 @@ fn put_octets(out: &mut Vec<u8>, octets: &[u8]) {
     out.extend_from_slice(octets);
 }
 
-fn put_text(out: &mut Vec<u8>, text: &str) {
+pub(super) fn put_text(out: &mut Vec<u8>, text: &str) {
     put_octets(out, text.as_bytes());
 }
 
-fn put_date(out: &mut Vec<u8>, date: Timestamp) {
+pub(super) fn put_date(out: &mut Vec<u8>, date: Timestamp) {
     out.extend_from_slice(&date.as_secs().to_le_bytes());
 }
 
@@ -254,8 +262,12 @@ fn source(input: &mut Input<'_>) -> Result<Source, DecodeError> {
 /// of this, as in the first layout.
 const REMOTE: u8 = 0x80;
 
-fn put_status(out: &mut Vec<u8>, status: Option<Status>, remote: &str) {
-    let mark = if remote.is_empty() { 0 } else { REMOTE };
+/// Marks the status of an envelope that has attempts, which end its stored form.
+const TRIED: u8 = 0x40;
+
+fn put_status(out: &mut Vec<u8>, status: Option<Status>, remote: &str, tried: bool) {
+    let told = if remote.is_empty() { 0 } else { REMOTE };
+    let mark = told | if tried { TRIED } else { 0 };
     match status {
         None => out.push(mark),
         Some(status) => {
@@ -264,14 +276,15 @@ fn put_status(out: &mut Vec<u8>, status: Option<Status>, remote: &str) {
             out.extend_from_slice(&status.detail.to_le_bytes());
         }
     }
-    if mark == REMOTE {
+    if !remote.is_empty() {
         put_text(out, remote);
     }
 }
 
-fn status(input: &mut Input<'_>) -> Result<(Option<Status>, Box<str>), DecodeError> {
+/// The status, the host, and whether attempts follow.
+fn status(input: &mut Input<'_>) -> Result<(Option<Status>, Box<str>, bool), DecodeError> {
     let octet = input.u8("status")?;
-    let status = match octet & !REMOTE {
+    let status = match octet & !(REMOTE | TRIED) {
         0 => None,
         digit => {
             let class = Class::from_digit(digit).ok_or(DecodeError("status"))?;
@@ -279,12 +292,13 @@ fn status(input: &mut Input<'_>) -> Result<(Option<Status>, Box<str>), DecodeErr
             Some(Status::new(class, subject, input.u16("status")?))
         }
     };
+    let tried = octet & TRIED != 0;
     if octet & REMOTE == 0 {
-        return Ok((status, Box::default()));
+        return Ok((status, Box::default(), tried));
     }
     match input.text("remote")? {
         "" => Err(DecodeError("remote")),
-        remote => Ok((status, remote.into())),
+        remote => Ok((status, remote.into(), tried)),
     }
 }
 
@@ -563,7 +577,7 @@ fn bounce(input: &mut Input<'_>) -> Result<Bounce, DecodeError> {
 }
 
 /// What is left to read; every method names the field it reads for the error.
-struct Input<'a>(&'a [u8]);
+pub(super) struct Input<'a>(pub(super) &'a [u8]);
 
 impl<'a> Input<'a> {
     fn take(&mut self, count: usize, field: &'static str) -> Result<&'a [u8], DecodeError> {
@@ -572,13 +586,16 @@ impl<'a> Input<'a> {
         Ok(taken)
     }
 
-    fn array<const N: usize>(&mut self, field: &'static str) -> Result<[u8; N], DecodeError> {
+    pub(super) fn array<const N: usize>(
+        &mut self,
+        field: &'static str,
+    ) -> Result<[u8; N], DecodeError> {
         let (taken, rest) = self.0.split_first_chunk().ok_or(DecodeError(field))?;
         self.0 = rest;
         Ok(*taken)
     }
 
-    fn u8(&mut self, field: &'static str) -> Result<u8, DecodeError> {
+    pub(super) fn u8(&mut self, field: &'static str) -> Result<u8, DecodeError> {
         self.array(field).map(u8::from_le_bytes)
     }
 
@@ -586,18 +603,23 @@ impl<'a> Input<'a> {
         self.array(field).map(u16::from_le_bytes)
     }
 
-    fn date(&mut self, field: &'static str) -> Result<Timestamp, DecodeError> {
-        let seconds = self.array(field).map(u64::from_le_bytes)?;
-        Ok(Timestamp::from_secs(seconds))
+    pub(super) fn u64(&mut self, field: &'static str) -> Result<u64, DecodeError> {
+        self.array(field).map(u64::from_le_bytes)
+    }
+
+    pub(super) fn date(&mut self, field: &'static str) -> Result<Timestamp, DecodeError> {
+        self.u64(field).map(Timestamp::from_secs)
     }
 
     fn duration(&mut self, field: &'static str) -> Result<Duration, DecodeError> {
-        let seconds = self.array(field).map(u64::from_le_bytes)?;
-        Ok(Duration::from_secs(seconds))
+        self.u64(field).map(Duration::from_secs)
     }
 
     /// `N` marks from one octet whose other bits must be zero.
-    fn bits<const N: usize>(&mut self, field: &'static str) -> Result<[bool; N], DecodeError> {
+    pub(super) fn bits<const N: usize>(
+        &mut self,
+        field: &'static str,
+    ) -> Result<[bool; N], DecodeError> {
         let mut rest = self.u8(field)?;
         let marks = [(); N].map(|()| {
             let mark = rest & 1 == 1;
@@ -617,7 +639,7 @@ impl<'a> Input<'a> {
         self.take(length, field)
     }
 
-    fn text(&mut self, field: &'static str) -> Result<&'a str, DecodeError> {
+    pub(super) fn text(&mut self, field: &'static str) -> Result<&'a str, DecodeError> {
         std::str::from_utf8(self.octets(field)?).map_err(|_| DecodeError(field))
     }
 
@@ -629,6 +651,8 @@ impl<'a> Input<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::envelope::{Attempt, Via};
+    use crate::id::SessionId;
     use expect_test::expect;
     use std::fmt::Write as _;
 
@@ -665,6 +689,7 @@ mod tests {
             status: Some(Status::transient(7, 1)),
             errorline: "line\nbreak\0".into(),
             remote: "".into(),
+            attempts: Attempts::default(),
         }
     }
 
@@ -775,8 +800,64 @@ mod tests {
             status: None,
             ..told.clone()
         };
+        let mut tried = envelope(Delivery::Mta(Relay::to(None)));
+        tried.attempts = Attempts::new(&attempts());
+        let mut both = told.clone();
+        both.attempts = tried.attempts.clone();
         let deliveries = deliveries().into_iter().map(envelope);
-        deliveries.chain([told, silent]).collect()
+        deliveries.chain([told, silent, tried, both]).collect()
+    }
+
+    /// The last one says what the sample envelope has.
+    fn attempts() -> [Attempt; 3] {
+        let via = Via {
+            session: SessionId(0xab),
+            source: None,
+            target: [192, 0, 2, 1].into(),
+            name: "mx".into(),
+            tls: "".into(),
+        };
+        let attempt = |began, via, text: &str| Attempt {
+            began: Timestamp::from_secs(began),
+            via,
+            text: text.into(),
+        };
+        [
+            attempt(1, None, "refused"),
+            attempt(2, Some(via.clone()), "line\nbreak\0"),
+            attempt(0, Some(via), "line\nbreak\0"),
+        ]
+    }
+
+    /// 32 octets in a line.
+    fn dump(octets: &[u8]) -> String {
+        let mut dump = String::new();
+        for line in octets.chunks(32) {
+            for octet in line {
+                write!(dump, "{octet:02x}").unwrap();
+            }
+            dump.push('\n');
+        }
+        dump
+    }
+
+    #[test]
+    fn attempts_are_stored_only_if_there_are_some() {
+        let mut envelope = envelope(Delivery::Bounce(Bounce::Failed));
+        let plain = stored(&envelope);
+        envelope.attempts = Attempts::new(&attempts());
+        assert_eq!(envelope.tried(), attempts());
+        let tried = stored(&envelope);
+        // What was stored before there was this field is read as it was.
+        let at = plain.iter().zip(&tried).position(|(a, b)| a != b).unwrap();
+        assert_eq!((plain[at], tried[at]), (4, 4 | TRIED));
+        assert_eq!(plain[at + 1..], tried[at + 1..plain.len()]);
+        let dump = dump(&tried[plain.len()..]);
+        expect![[r"
+            0301ab000000000000000004c0000201020000006d7800000000070200000000
+            000000ab000000000000000001000000000000000700000072656675736564
+        "]]
+        .assert_eq(&dump);
     }
 
     #[test]
@@ -819,13 +900,7 @@ mod tests {
     #[test]
     fn the_layout_is_that_of_version_1() {
         let octets = stored(&envelope(deliveries().remove(0)));
-        let mut dump = String::new();
-        for line in octets.chunks(32) {
-            for octet in line {
-                write!(dump, "{octet:02x}").unwrap();
-            }
-            dump.push('\n');
-        }
+        let dump = dump(&octets);
         expect![[r"
             0101080500020100000000000004030000000000000000000000000000000000
             0000000000047f0000010407000100030000006f757400000000020000006d78

@@ -15,7 +15,7 @@ pub use sound::sound;
 
 use crate::addr::{Address, Source};
 use crate::config::Salvage;
-use crate::envelope::{Bounce, Delivery, Dsn, Envelope, Flags, Notify, Ret};
+use crate::envelope::{Attempts, Bounce, Delivery, Dsn, Envelope, Flags, Notify, Ret};
 use crate::id::EnvelopeId;
 use crate::limits::Limits;
 use crate::reply::{Class, Status};
@@ -119,6 +119,7 @@ pub fn envelope(id: EnvelopeId, file: &[u8], actions: Actions<'_>) -> Result<Env
         status: status(&fields)?,
         errorline: errorline(&fields),
         remote: "".into(),
+        attempts: Attempts::default(),
         action: match &delivery {
             Delivery::Mda(mda) if format == Format::Two => mda.method.word().into(),
             Delivery::Mta(_) if format == Format::Two => "relay".into(),

@@ -43,6 +43,15 @@ pub fn sound(envelope: &Envelope, limits: &Limits) -> Result<(), Flaw> {
         return Err(Flaw::new("errorline", why));
     }
     plain("remote", &envelope.remote, NAME_MAX)?;
+    for attempt in envelope.tried() {
+        if attempt.began.as_secs() > DATE_MAX {
+            return Err(Flaw::new("attempts", "behind the year 9999"));
+        }
+        if let Some(via) = attempt.via {
+            plain("attempts", &via.name, NAME_MAX)?;
+            plain("attempts", &via.tls, NAME_MAX)?;
+        }
+    }
     let dsn = &envelope.dsn;
     if dsn.envid.len() > limits.envid || !is_xtext(&dsn.envid) {
         return Err(Flaw::new(

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::config::{Input, LocalNames, salvage};
-use crate::envelope::{Mda, Method, Relay, RelayHost, Scheme};
+use crate::envelope::{Attempts, Mda, Method, Relay, RelayHost, Scheme};
 
 const ID: &str = "f56d8356e919d799";
 
@@ -109,6 +109,7 @@ fn all_that_a_file_says_is_kept() {
         status: Some(Status::new(Class::from_digit(4).unwrap(), 4, 7)),
         errorline: "Network error".into(),
         remote: "".into(),
+        attempts: Attempts::default(),
     };
     assert_eq!(read(&three("username: submit\n")), want);
     let life = |text: &str| read(text).ttl.as_secs();

@@ -69,6 +69,12 @@ impl Barred {
         Some(&bar.failure)
     }
 
+    /// Those that are not used now, until when, and why.
+    pub(super) fn all(&self, now: Instant) -> impl Iterator<Item = (IpAddr, Instant, &Failure)> {
+        let all = self.0.iter().filter(move |(_, bar)| now < bar.until);
+        all.map(|(host, bar)| (*host, bar.until, &bar.failure))
+    }
+
     /// When the last of them may be used again.
     pub(super) fn until(&self) -> Option<Instant> {
         self.0.values().map(|bar| bar.until).max()

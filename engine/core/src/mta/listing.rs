@@ -40,6 +40,19 @@ pub struct RelayRow {
     pub connectors: Vec<ConnectorRow>,
 }
 
+/// A host that a relay does not use now, for want of proof.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BarredRow {
+    /// Its address.
+    pub address: IpAddr,
+    /// Its name among the exchangers, or empty.
+    pub name: Box<str>,
+    /// When it may be used again.
+    pub until: Instant,
+    /// What it did not prove or offer.
+    pub failure: Box<str>,
+}
+
 /// A connector of a relay.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConnectorRow {
@@ -160,6 +173,25 @@ impl Mta {
         });
         let routes = keys.filter_map(|key| self.routes.get(key));
         routes.take(self.limits.mta.addresses).collect()
+    }
+
+    /// The hosts that a relay does not use now, for want of proof, in order of their addresses.
+    pub fn barred_of(&self, now: Instant, id: RelayId) -> Vec<BarredRow> {
+        let Some(relay) = self.relays.get(&id) else {
+            return Vec::new();
+        };
+        let domain = self.domains.get(&relay.key.domain);
+        let list = domain.map_or(&[][..], |domain| domain.exchangers());
+        let rows = relay.barred.all(now).map(|(address, until, failure)| {
+            let mx = list.iter().find(|mx| mx.address == address);
+            BarredRow {
+                address,
+                name: mx.map(|mx| mx.name.clone()).unwrap_or_default(),
+                until,
+                failure: failure.text.clone(),
+            }
+        });
+        rows.take(self.limits.mta.addresses).collect()
     }
 
     /// Routes behind one, in order of their sources and targets.

@@ -27,8 +27,11 @@ use barred::Barred;
 pub use connector::{Flag, Sources};
 pub use full::Full;
 pub use hoststat::HostStat;
-pub use listing::{ConnectorRow, HostRow, Place, RelayRow};
+pub use listing::{BarredRow, ConnectorRow, HostRow, Place, RelayRow};
 pub use route::{Route, RouteId, RouteKey};
+
+pub use crate::envelope::Via;
+pub use crate::id::SessionId;
 
 use crate::envelope::{Delivery, Envelope, Relay};
 use crate::id::EnvelopeId;
@@ -52,10 +55,6 @@ use task::Tasks;
 
 /// Port of SMTP between servers (RFC 5321 section 4.5.4.2).
 const PORT: u16 = 25;
-
-/// Number of an outgoing session; shown as 16 hex digits.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct SessionId(pub u64);
 
 /// Number of a DNS question.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -184,21 +183,6 @@ pub struct Finished {
     pub via: Option<Via>,
     /// The outcome.
     pub outcome: Outcome,
-}
-
-/// What an envelope was sent over.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Via {
-    /// The session.
-    pub session: SessionId,
-    /// The local address it connected from, as far as that was told.
-    pub source: Option<IpAddr>,
-    /// The remote address.
-    pub target: IpAddr,
-    /// Name of the remote host, or empty.
-    pub name: Box<str>,
-    /// TLS of the session: version, cipher suite, bits, validity; or empty.
-    pub tls: Box<str>,
 }
 
 /// What makes two envelopes use the same connections: the action's parameters, and where to.

@@ -96,6 +96,15 @@ const WARN: usize = 1;
 /// How far the wall clock may jump forward before expiry waits for another attempt.
 const STEP_MAX: Duration = Duration::from_hours(1);
 
+/// When an envelope found in the store is due, give or take a tenth of the wait, which is never
+/// longer than `longest`.
+pub fn due(envelope: &Scheduled, now: Timestamp, longest: Duration) -> Timestamp {
+    let base = backoff::base(envelope.agent);
+    let slot = backoff::slot(base, u64::from(envelope.retry));
+    let due = envelope.ctime.after(Duration::from_secs(slot));
+    due.min(now.after(longest))
+}
+
 /// The schedule.
 #[derive(Debug)]
 pub struct Scheduler {
@@ -501,12 +510,10 @@ impl Scheduler {
         if envelope.retry == 0 {
             return Duration::ZERO;
         }
-        let base = backoff::base(envelope.agent);
-        let slot = backoff::slot(base, u64::from(envelope.retry));
-        let at = envelope.ctime.after(Duration::from_secs(slot));
-        let wait = at.since(now.wall).min(self.limits.backoff_max);
+        let wait = due(envelope, now.wall, self.limits.backoff_max).since(now.wall);
         if wait.is_zero() {
-            let spread = self.limits.restart_spread.min(Duration::from_secs(base));
+            let base = Duration::from_secs(backoff::base(envelope.agent));
+            let spread = self.limits.restart_spread.min(base);
             let millis = u64::try_from(spread.as_millis()).unwrap_or(u64::MAX);
             return Duration::from_millis(self.rng.below(millis));
         }

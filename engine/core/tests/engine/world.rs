@@ -7,7 +7,7 @@ use redspool_core::engine::{
     Unresolved,
 };
 use redspool_core::envelope::{
-    Agent, Bounce, Delivery, Dsn, Envelope, Flags, Mda, Method, Relay, RelayHost, Scheme,
+    Agent, Attempts, Bounce, Delivery, Dsn, Envelope, Flags, Mda, Method, Relay, RelayHost, Scheme,
 };
 use redspool_core::id::{EnvelopeId, MessageId};
 use redspool_core::limits::Limits;
@@ -230,6 +230,7 @@ impl World {
             status: None,
             errorline: "".into(),
             remote: "".into(),
+            attempts: Attempts::default(),
         }
     }
 
@@ -559,9 +560,14 @@ impl World {
                 last_try,
                 status,
                 errorline,
+                via,
                 warned,
             } => {
                 let attempt = retry > envelope.retry;
+                if attempt {
+                    let before = (envelope.last_try, &*envelope.errorline);
+                    envelope.attempts.add(via.as_deref(), &errorline, before);
+                }
                 envelope.retry = retry;
                 envelope.last_try = last_try;
                 envelope.status = status;

@@ -3,7 +3,7 @@
 use crate::driver::{self, Driver, Seen, Taken};
 use bytes::Bytes;
 use redspool_core::addr::Address;
-use redspool_core::envelope::{Dsn, Envelope, Flags, Notify, Ret};
+use redspool_core::envelope::{Attempts, Dsn, Envelope, Flags, Notify, Ret};
 use redspool_core::id::MessageId;
 use redspool_core::limits::Limits;
 use redspool_core::smtp::session::Event;
@@ -89,6 +89,7 @@ fn envelopes_say_all_there_is_to_know() {
         status: None,
         errorline: "".into(),
         remote: "".into(),
+        attempts: Attempts::default(),
     };
     assert_eq!(*first, want);
     let member = Envelope {

@@ -422,7 +422,7 @@ mod tests {
     use super::*;
     use bytes::Bytes;
     use redspool_core::addr::{Address, Source};
-    use redspool_core::envelope::{Delivery, Dsn, Envelope, Flags, Relay};
+    use redspool_core::envelope::{Attempts, Delivery, Dsn, Envelope, Flags, Relay};
     use redspool_core::queue::{Body, Message, Selector};
     use redspool_core::time::Timestamp;
     use std::fs;
@@ -457,6 +457,7 @@ mod tests {
             status: None,
             errorline: "".into(),
             remote: "".into(),
+            attempts: Attempts::default(),
         };
         Incoming {
             submission: Submission {

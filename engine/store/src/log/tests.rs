@@ -4,7 +4,7 @@ use super::*;
 use crate::{Directory, FILE_NAME};
 use bytes::Bytes;
 use redspool_core::addr::Source;
-use redspool_core::envelope::{Delivery, Dsn, Envelope, Flags, Relay};
+use redspool_core::envelope::{Attempts, Delivery, Dsn, Envelope, Flags, Relay};
 use redspool_core::id::{EnvelopeId, MessageId};
 use redspool_core::queue::{
     Body, Change, Message, Reader, Receipt, Selector, Settlement, Span, Store, StoreError,
@@ -48,6 +48,7 @@ fn envelope(id: EnvelopeId) -> Envelope {
         status: None,
         errorline: "".into(),
         remote: "".into(),
+        attempts: Attempts::default(),
     }
 }
 
@@ -81,6 +82,7 @@ fn retry() -> Change {
         last_try: Timestamp::from_secs(1_795_000_100),
         status: None,
         errorline: "later".into(),
+        via: None,
         warned: None,
     }
 }

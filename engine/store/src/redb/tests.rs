@@ -4,7 +4,7 @@ use super::*;
 use crate::FILE_NAME;
 use bytes::Bytes;
 use redspool_core::addr::{Address, Source};
-use redspool_core::envelope::{Delivery, Dsn, Envelope, Flags, Relay};
+use redspool_core::envelope::{Attempts, Delivery, Dsn, Envelope, Flags, Relay};
 use redspool_core::id::MessageId;
 use redspool_core::queue::{Body, Message, Reader, Refusal, Selector, Submission};
 use redspool_core::time::Timestamp;
@@ -39,6 +39,7 @@ fn envelope(message: MessageId, low: u32) -> Envelope {
         status: None,
         errorline: "".into(),
         remote: "".into(),
+        attempts: Attempts::default(),
     }
 }
 
@@ -165,6 +166,7 @@ fn a_damaged_record_costs_its_message_and_not_the_group() {
             last_try: Timestamp::from_secs(2_000),
             status: None,
             errorline: "later".into(),
+            via: None,
             warned: None,
         },
         bounce: None,

@@ -3,7 +3,7 @@
 use super::trace::Greeting;
 use super::{Params, Recipient};
 use crate::addr::Address;
-use crate::envelope::{Dsn, Envelope, Flags, Notify, Ret};
+use crate::envelope::{Attempts, Dsn, Envelope, Flags, Notify, Ret};
 use crate::id::{EnvelopeId, MessageId};
 use crate::rng::Rng;
 use crate::smtp::extensions::{MailParameters, RcptParameters};
@@ -123,6 +123,7 @@ impl Transaction {
                     status: None,
                     errorline: Box::default(),
                     remote: "".into(),
+                    attempts: Attempts::default(),
                 });
             }
         }

@@ -100,7 +100,7 @@ fn a_relay_that_verifies_trusts_the_authorities_it_was_told() {
 }
 
 #[test]
-fn explain_tells_of_every_attempt_over_what_it_went() {
+fn explain_tells_of_every_attempt_over_what_it_went_also_after_a_crash() {
     let authority = Authority::new();
     let manners = Manners::starttls(authority.server(&authority.vouch("other.example"), &[&TLS13]));
     let peer = Peer::start(Manners {
@@ -118,15 +118,41 @@ fn explain_tells_of_every_attempt_over_what_it_went() {
     until("the second attempt fails", || {
         (field(&rig.queue()[0], fields::ATTEMPTS) == "2").then_some(())
     });
-    let text = rig.show(&["explain", &evpid]);
     let way = " ago 127.0.0.1 <-> 127.0.0.1 (127.0.0.1) \
         TLSv1.3:TLS_AES_256_GCM_SHA384:256:unverified: ";
-    let attempts = text.lines().filter(|line| line.starts_with("attempt: "));
-    let attempts: Vec<_> = attempts.collect();
-    assert_eq!(attempts.len(), 2, "{text}");
-    for attempt in attempts {
-        assert!(attempt.ends_with(&format!("{way}{error}")), "{attempt}");
+    let explained = || {
+        let text = rig.show(&["explain", &evpid]);
+        let attempts = text.lines().filter(|line| line.starts_with("attempt: "));
+        let attempts: Vec<_> = attempts.collect();
+        assert_eq!(attempts.len(), 2, "{text}");
+        for attempt in attempts {
+            assert!(attempt.ends_with(&format!("{way}{error}")), "{attempt}");
+        }
+        text
+    };
+    explained();
+    let json = || {
+        let text = rig.show(&["--json", "explain", &evpid]);
+        let (_, attempts) = text.split_once("\"attempts\":").expect("they are told");
+        (text.clone(), attempts.to_owned())
+    };
+    let (_, kept) = json();
+    daemon.kill();
+    let text = explained();
+    for line in [
+        "\nwhy: smtpd does not answer; its next attempt is due in ",
+        "\nstate: offline, due in ",
+        &format!("\nrelay: [relay:127.0.0.1,port={},smtp,mx]\n", peer.port()),
+        "\nroutes: known to a running smtpd alone, as are limits\n",
+    ] {
+        assert!(text.contains(line), "{line} in {text}");
     }
+    let (text, attempts) = json();
+    assert_eq!(attempts, kept);
+    assert!(text.contains("\"place\":\"offline\""), "{text}");
+    let _daemon = rig.start();
+    explained();
+    assert_eq!(json().1, kept);
 }
 
 /// What a relay that verifies says about a server with this certificate.

@@ -191,6 +191,16 @@ fn an_exchanger_that_cannot_prove_its_name_gets_nothing_while_a_policy_is_in_for
         let error = deferred(&rig);
         assert!(error.contains(cause), "{error} does not say {cause}");
         assert!(peer.is_empty());
+        let queue = rig.queue();
+        let explained = rig.show(&["explain", field(&queue[0], fields::EVPID)]);
+        let mut routes = explained.lines().filter(|line| line.starts_with("route: "));
+        let barred = routes.find(|line| line.contains(" more, for want of proof: "));
+        let barred = barred.unwrap_or_else(|| panic!("{explained}"));
+        assert!(
+            barred.contains(" (mx.test) is not used by this relay for "),
+            "{barred}"
+        );
+        assert!(barred.contains(cause), "{barred}");
     };
     let other = secured(authority, &authority.vouch("other.test"));
     check(&other, "not valid for name");
