@@ -32,7 +32,7 @@ pub trait Place {
 
 /// Runs every case.
 pub fn conformance<P: Place>() {
-    let cases: [fn(&mut Bench<P>); 20] = [
+    let cases: [fn(&mut Bench<P>); 21] = [
         an_empty_store_has_nothing,
         a_submission_is_there_whole,
         contents_of_any_length_come_back,
@@ -51,6 +51,7 @@ pub fn conformance<P: Place>() {
         pages_show_every_envelope_once,
         what_is_discarded_comes_back_as_it_was,
         the_trash_is_emptied_by_age_and_by_name,
+        what_comes_twice_in_one_call_is_there,
         settlements_reach_into_the_trash,
         a_message_is_set_aside_with_what_is_in_the_trash,
     ];
@@ -631,6 +632,15 @@ fn the_trash_is_emptied_by_age_and_by_name<P: Place>(bench: &mut Bench<P>) {
     assert_eq!(rest, Receipt::Affected(vec![id(3, 2)]));
     assert!(bench.books().is_empty());
     bench.submit(3, 1);
+}
+
+fn what_comes_twice_in_one_call_is_there<P: Place>(bench: &mut Bench<P>) {
+    bench.submit(1, 1);
+    let settled = bench.settle(vec![bounced(id(1, 1), 6), bounced(id(1, 6), 6)]);
+    assert_eq!(settled, Receipt::Done);
+    assert_eq!(bench.queued(), [id(1, 6)]);
+    bench.reopen();
+    assert_eq!(bench.queued(), [id(1, 6)]);
 }
 
 fn settlements_reach_into_the_trash<P: Place>(bench: &mut Bench<P>) {

@@ -240,6 +240,11 @@ impl<'a> Plan<'a> {
                 self.draft.put(id, self.staged(place), marks);
             }
         }
+        if !frame.is_empty() {
+            // What came, left and came again in this very call is there: read again, those that left
+            // do so behind all that came.
+            gone.retain(|id| self.draft.stored(*id).is_none());
+        }
         if !gone.is_empty() {
             frame.push(&form::gone(&gone));
         }
