@@ -18,6 +18,11 @@ pub mod usage;
 pub mod words;
 pub mod work;
 
+/// That of the programs.
+#[cfg(not(feature = "system-allocator"))]
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 pub use mail::{End, Mail, Mailbag};
 pub use queue::{Done, Listing, Queue};
 pub use rivals::{Kind, LEFT_OUT, Purpose, RIVALS, Rival, named};

@@ -2,6 +2,10 @@
 
 use std::process::ExitCode;
 
+/// Listings make many small things.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     redspool_ctl::run(std::env::args_os())
 }

@@ -7,6 +7,10 @@ use redspool_smtpd::options::Options;
 use std::io::Write as _;
 use std::process::ExitCode;
 
+/// Much here is small and lives briefly, on many threads.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     let options = Options::parse();
     match launch::run(options) {
