@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-/// Listings make many small things.
+/// Envelopes are made of many small pieces; see ARCHITECTURE.md.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 

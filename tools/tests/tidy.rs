@@ -57,6 +57,7 @@ const BORDERS: [(&str, &[&str]); 3] = [
             "hickory-resolver",
             "indicatif",
             "jiff",
+            "mimalloc",
             "nix",
             "rand",
             "rpassword",

@@ -7,7 +7,7 @@ use redspool_smtpd::options::Options;
 use std::io::Write as _;
 use std::process::ExitCode;
 
-/// Much here is small and lives briefly, on many threads.
+/// Envelopes are made of many small pieces; see ARCHITECTURE.md.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 

@@ -77,6 +77,7 @@ impl LogReader {
                 break;
             };
             span.after = Some(*last);
+            page.reserve_exact(listed.len());
             self.envelopes(&listed, |entry| page.push(entry))?;
         }
         Ok(page)
