@@ -74,7 +74,9 @@ const BORDERS: [(&str, &[&str]); 3] = [
 
 /// The floors of core, lowest first: a module uses lower floors only, or itself.
 const FLOORS: [&[&str]; 8] = [
-    &["addr", "limits", "pressure", "reply", "rng", "time", "tls"],
+    &[
+        "addr", "hash", "limits", "pressure", "reply", "rng", "time", "tls",
+    ],
     &["id", "machine", "space"],
     &["dns", "envelope", "message", "stats"],
     &["config", "queue", "spf"],

@@ -19,6 +19,7 @@ pub mod dane;
 pub mod engine;
 pub mod envelope;
 pub mod foreign;
+mod hash;
 pub mod id;
 pub mod limits;
 pub mod lookup;

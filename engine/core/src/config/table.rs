@@ -9,16 +9,12 @@
 use super::crypt::Scheme;
 use crate::addr::Source;
 use crate::envelope::RelayHost;
+use crate::hash::Fixed;
 use ipnet::IpNet;
-use std::collections::hash_map::DefaultHasher;
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::fmt;
-use std::hash::BuildHasherDefault;
 use std::net::{IpAddr, Ipv6Addr};
 use std::ops::Range;
-
-/// Same order of work in every run: the seed is fixed, and the maps are never iterated.
-type Fixed = BuildHasherDefault<DefaultHasher>;
 
 /// Whether a table has values.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -3,7 +3,7 @@
 use super::line::Line;
 use super::session::State;
 use super::task::Tasks;
-use super::{Action, Gate, Mta, Parked, RelayId, Timer, marks};
+use super::{Action, Gate, Mta, RelayId, Timer, marks};
 use crate::pressure::Pressure;
 use crate::queue::Outcome;
 use crate::time::Now;
@@ -175,30 +175,5 @@ impl Mta {
             self.shrunk(now, id);
         }
         self.drain(now, id);
-    }
-
-    /// Has all mail of a relay held until it gets a place.
-    pub(super) fn park(&mut self, id: RelayId) {
-        let Some(relay) = self
-            .relays
-            .get_mut(&id)
-            .filter(|relay| relay.parked.is_none())
-        else {
-            return;
-        };
-        relay.parked = Some(Parked {
-            again: relay.tasks.has_failed(),
-        });
-        relay.pressure.park();
-        let mut tasks = std::mem::take(&mut relay.tasks);
-        self.counts.tasks -= tasks.len();
-        let mut ids = Vec::new();
-        while let Some(task) = tasks.pop() {
-            ids.extend(task.envelopes.iter().map(|envelope| envelope.id));
-        }
-        for id in &ids {
-            self.waiting.remove(id);
-        }
-        self.actions.push_back(Action::Hold(id, ids));
     }
 }

@@ -3,7 +3,7 @@
 //! Promises: no limit in [`MtaLimits`](crate::limits::MtaLimits) is exceeded; a host that could not
 //! be reached is left alone for a while and then tried with one connection first; every envelope
 //! taken comes back as [`Finished`], or is given back by `withdraw` or `retract`; a destination
-//! that is down delays nobody else.
+//! that is down delays nobody else; no idle connection keeps a place that another relay waits for.
 //! Absent on purpose: sockets, DNS, TLS, the text of SMTP. Names arrive resolved, results arrive as
 //! outcomes.
 //! Fails: never. A relay without a usable host answers with a temporary outcome and the cause of
@@ -22,6 +22,7 @@ mod resolve;
 mod route;
 mod session;
 mod task;
+mod waiting;
 
 use barred::Barred;
 pub use connector::{Flag, Sources};
@@ -34,6 +35,7 @@ pub use crate::envelope::Via;
 pub use crate::id::SessionId;
 
 use crate::envelope::{Delivery, Envelope, Relay};
+use crate::hash::{Fixed, Seeded};
 use crate::id::EnvelopeId;
 use crate::limits::{Limits, MtaLimits};
 use crate::pressure::{Marks, Pressure};
@@ -311,8 +313,8 @@ pub struct Mta {
     rng: Rng,
     relays: BTreeMap<RelayId, Box<RelayState>>,
     /// The parameters of relays, each once: most relays have the same.
-    policies: HashSet<Arc<Relay>>,
-    domains: HashMap<DomainKey, Domain>,
+    policies: HashSet<Arc<Relay>, Fixed>,
+    domains: HashMap<DomainKey, Domain, Seeded>,
     queries: BTreeMap<QueryId, DomainKey>,
     routes: Routes,
     sources: BTreeMap<Option<IpAddr>, Source>,
@@ -323,7 +325,7 @@ pub struct Mta {
     blocked: Blocks,
     sessions: BTreeMap<SessionId, Session>,
     /// Which relay an envelope waits for.
-    waiting: HashMap<EnvelopeId, RelayId>,
+    waiting: HashMap<EnvelopeId, RelayId, Fixed>,
     gates: BTreeMap<Gate, Line>,
     /// Sessions that are ready and have nothing to do, the one idle longest first.
     spare: BTreeSet<(Instant, SessionId)>,
@@ -343,8 +345,8 @@ impl Mta {
             name: name.into(),
             rng: Rng::new(seed),
             relays: BTreeMap::new(),
-            policies: HashSet::new(),
-            domains: HashMap::new(),
+            policies: HashSet::default(),
+            domains: HashMap::with_hasher(Seeded::new(seed)),
             queries: BTreeMap::new(),
             routes: Routes::default(),
             sources: BTreeMap::new(),
@@ -352,7 +354,7 @@ impl Mta {
             tables: Sources::new(),
             blocked: Blocks::new(),
             sessions: BTreeMap::new(),
-            waiting: HashMap::new(),
+            waiting: HashMap::default(),
             gates: BTreeMap::new(),
             spare: BTreeSet::new(),
             hoststats: HostStats::default(),

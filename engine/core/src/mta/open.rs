@@ -6,7 +6,6 @@
 
 use super::connector::{Connector, Flag, Flags};
 use super::domain::{Answer, Mx, better};
-use super::line::Line;
 use super::route::{Ask, Choice, Waits, end_of};
 use super::session::Session;
 use super::{Action, Gate, Lookup, Mta, RelayId, RelayState, SessionId, Timer};
@@ -266,21 +265,6 @@ impl Mta {
         idle && waits.until.is_none() && !waits.gates.is_empty() && waits.gates.iter().all(full)
     }
 
-    /// Whether a relay's turn for a place of a source will not come soon.
-    fn is_far(&self, id: RelayId, waits: &Waits) -> bool {
-        let most = self.limits.mta.waiting_relays;
-        let far = |gate: &Gate| {
-            let line = self.gates.get(gate);
-            matches!(gate, Gate::Source(_))
-                && line.is_some_and(|line| line.len() >= most && !line.has(id))
-        };
-        let idle = self
-            .relays
-            .get(&id)
-            .is_some_and(|relay| relay.connections() == 0);
-        idle && waits.until.is_none() && !waits.gates.is_empty() && waits.gates.iter().all(far)
-    }
-
     /// What is said of a relay whose turn to be tried again does not come.
     fn no_place(&self, id: RelayId) -> Option<Failure> {
         let relay = self.relays.get(&id)?;
@@ -293,44 +277,6 @@ impl Mta {
             let text = "Too many destinations that failed before are tried now";
             Failure::new(Status::transient(3, 2), text)
         }))
-    }
-
-    fn wait_at(&mut self, gate: &Gate, id: RelayId) {
-        if !self.gates.entry(gate.clone()).or_default().join(id) {
-            return;
-        }
-        let mut spare = self.spare.iter().map(|(_, session)| *session);
-        if let Some(session) = spare.find(|session| self.holds(*session, gate)) {
-            self.quit(session);
-        }
-    }
-
-    /// Whether a session has one of the places behind a gate.
-    fn holds(&self, session: SessionId, gate: &Gate) -> bool {
-        let Some(session) = self.sessions.get(&session) else {
-            return false;
-        };
-        match gate {
-            Gate::Host(host) => *host == session.route.target.ip(),
-            Gate::Route(route) => *route == session.route,
-            Gate::Source(source) => *source == session.route.source,
-            // A session that is ready is a probe no longer.
-            Gate::Probe(_) => false,
-            Gate::Domain(domain) => {
-                let relay = self.relays.get(&session.relay);
-                relay.is_some_and(|relay| relay.key.domain == *domain)
-            }
-        }
-    }
-
-    /// Whether another relay waits for a place that a session has.
-    pub(super) fn is_wanted(&self, id: SessionId) -> bool {
-        let Some(session) = self.sessions.get(&id) else {
-            return false;
-        };
-        let by_another = |line: &Line| line.len() > usize::from(line.has(session.relay));
-        let mut gates = self.gates.iter();
-        gates.any(|(gate, line)| by_another(line) && self.holds(id, gate))
     }
 
     /// A connection of these is over.

@@ -5,12 +5,13 @@
 //! passed over: whether an envelope is held is decided by its record.
 
 use super::HoldKey;
+use crate::hash::Fixed;
 use crate::id::EnvelopeId;
 use std::collections::{HashMap, VecDeque};
 
 #[derive(Debug, Default)]
 pub(super) struct Holds {
-    queues: HashMap<HoldKey, VecDeque<EnvelopeId>>,
+    queues: HashMap<HoldKey, VecDeque<EnvelopeId>, Fixed>,
 }
 
 impl Holds {

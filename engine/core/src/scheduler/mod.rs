@@ -18,6 +18,7 @@ mod shelf;
 pub use clock::Step;
 
 use crate::envelope::Agent;
+use crate::hash::Fixed;
 use crate::id::EnvelopeId;
 use crate::limits::Limits;
 use crate::queue::{Paused, Scheduled, Selector};
@@ -115,7 +116,7 @@ pub struct Scheduler {
     records: Shelf<Entry>,
     times: Shelf<Wake>,
     lists: [VecDeque<EnvelopeId>; LISTS],
-    inflight: HashMap<EnvelopeId, Inflight>,
+    inflight: HashMap<EnvelopeId, Inflight, Fixed>,
     /// When those are due that could not be read before they were: for a delay notice.
     postponed: BTreeMap<EnvelopeId, Tick>,
     holds: Holds,
@@ -138,7 +139,7 @@ impl Scheduler {
             records: Shelf::new(),
             times: Shelf::new(),
             lists: Default::default(),
-            inflight: HashMap::new(),
+            inflight: HashMap::default(),
             postponed: BTreeMap::new(),
             holds: Holds::default(),
             held: 0,
