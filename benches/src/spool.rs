@@ -47,6 +47,19 @@ pub fn settle_disk(spool: &Path) -> io::Result<()> {
     Ok(())
 }
 
+/// Reads all files below a directory, and so has them in the page cache, if it has room.
+pub fn read_all(directory: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(directory)? {
+        let entry = entry?;
+        if entry.metadata()?.is_dir() {
+            read_all(&entry.path())?;
+        } else {
+            io::copy(&mut File::open(entry.path())?, &mut io::sink())?;
+        }
+    }
+    Ok(())
+}
+
 /// Octets that the files and directories below a directory take on the disk.
 pub fn held(directory: &Path) -> io::Result<u64> {
     let mut octets = 0;

@@ -71,7 +71,7 @@ pub(crate) fn tables(options: &Options, mut show: impl FnMut(&Table)) -> io::Res
     }
     if options.wants(Work::Settle) && !queues.is_empty() {
         for attempts in attempts(options, &mut queues)? {
-            show(&attempt_table(&queues, &attempts));
+            show(&attempt_table(options, &queues, &attempts));
         }
     }
     queues.retain(|queue| queue.rival.kind == Kind::Store);
@@ -147,7 +147,7 @@ fn attempts(options: &Options, queues: &mut [Deep]) -> io::Result<Vec<Attempts>>
     Ok(tables)
 }
 
-fn attempt_table(queues: &[Deep], attempts: &Attempts) -> Table {
+fn attempt_table(options: &Options, queues: &[Deep], attempts: &Attempts) -> Table {
     let Attempts { end, order, rows } = attempts;
     let mut table = Table {
         title: format!("{}: attempts that end, {}", end.word(), order.words()),
@@ -164,6 +164,11 @@ fn attempt_table(queues: &[Deep], attempts: &Attempts) -> Table {
         notes: vec![
             "Each message is read before; the heads of all were read when the queue was opened."
                 .into(),
+            if options.cold {
+                "Right after that: what they read comes from the disk.".into()
+            } else {
+                "As in a daemon that has run for a while: its files are in the page cache.".into()
+            },
         ],
         ..Table::default()
     };
@@ -253,6 +258,9 @@ impl Deep {
         if let Some(listing) = queue.listing() {
             // As a daemon has done for its schedule before its first attempt.
             listing.walk(&mut |_| ())?;
+        }
+        if !options.cold {
+            spool::read_all(self.spool.path())?;
         }
         spool::settle_disk(self.spool.path())?;
         let device_before = device_written(self.spool.path())?;

@@ -9,6 +9,7 @@
 //! yourself, and at rounds that differ.
 //! Fails: with status 1 and a sentence, at the first error of any store.
 
+mod day;
 mod depth;
 mod flow;
 mod options;
@@ -83,6 +84,9 @@ fn all(options: &Options) -> io::Result<()> {
     let deep = [Work::Settle, Work::List, Work::Restart, Work::Memory];
     if deep.iter().any(|work| options.wants(*work)) {
         depth::tables(options, &mut show)?;
+    }
+    if options.asks_for_a_day() {
+        day::tables(options, &mut show)?;
     }
     result
 }

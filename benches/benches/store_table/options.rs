@@ -60,6 +60,14 @@ pub(crate) struct Options {
     #[arg(long, value_parser = words::count)]
     settles: Option<u64>,
 
+    /// Attempts end right after a start, when the disk still has to bring all they read
+    #[arg(long)]
+    pub(crate) cold: bool,
+
+    /// Messages of a day of relay traffic [default: 1m]
+    #[arg(long, value_parser = words::count)]
+    mails: Option<u64>,
+
     /// Turns of each store at each point; figures are medians [default: 3]
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
     rounds: Option<u32>,
@@ -111,6 +119,8 @@ pub(crate) enum Work {
     Restart,
     /// Memory per queued envelope, of the stores and of the schedule
     Memory,
+    /// A day of relay traffic in fast motion, and the disk it holds; only if it is named
+    Day,
 }
 
 /// Which messages of a queue attempts end for.
@@ -167,6 +177,16 @@ impl Options {
 
     pub(crate) fn wants(&self, work: Work) -> bool {
         self.works.is_empty() || self.works.contains(&work)
+    }
+
+    /// A day takes minutes with the slower stores.
+    pub(crate) fn asks_for_a_day(&self) -> bool {
+        self.works.contains(&Work::Day)
+    }
+
+    pub(crate) fn mails(&self) -> u64 {
+        let usual = if self.quick { 20_000 } else { 1_000_000 };
+        self.mails.unwrap_or(usual)
     }
 
     pub(crate) fn rounds(&self) -> u32 {

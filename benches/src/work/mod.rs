@@ -1,5 +1,6 @@
 //! The workloads: what is done to a queue, and how long it takes.
 
+pub mod day;
 pub mod engine;
 pub mod list;
 pub mod memory;

@@ -321,9 +321,9 @@ pub(crate) fn open_discarded(id: EnvelopeId, record: &[u8]) -> Result<Discarded,
     Ok(Discarded { envelope, at })
 }
 
-/// Whether a record, unproven, says that its envelope is in the trash.
-pub(crate) fn is_discarded(record: &[u8]) -> bool {
-    Head::ref_from_prefix(record).is_ok_and(|(head, _)| head.kind == Kind::Discarded as u8)
+/// Whether a record, unproven, says that it is of this kind.
+pub(crate) fn claims(record: &[u8], kind: Kind) -> bool {
+    Head::ref_from_prefix(record).is_ok_and(|(head, _)| head.kind == kind as u8)
 }
 
 /// What is kept about a message.

@@ -12,6 +12,7 @@
 mod backoff;
 mod clock;
 mod hold;
+mod line;
 mod record;
 mod shelf;
 
@@ -26,9 +27,10 @@ use crate::rng::Rng;
 use crate::time::{Now, Timestamp};
 use clock::{Clock, NEVER, Tick};
 use hold::Holds;
+use line::Line;
 use record::{Entry, LISTED, NO_WARNINGS, PARDONED, POSTPONED, Record, SUSPENDED, State, Wake};
 use shelf::Shelf;
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -115,7 +117,7 @@ pub struct Scheduler {
     rng: Rng,
     records: Shelf<Entry>,
     times: Shelf<Wake>,
-    lists: [VecDeque<EnvelopeId>; LISTS],
+    lists: [Line; LISTS],
     inflight: HashMap<EnvelopeId, Inflight, Fixed>,
     /// When those are due that could not be read before they were: for a delay notice.
     postponed: BTreeMap<EnvelopeId, Tick>,

@@ -68,11 +68,18 @@ impl<T: Keyed> Shelf<T> {
 
     /// Adds an element; says whether its key was new. If it was not, nothing changes.
     pub(super) fn insert(&mut self, element: T) -> bool {
-        let (index, Err(place)) = self.position(element.key()) else {
+        let (mut index, Err(mut place)) = self.position(element.key()) else {
             return false;
         };
-        self.len += 1;
         let last = index + 1 >= self.blocks.len();
+        // In ascending order, as at start-up, blocks are left full.
+        let behind = last && place == BLOCK;
+        if !behind && self.is_full(index) && self.spread(index) {
+            // Somewhere in the two blocks, both of which have room now.
+            let (block, Ok(at) | Err(at)) = self.position(element.key());
+            (index, place) = (block, at);
+        }
+        self.len += 1;
         if place == 0
             && let Some(first) = self.firsts.get_mut(index)
         {
@@ -84,8 +91,7 @@ impl<T: Keyed> Shelf<T> {
         };
         if block.len() < BLOCK {
             block.insert(place, element);
-        } else if last && place == BLOCK {
-            // In ascending order, as at start-up, blocks are left full.
+        } else if behind {
             self.append(element);
         } else {
             let mut upper = Vec::with_capacity(BLOCK);
@@ -98,6 +104,40 @@ impl<T: Keyed> Shelf<T> {
             let first = upper.first().map_or(element.key(), Keyed::key);
             self.firsts.insert(index + 1, first);
             self.blocks.insert(index + 1, upper);
+        }
+        true
+    }
+
+    fn is_full(&self, index: usize) -> bool {
+        self.blocks
+            .get(index)
+            .is_some_and(|block| block.len() >= BLOCK)
+    }
+
+    /// Evens a full block out with a neighbour that has room; says whether there was one.
+    fn spread(&mut self, index: usize) -> bool {
+        let room = |other: &Vec<T>| BLOCK.saturating_sub(other.len()) > BLOCK / 8;
+        let neighbours = [Some(index + 1), index.checked_sub(1)];
+        let roomy = neighbours.into_iter().flatten();
+        let mut roomy = roomy.filter(|other| self.blocks.get(*other).is_some_and(room));
+        let Some(other) = roomy.next() else {
+            return false;
+        };
+        let lower = index.min(other);
+        let Some([low, high]) = self.blocks.get_mut(lower..lower + 2) else {
+            return false;
+        };
+        let half = usize::midpoint(low.len(), high.len());
+        if low.len() > half {
+            high.splice(0..0, low.drain(half..));
+        } else {
+            low.extend(high.drain(..half - low.len()));
+        }
+        for at in [lower, lower + 1] {
+            let first = self.blocks.get(at).and_then(|block| block.first());
+            if let (Some(first), Some(known)) = (first, self.firsts.get_mut(at)) {
+                *known = first.key();
+            }
         }
         true
     }
@@ -245,6 +285,16 @@ mod tests {
             shelf.insert(key);
         }
         assert_eq!(shelf.blocks.len(), 10_000usize.div_ceil(BLOCK));
+    }
+
+    #[test]
+    fn blocks_filled_in_any_order_are_four_fifths_full() {
+        let (mut shelf, mut rng) = (Shelf::new(), crate::rng::Rng::new(7));
+        while shelf.len() < 100_000 {
+            shelf.insert(u32::try_from(rng.below(1 << 32)).unwrap());
+        }
+        let room = shelf.blocks.len() * BLOCK;
+        assert!(shelf.len() * 5 >= room * 4, "{} of {room}", shelf.len());
     }
 
     #[test]

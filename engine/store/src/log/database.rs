@@ -49,6 +49,9 @@ pub(super) type Rows<K> = ReadOnlyTable<K, &'static [u8]>;
 /// An open database.
 pub(super) struct Database {
     now: RwLock<Now>,
+    /// The last commit, as soon as somebody has read it. To begin a transaction costs more than to
+    /// find a row, and all who do it wait for each other.
+    last: RwLock<Option<Arc<Commit>>>,
     /// The last generation that was written through this handle, or opened.
     generation: AtomicU64,
 }
@@ -57,6 +60,21 @@ enum Now {
     Open(Arc<Handle>),
     /// One commit, whatever comes after it.
     Fixed(Arc<Handle>, ReadTransaction),
+}
+
+/// The rows of one commit.
+struct Commit {
+    envelopes: Rows<u64>,
+    summaries: Rows<u32>,
+}
+
+impl Commit {
+    fn open(snapshot: &ReadTransaction) -> Result<Self, StoreError> {
+        Ok(Self {
+            envelopes: snapshot.open_table(ENVELOPES).map_err(fault)?,
+            summaries: snapshot.open_table(MESSAGES).map_err(fault)?,
+        })
+    }
 }
 
 impl Drop for Database {
@@ -133,6 +151,7 @@ impl Database {
     pub(super) fn open(handle: Handle) -> Self {
         Self {
             now: RwLock::new(Now::Open(Arc::new(handle))),
+            last: RwLock::default(),
             generation: AtomicU64::new(0),
         }
     }
@@ -142,6 +161,7 @@ impl Database {
         let snapshot = guarded(|| handle.snapshot())?;
         Ok(Self {
             now: RwLock::new(Now::Fixed(Arc::new(handle), snapshot)),
+            last: RwLock::default(),
             generation: AtomicU64::new(0),
         })
     }
@@ -152,6 +172,7 @@ impl Database {
         if let Now::Open(before) = before {
             before.close();
         }
+        self.forget();
     }
 
     /// Closes the database; readers get `Closed`.
@@ -160,6 +181,14 @@ impl Database {
             Now::Open(handle) => handle.close(),
             Now::Fixed(handle, _) => handle.abandon(),
         }
+        self.forget();
+    }
+
+    /// Has readers look for the last commit again. After what makes it another one: who has begun to
+    /// look before then is waited for, so nothing older is kept.
+    fn forget(&self) {
+        let before = self.last.write().take();
+        drop(before);
     }
 
     /// Whether a daemon has made a checkpoint since this was opened.
@@ -186,12 +215,27 @@ impl Database {
         guarded(|| work(&handle.snapshot()?))
     }
 
+    /// The last commit.
+    fn last(&self) -> Result<Arc<Commit>, StoreError> {
+        if let Some(last) = &*self.last.read() {
+            return Ok(Arc::clone(last));
+        }
+        let mut last = self.last.write();
+        if let Some(last) = &*last {
+            return Ok(Arc::clone(last));
+        }
+        let found = Arc::new(self.on(Commit::open)?);
+        *last = Some(Arc::clone(&found));
+        Ok(found)
+    }
+
     /// Runs `work` on the envelopes of one commit.
     pub(super) fn envelopes<T>(
         &self,
         work: impl FnOnce(&Rows<u64>) -> Result<T, StoreError>,
     ) -> Result<T, StoreError> {
-        self.on(|snapshot| work(&snapshot.open_table(ENVELOPES).map_err(fault)?))
+        let last = self.last()?;
+        guarded(|| work(&last.envelopes))
     }
 
     /// Runs `work` on the summaries of one commit.
@@ -199,7 +243,8 @@ impl Database {
         &self,
         work: impl FnOnce(&Rows<u32>) -> Result<T, StoreError>,
     ) -> Result<T, StoreError> {
-        self.on(|snapshot| work(&snapshot.open_table(MESSAGES).map_err(fault)?))
+        let last = self.last()?;
+        guarded(|| work(&last.summaries))
     }
 
     /// The record of an envelope, unproven.
@@ -305,6 +350,7 @@ impl Database {
                 Ok((Some(()), ()))
             })
         })?;
+        self.forget();
         self.generation.store(generation, Ordering::Relaxed);
         Ok(())
     }

@@ -4,7 +4,7 @@
 //! Promises: a message whose summary is damaged or missing is set aside with the envelopes that are
 //! left of it, or at least named.
 //! Absent on purpose: proving envelopes and contents; whoever reads those does it.
-//! Fails: with what redb or the disk say.
+//! Fails: with what redb or the disk say; with `Unreadable` if messages are missing without a trace.
 
 use super::database::Database;
 use super::findings::Findings;
@@ -48,6 +48,13 @@ pub(super) fn rows(database: &Database, loaded: &mut Loaded) -> Result<(), Store
             findings.note(what, []);
         }
         strays(database, index, &mut damaged)?;
+        // Rows of which not even a name is left: the log has them.
+        let met = (index.messages.len() + damaged.len()) as u64;
+        if met < expected {
+            return Err(StoreError::Unreadable(format!(
+                "it has {met} messages instead of {expected}"
+            )));
+        }
     }
     for (message, found) in damaged {
         found.set_aside(message, index, findings);

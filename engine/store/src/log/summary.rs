@@ -118,7 +118,7 @@ impl<'a> Summary<'a> {
     }
 
     pub(super) fn open(message: MessageId, record: &'a [u8]) -> Result<Self, Damage> {
-        let trashed = record::first(record).is_ok_and(|found| found.kind == Kind::Trashed);
+        let trashed = record::claims(record, Kind::Trashed);
         let kind = if trashed {
             Kind::Trashed
         } else {

@@ -261,6 +261,58 @@ fn a_lost_database_is_built_anew_and_says_so() {
     }
 }
 
+/// Takes rows out of a closed store's database: of these messages their summaries and, if `whole`,
+/// their envelopes, as a damaged page would hide them.
+fn hide(spool: &Path, messages: std::ops::Range<u32>, whole: bool) {
+    use ::redb::TableDefinition;
+    let summaries = TableDefinition::<u32, &[u8]>::new("messages");
+    let envelopes = TableDefinition::<u64, &[u8]>::new("envelopes");
+    let database = ::redb::Database::open(spool.join(FILE_NAME)).unwrap();
+    let transaction = database.begin_write().unwrap();
+    for number in messages {
+        let mut summaries = transaction.open_table(summaries).unwrap();
+        assert!(summaries.remove(number).unwrap().is_some());
+        let mut envelopes = transaction.open_table(envelopes).unwrap();
+        let range = id(number, 1).get()..=id(number, u32::MAX).get();
+        envelopes.retain_in(range, |_, _| !whole).unwrap();
+    }
+    transaction.commit().unwrap();
+}
+
+#[test]
+fn messages_that_a_database_hides_are_named_or_come_from_the_log() {
+    let spool = tempfile::tempdir().unwrap();
+    let mut store = small(spool.path());
+    let want: Vec<_> = (1..20).map(|number| id(number, 1)).collect();
+    for number in 1..20 {
+        commit(&mut store, submit(number, 1, 300));
+    }
+    drop(store);
+
+    // Where names are left, it costs nobody else anything.
+    let copy = crashed(spool.path());
+    hide(copy.path(), 7..9, false);
+    let store = small(copy.path());
+    let bucket = store.reader().corrupt().unwrap();
+    let bucket: Vec<_> = bucket.iter().map(|one| one.message).collect();
+    assert_eq!(bucket, [message(7), message(8)]);
+    assert_eq!(queued(&store.reader()).len(), want.len() - 2);
+    let other = store.reader().envelope(id(9, 1)).unwrap().unwrap();
+    assert!(!other.flags.maybe_duplicated);
+
+    // Where none is, the log is asked for all.
+    let copy = crashed(spool.path());
+    hide(copy.path(), 7..9, true);
+    let offline = Offline::open(copy.path()).unwrap();
+    assert_eq!(queued(&offline.reader()), want);
+    let store = small(copy.path());
+    let findings = store.findings().to_string();
+    assert!(findings.contains("17 messages instead of 19"), "{findings}");
+    assert_eq!(queued(&store.reader()), want);
+    let found = store.reader().envelope(id(7, 1)).unwrap().unwrap();
+    assert!(found.flags.maybe_duplicated);
+}
+
 #[test]
 fn the_trash_lasts_over_checkpoints_moves_and_a_lost_database() {
     let spool = tempfile::tempdir().unwrap();

@@ -12,7 +12,7 @@ use super::read::{Key, all_of, keys, prove_body};
 use super::{BLOCKS, BODIES, CORRUPT, CORRUPT_QUEUE, META, QUEUE, TRASH};
 use crate::blocks::{self, Block};
 use crate::mem::retried;
-use crate::record::{self, Damage, Meta, Row};
+use crate::record::{self, Damage, Kind, Meta, Row};
 use ::redb::{ReadableTable, Table, WriteTransaction};
 use redspool_core::id::{EnvelopeId, Epoch, MessageId};
 use redspool_core::queue::{
@@ -565,7 +565,7 @@ impl<'t> Apply<'t> {
             .map_err(fault)?;
         self.changed = true;
         for (key, record) in &records {
-            let table = if record::is_discarded(record) {
+            let table = if record::claims(record, Kind::Discarded) {
                 &mut self.trash
             } else {
                 &mut self.queue
@@ -590,7 +590,7 @@ impl<'t> Apply<'t> {
             .filter_map(|(key, record)| Some((EnvelopeId::new(*key)?, record)));
         let mut live = 0u32;
         for (id, record) in envelopes {
-            let opened = if record::is_discarded(record) {
+            let opened = if record::claims(record, Kind::Discarded) {
                 record::open_discarded(id, record).map(drop)
             } else {
                 record::open_envelope(id, record).map(drop)
