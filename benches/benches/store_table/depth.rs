@@ -107,12 +107,11 @@ fn attempts(options: &Options, queues: &mut [Deep]) -> io::Result<Vec<Attempts>>
         })
         .collect();
     for depth in options.depths() {
-        // Deferred mail stays and can be delivered afterwards.
         for Attempts {
             end,
             order,
             rows: table,
-        } in tables.iter_mut().rev()
+        } in &mut tables
         {
             let (end, order) = (*end, *order);
             let fits =
@@ -224,6 +223,16 @@ impl Deep {
         spool::settle_disk(self.spool.path())
     }
 
+    /// Has messages leave; nothing of it is measured. The first deferral of a message is more work than
+    /// the next ones, so each turn has new ones.
+    fn leave(&mut self, options: &Options, mails: &[Mail]) -> io::Result<()> {
+        let queue = self.rival.open(self.spool.path(), Purpose::Fill)?;
+        let (_, last) = settle::settle(&*queue, &self.bag, mails, End::Delivered, options.threads)?;
+        self.mails.push(last);
+        drop(queue);
+        spool::settle_disk(self.spool.path())
+    }
+
     /// Takes so many messages out of the list of those that are queued.
     fn choose(&mut self, count: usize, order: Order, seed: u64) -> Vec<Mail> {
         let count = count.min(self.mails.len());
@@ -253,7 +262,7 @@ impl Deep {
     fn turn(&mut self, options: &Options, depth: u64, end: End, order: Order) -> io::Result<Turn> {
         let count = options.settles();
         self.fill(depth + count as u64)?;
-        let mut tried = self.choose(count, order, depth);
+        let tried = self.choose(count, order, depth);
         let queue = self.rival.open(self.spool.path(), Purpose::Measure)?;
         if let Some(listing) = queue.listing() {
             // As a daemon has done for its schedule before its first attempt.
@@ -273,7 +282,7 @@ impl Deep {
         let device = device_before.zip(device_written(self.spool.path())?);
         self.mails.push(last);
         if end == End::Deferred {
-            self.mails.append(&mut tried);
+            self.leave(options, &tried)?;
         }
         let attempts = number(count as u64);
         Ok(Turn {

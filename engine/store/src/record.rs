@@ -404,7 +404,23 @@ impl Row {
         let pieces = self.message.size.div_ceil(CHUNK as u64).max(1);
         u32::try_from(pieces).map_err(|_| Damage::new("message record has an absurd size"))
     }
+
+    /// Octets of this record and of the body records behind it.
+    pub(crate) fn octets(&self) -> Result<u64, Damage> {
+        let heads = u64::from(self.pieces()?) * HEAD as u64;
+        Ok(self.message.size + heads + (MESSAGE + TRAILER) as u64)
+    }
 }
+
+/// Body records in so many octets that [`Row::octets`] counts.
+pub(crate) fn pieces_in(octets: u32) -> u32 {
+    let first = u32::try_from(MESSAGE + TRAILER).unwrap_or(u32::MAX);
+    let each = u32::try_from(HEAD + CHUNK).unwrap_or(u32::MAX);
+    octets.saturating_sub(first).div_ceil(each).max(1)
+}
+
+/// Octets of a message's record and its first body record at most.
+pub(crate) const FRONT: usize = MESSAGE + HEAD + CHUNK + TRAILER;
 
 /// Key of a message's record: just before its first envelope, for no envelope has the lower half
 /// zero.
@@ -567,6 +583,18 @@ mod tests {
             open(Kind::Envelope, row_key(id), &record).unwrap_err().0,
             "envelope record belongs elsewhere"
         );
+    }
+
+    #[test]
+    fn pieces_and_octets_go_both_ways() {
+        let chunk = CHUNK as u64;
+        for size in [0, 1, chunk - 1, chunk, chunk + 1, 3 * chunk, 3 * chunk + 1] {
+            let mut row = row();
+            row.message.size = size;
+            let octets = row.octets().unwrap();
+            let pieces = row.pieces().unwrap();
+            assert_eq!(pieces_in(octets.try_into().unwrap()), pieces, "{size}");
+        }
     }
 
     #[test]

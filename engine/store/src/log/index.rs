@@ -30,6 +30,18 @@ pub(super) struct Entry {
     pub(super) slots: Slots,
 }
 
+/// Octets that the record of an envelope takes, give or take.
+const ENVELOPE: u32 = 300;
+
+impl Entry {
+    /// Octets that its segment needs for it: what a move would copy.
+    pub(super) fn needed(&self) -> u32 {
+        let envelopes = u32::try_from(self.slots.len()).unwrap_or(u32::MAX);
+        self.octets
+            .saturating_add(envelopes.saturating_mul(ENVELOPE))
+    }
+}
+
 /// A message in the corrupt bucket.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Bucket {
@@ -283,14 +295,14 @@ impl Index {
         if let State::Queued(entry) = &state {
             self.trash.add(message, entry);
         }
-        let place = |state: &State| state.entry().map(|entry| (entry.at, entry.octets));
+        let place = |state: &State| state.entry().map(|entry| (entry.at, entry.needed()));
         let (old, new) = (place(&before), place(&state));
         if old != new {
-            if let Some((at, octets)) = new {
-                table.claim(at, octets);
+            if let Some((at, needed)) = new {
+                table.claim(at, needed);
             }
-            if let Some((at, octets)) = old {
-                table.release(at, octets, generation);
+            if let Some((at, needed)) = old {
+                table.release(at, needed, generation);
             }
         }
         let stored = match before.entry() {

@@ -37,6 +37,9 @@ const PAGE: usize = 4096;
 /// Octets that are read ahead at a time.
 const PIECE: usize = 8 << 20;
 
+/// Octets of copies that are written together.
+const TOGETHER: u32 = 1 << 20;
+
 /// Something to be done.
 #[derive(Debug)]
 pub(super) enum Job {
@@ -232,6 +235,8 @@ fn run(shared: &Shared, job: Job) -> Outcome {
                 to,
                 offset,
                 number,
+                waiting: Vec::new(),
+                written: offset,
                 moves: Vec::new(),
                 damaged: Vec::new(),
                 full: false,
@@ -328,8 +333,12 @@ fn spare(shared: &Shared, slot: u32, capacity: u32) -> Option<Arc<dyn MediaFile>
 struct Copier<'a> {
     shared: &'a Shared,
     to: Taken,
+    /// Where the next copy goes.
     offset: u32,
     number: u64,
+    /// Copies that are to be written together, and where.
+    waiting: Vec<Builder>,
+    written: u32,
     moves: Vec<Move>,
     damaged: Vec<(MessageId, Damage)>,
     full: bool,
@@ -360,6 +369,7 @@ impl Copier<'_> {
         if self.moves.is_empty() {
             return Ok(());
         }
+        self.write()?;
         self.to.file.sync().map_err(|why| io_fault(&why))
     }
 
@@ -406,11 +416,6 @@ impl Copier<'_> {
             group: self.number,
         };
         frame.stamp(Kind::Copy, stamp, self.shared.controls);
-        let written = self
-            .to
-            .file
-            .write(u64::from(self.offset), &[frame.octets()]);
-        written.map_err(|why| io_fault(&why))?;
         let at = Place {
             slot: self.to.slot,
             offset: self.offset,
@@ -422,6 +427,20 @@ impl Copier<'_> {
             octets: entry.octets,
         });
         self.offset += length;
+        self.waiting.push(frame);
+        if self.offset - self.written >= TOGETHER {
+            self.write()?;
+        }
+        Ok(())
+    }
+
+    /// Writes the copies that wait.
+    fn write(&mut self) -> Result<(), StoreError> {
+        let waiting = std::mem::take(&mut self.waiting);
+        let parts: Vec<_> = waiting.iter().map(Builder::octets).collect();
+        let written = self.to.file.write(u64::from(self.written), &parts);
+        written.map_err(|why| io_fault(&why))?;
+        self.written = self.offset;
         Ok(())
     }
 
@@ -432,19 +451,20 @@ impl Copier<'_> {
         entry: &Entry,
         discarded: &[Option<Timestamp>],
     ) -> Result<Option<Builder>, StoreError> {
-        let row = match self.shared.row(message, entry.at)? {
-            Ok(row) => row,
+        let (row, first) = match self.shared.front(message, entry.at, entry.octets)? {
+            Ok(front) => front,
             Err(damage) => return Ok(self.damage(message, entry, damage)),
         };
         let mut frame = Builder::new(entry.octets as usize + 1024);
         frame.push(&row.seal());
-        let pieces = match row.pieces() {
-            Ok(pieces) => pieces,
-            Err(damage) => return Ok(self.damage(message, entry, damage)),
-        };
+        let pieces = record::pieces_in(entry.octets);
         for index in 0..pieces {
             let last = (index + 1 == pieces).then_some((row.message.size, row.digest));
-            match self.shared.piece(&row, entry.at, index)? {
+            let piece = match index {
+                0 => Ok(first.clone()),
+                _ => self.shared.piece(&row, entry.at, index)?,
+            };
+            match piece {
                 Ok(piece) => {
                     let key = record::body_key(message, index);
                     frame.push_with(|out| record::append_body(out, key, &piece, last));

@@ -21,7 +21,6 @@ use redspool_core::queue::{
     StoreError, TrashState, Walked,
 };
 use redspool_core::time::Timestamp;
-use std::borrow::Cow;
 use std::sync::Arc;
 
 /// Envelopes read at a time for the schedule.
@@ -102,7 +101,7 @@ impl LogReader {
                 let found = match whereabouts {
                     Whereabouts::Database => rows
                         .find(id.get())?
-                        .and_then(|row| open(*id, *marks, &self.believed(row)).ok()),
+                        .and_then(|row| open(*id, *marks, &self.shared.trusted(row.value())).ok()),
                     Whereabouts::Log(place) => {
                         let record = self.shared.logged(*place)?;
                         record.and_then(|record| open(*id, *marks, &record)).ok()
@@ -134,7 +133,7 @@ impl LogReader {
                 let message = id.message();
                 let found = match whereabouts {
                     Whereabouts::Database => rows.find(message.get())?.and_then(|row| {
-                        let record = self.believed(row);
+                        let record = self.shared.trusted(row.value());
                         let summary = Summary::open(message, &record).ok()?;
                         let head = summary.head(low(*id))?.scheduled(message).ok()?;
                         Some(scheduled_with(head, *marks))
@@ -181,15 +180,6 @@ impl LogReader {
             Err(why) => return Err(why),
         }
         Ok(())
-    }
-
-    /// A row as it is, but for the planted bug.
-    fn believed<'r>(&self, row: &'r Row<'_>) -> Cow<'r, [u8]> {
-        if self.shared.controls.proof_not_compared {
-            Cow::Owned(self.shared.believed(row.value().to_vec()))
-        } else {
-            Cow::Borrowed(row.value())
-        }
     }
 }
 
@@ -256,21 +246,26 @@ impl Reader for LogReader {
     fn body(&self, id: MessageId, index: u32) -> Result<Option<Bytes>, StoreError> {
         let piece = self.shared.settled(
             id,
-            |index| index.messages.get(&id).map(|entry| entry.at),
-            |at| {
-                let row = match self.shared.row(id, *at)? {
-                    Ok(row) => row,
-                    Err(damage) => return Ok(Err(damage)),
-                };
-                match row.pieces() {
-                    Ok(pieces) if index >= pieces => Ok(Ok(Vec::new())),
-                    Ok(_) => self.shared.piece(&row, *at, index),
+            |index| {
+                let entry = index.messages.get(&id)?;
+                Some((entry.at, entry.octets))
+            },
+            |(at, octets)| {
+                if index >= record::pieces_in(*octets) {
+                    return Ok(Ok(Bytes::new()));
+                }
+                if index == 0 {
+                    let front = self.shared.front(id, *at, *octets)?;
+                    return Ok(front.map(|(_, piece)| piece));
+                }
+                match self.shared.row(id, *at)? {
+                    Ok(row) => self.shared.piece(&row, *at, index),
                     Err(damage) => Ok(Err(damage)),
                 }
             },
         )?;
         // Behind the last piece, and the one piece of an empty content, there is nothing.
-        Ok(piece.filter(|piece| !piece.is_empty()).map(Bytes::from))
+        Ok(piece.filter(|piece| !piece.is_empty()))
     }
 
     fn page(

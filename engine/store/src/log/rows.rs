@@ -134,7 +134,7 @@ impl Reading<'_> {
             stored: true,
             slots: self.slots(message, &summary),
         };
-        self.table.claim(at, octets);
+        self.table.claim(at, entry.needed());
         match damage {
             None => self.entries.push((message, entry)),
             Some(damage) => {

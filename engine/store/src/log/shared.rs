@@ -15,10 +15,12 @@ use super::slots::Marks;
 use super::table::Table;
 use crate::media::MediaFile;
 use crate::record::{self, Damage};
+use bytes::Bytes;
 use parking_lot::{Mutex, RwLock};
 use redspool_core::envelope::Envelope;
 use redspool_core::id::{EnvelopeId, MessageId};
 use redspool_core::queue::StoreError;
+use std::borrow::Cow;
 use std::hash::Hasher as _;
 use std::io;
 use twox_hash::xxhash3_64::Hasher;
@@ -199,22 +201,69 @@ impl Shared {
         Ok(record.and_then(|record| record::Row::open(message, &record)))
     }
 
+    /// What is kept about a message, and the first piece of its content, read at once. `octets` is
+    /// what the record and all pieces take.
+    pub(super) fn front(
+        &self,
+        message: MessageId,
+        at: Place,
+        octets: u32,
+    ) -> Result<Result<(record::Row, Bytes), Damage>, StoreError> {
+        let file = match self.file(at) {
+            Ok(file) => file,
+            Err(damage) => return Ok(Err(damage)),
+        };
+        let length = usize::try_from(octets).unwrap_or(usize::MAX);
+        let mut front = vec![0; length.min(record::FRONT)];
+        let read = file.read(u64::from(at.offset), &mut front);
+        front.truncate(read.map_err(|why| io_fault(&why))?);
+        Ok(self.opened(message, octets, Bytes::from(front)))
+    }
+
+    /// The two records that `front` begins with.
+    fn opened(
+        &self,
+        message: MessageId,
+        octets: u32,
+        front: Bytes,
+    ) -> Result<(record::Row, Bytes), Damage> {
+        let cut = || Damage::new("record is cut short");
+        let own = front.get(..record::MESSAGE).ok_or_else(cut)?;
+        let row = record::Row::open(message, &self.trusted(own))?;
+        if row.octets()? != u64::from(octets) {
+            return Err(Damage::new("its content is not where its summary says"));
+        }
+        let behind = front.get(record::MESSAGE..).unwrap_or_default();
+        let length = record::claimed(behind).ok_or_else(cut)?;
+        let body = behind.get(..length).ok_or_else(cut)?;
+        let length = record::open_body(&row, 0, &self.trusted(body))?.len();
+        let start = record::MESSAGE + record::HEAD;
+        Ok((row, front.slice(start..start + length)))
+    }
+
+    /// A record as it is, but for the planted bug.
+    pub(super) fn trusted<'r>(&self, record: &'r [u8]) -> Cow<'r, [u8]> {
+        if self.controls.proof_not_compared {
+            Cow::Owned(self.believed(record.to_vec()))
+        } else {
+            Cow::Borrowed(record)
+        }
+    }
+
     /// One piece of a content whose message record is at `at`.
     pub(super) fn piece(
         &self,
         row: &record::Row,
         at: Place,
         index: u32,
-    ) -> Result<Result<Vec<u8>, Damage>, StoreError> {
+    ) -> Result<Result<Bytes, Damage>, StoreError> {
         let Some(place) = piece_place(at, index) else {
             return Ok(Err(Damage::new("content lies beyond its segment")));
         };
         let record = self.logged(place)?;
-        Ok(record.and_then(|mut record| {
+        Ok(record.and_then(|record| {
             let piece = record::open_body(row, index, &record)?.len();
-            record.truncate(record::HEAD + piece);
-            record.drain(..record::HEAD);
-            Ok(record)
+            Ok(Bytes::from(record).slice(record::HEAD..record::HEAD + piece))
         }))
     }
 
