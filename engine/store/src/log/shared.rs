@@ -217,7 +217,7 @@ impl Shared {
         let mut front = vec![0; length.min(record::FRONT)];
         let read = file.read(u64::from(at.offset), &mut front);
         front.truncate(read.map_err(|why| io_fault(&why))?);
-        Ok(self.opened(message, octets, Bytes::from(front)))
+        Ok(self.opened(message, octets, &Bytes::from(front)))
     }
 
     /// The two records that `front` begins with.
@@ -225,7 +225,7 @@ impl Shared {
         &self,
         message: MessageId,
         octets: u32,
-        front: Bytes,
+        front: &Bytes,
     ) -> Result<(record::Row, Bytes), Damage> {
         let cut = || Damage::new("record is cut short");
         let own = front.get(..record::MESSAGE).ok_or_else(cut)?;
