@@ -10,7 +10,6 @@
 use super::index::{Change, Filed, Frozen};
 use super::place::{Place, Position};
 use super::segment::FORMAT;
-use super::slots::low;
 use super::summary::{Head, Summary};
 use crate::blocks;
 use crate::media::Media;
@@ -22,7 +21,7 @@ use ::redb::{
 };
 use parking_lot::RwLock;
 use redspool_core::id::{EnvelopeId, Epoch, MessageId};
-use redspool_core::queue::{Blocks, CorruptMessage, Paused, StoreError};
+use redspool_core::queue::{Blocks, CorruptMessage, Paused, Scheduled, StoreError};
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -375,27 +374,28 @@ impl<'t> Writer<'t> {
         })
     }
 
-    /// Writes all that has changed, in key order; gives how many messages have a summary then.
+    /// Writes all that has changed, in key order; gives how many messages have a summary then. One
+    /// table after the other: so pages that a start reads lie together, and not each between those
+    /// it does not read.
     fn all(mut self, frozen: &Frozen) -> Result<u64, StoreError> {
         let changes = frozen.changes.envelopes.iter();
         let mut changes: Vec<_> = changes.map(|(id, change)| (*id, *change)).collect();
         changes.sort_unstable_by_key(|(id, _)| *id);
-        let mut rest = changes.as_slice();
+        let heads = self.envelopes(&changes)?;
+        let (mut changes, mut heads) = (&*changes, &*heads);
         for (message, filed) in &frozen.messages {
-            let own = rest.partition_point(|(id, _)| id.message() <= *message);
-            let (own, behind) = rest.split_at(own);
-            rest = behind;
-            self.message(*message, filed.as_ref(), own)?;
+            let changes = own(&mut changes, *message, |(id, _)| id.message());
+            let heads = own(&mut heads, *message, |head| head.id.message());
+            self.message(*message, filed.as_ref(), changes, heads)?;
         }
         self.messages.len().map_err(fault)
     }
 
-    fn message(
+    /// Writes envelopes; gives what the schedule needs of those that have changed, in order.
+    fn envelopes(
         &mut self,
-        message: MessageId,
-        filed: Option<&Filed>,
         changes: &[(EnvelopeId, Change)],
-    ) -> Result<(), StoreError> {
+    ) -> Result<Vec<Scheduled>, StoreError> {
         let mut heads = Vec::new();
         for (id, change) in changes {
             match change {
@@ -408,14 +408,23 @@ impl<'t> Writer<'t> {
                     if let Ok(record) = (self.logged)(*place)? {
                         let row = record.as_slice();
                         self.envelopes.insert(id.get(), row).map_err(fault)?;
-                        if let Ok(scheduled) = record::open_scheduled(*id, &record) {
-                            heads.push((low(*id), scheduled));
-                        }
+                        heads.extend(record::open_scheduled(*id, &record));
                     }
                 }
                 Change::Marked(_) => {}
             }
         }
+        Ok(heads)
+    }
+
+    /// Writes or removes a summary. `heads` are those of its envelopes that have changed.
+    fn message(
+        &mut self,
+        message: MessageId,
+        filed: Option<&Filed>,
+        changes: &[(EnvelopeId, Change)],
+        heads: &[Scheduled],
+    ) -> Result<(), StoreError> {
         let Some(Filed {
             location,
             slots,
@@ -435,11 +444,12 @@ impl<'t> Writer<'t> {
         let before = before.as_deref();
         let before = before.and_then(|record| Summary::open(message, record).ok());
         for slot in slots.all() {
-            let changed = heads.binary_search_by_key(&slot.low, |(low, _)| *low);
+            let id = message.envelope(slot.low);
+            let changed = heads.binary_search_by_key(&id, |head| head.id);
             let scheduled = match changed {
-                Ok(place) => heads.get(place).map(|(_, scheduled)| *scheduled),
+                Ok(place) => heads.get(place).copied(),
                 // One that has changed, but could not be read, is not as it was before.
-                Err(_) if at(changes, message.envelope(slot.low)) => None,
+                Err(_) if at(changes, id) => None,
                 Err(_) => {
                     let head = before.and_then(|before| before.head(slot.low));
                     head.and_then(|head| head.scheduled(message).ok())
@@ -456,6 +466,19 @@ impl<'t> Writer<'t> {
             .map_err(fault)?;
         Ok(())
     }
+}
+
+/// Takes what is of a message, or of one before it, off the front of an ordered list.
+fn own<'l, T>(
+    rest: &mut &'l [T],
+    message: MessageId,
+    message_of: impl Fn(&T) -> MessageId,
+) -> &'l [T] {
+    let own = rest.iter().take_while(|one| message_of(one) <= message);
+    let end = own.count();
+    let (own, behind) = rest.split_at(end);
+    *rest = behind;
+    own
 }
 
 /// Whether the record of an envelope has changed.
