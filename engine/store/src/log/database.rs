@@ -313,7 +313,7 @@ impl Database {
         frozen: &Frozen,
         position: Position,
         generation: u64,
-        logged: &dyn Fn(Place) -> Result<Result<Vec<u8>, Damage>, StoreError>,
+        logged: Logged<'_>,
     ) -> Result<(), StoreError> {
         let handle = match &*self.now.read() {
             Now::Open(handle) => Arc::clone(handle),
@@ -356,7 +356,7 @@ impl Database {
 }
 
 /// Reads a record of the log, unproven.
-type Logged<'a> = &'a dyn Fn(Place) -> Result<Result<Vec<u8>, Damage>, StoreError>;
+type Logged<'a> = &'a mut dyn FnMut(Place) -> Result<Result<Vec<u8>, Damage>, StoreError>;
 
 /// What a checkpoint does to the rows of messages and envelopes.
 struct Writer<'t> {

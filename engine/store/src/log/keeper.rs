@@ -14,6 +14,7 @@ use super::frame::{Builder, Kind, Stamp};
 use super::index::{Entry, Frozen};
 use super::open::{CACHE, DATABASE, SIDE, settle};
 use super::place::{Place, Position};
+use super::run::Run;
 use super::segment;
 use super::shared::{Shared, io_fault};
 use super::table::Taken;
@@ -293,10 +294,11 @@ fn checkpoint(
     if reopen {
         renew(&*media, &shared.database, shared.controls)?;
     }
-    let logged = |place| shared.logged(place);
+    let mut run = Run::new(shared);
+    let mut logged = |place| run.record(place);
     shared
         .database
-        .checkpoint(frozen, position, generation, &logged)?;
+        .checkpoint(frozen, position, generation, &mut logged)?;
     side(&*media, position, generation).map_err(|why| io_fault(&why))
 }
 

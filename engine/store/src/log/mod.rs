@@ -5,7 +5,7 @@
 //! little to replay and the log can be used again.
 //! Order of reading: `frame`, `segment`, `form` (what lies in the log); `table`, `index`, `slots`
 //! (what is in memory); `prepare`, `plan`, `draft`, `store` (how it changes); `keeper`, `database`,
-//! `summary` (what is done behind it); `open`, `rows`, `heads`, `scan`, `replay`, `rebuild` (how it comes back); `shared`,
+//! `summary` (what is done behind it); `open`, `rows`, `heads`, `scan`, `replay`, `rebuild` (how it comes back); `shared`, `run`,
 //! `read`, `offline` (how it is read);
 //! `care` (what is done to a stopped one).
 
@@ -31,6 +31,7 @@ mod read;
 mod rebuild;
 mod replay;
 mod rows;
+mod run;
 mod scan;
 mod segment;
 mod shared;

@@ -91,7 +91,7 @@ pub(super) fn marked(mut envelope: Envelope, marks: Marks) -> Envelope {
 
 impl Shared {
     /// The file of a place.
-    fn file(&self, place: Place) -> Result<std::sync::Arc<dyn MediaFile>, Damage> {
+    pub(super) fn file(&self, place: Place) -> Result<std::sync::Arc<dyn MediaFile>, Damage> {
         let found = self.table.lock().file(place.slot);
         found
             .map(|(file, _)| file)
