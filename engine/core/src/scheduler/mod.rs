@@ -6,8 +6,8 @@
 //! A wall clock that is set back postpones nothing; set forward by more than an hour, it expires
 //! nothing that has not been tried once more.
 //! Absent on purpose: what an envelope says (the store knows), who may connect where.
-//! Cost: 36 octets per envelope, 37 to 60 with the slack of the two [`shelf`]s; 8 to 16 more
-//! while it is due or held.
+//! Cost: 36 octets per envelope, 37 to 60 with the slack of the two [`shelf`]s; 8 more while it is
+//! due, 8 to 16 while it is held.
 
 mod backoff;
 mod clock;

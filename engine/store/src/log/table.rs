@@ -111,7 +111,7 @@ impl Taken {
 pub struct Held {
     /// All segment files.
     pub files: u64,
-    /// Messages that are queued or corrupt.
+    /// Messages that are queued or corrupt, with their envelopes, give or take.
     pub live: u64,
     /// Segments that may be used again.
     pub free: u64,
